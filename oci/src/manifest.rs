@@ -1,0 +1,212 @@
+//! Manifests and indexes. (OCI image-spec, manifest.md and image-index.md; Docker's schema 2.)
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{Descriptor, Error, MediaType, Platform, Raw};
+
+/// One image: its configuration and its layers, bottom first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Always 2.
+    pub schema_version: u32,
+    /// The document's own type; OCI manifests may lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<MediaType>,
+    /// The image configuration.
+    pub config: Descriptor,
+    /// The layers, bottom first.
+    #[serde(deserialize_with = "crate::raw::null_as_default")]
+    pub layers: Vec<Descriptor>,
+    /// Free key-value pairs.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "crate::raw::null_as_default"
+    )]
+    pub annotations: BTreeMap<String, String>,
+    /// Fields that this crate does not know.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl Manifest {
+    /// An OCI manifest of these parts.
+    pub fn oci(config: Descriptor, layers: Vec<Descriptor>) -> Manifest {
+        Manifest {
+            schema_version: 2,
+            media_type: Some(MediaType::OciManifest),
+            config,
+            layers,
+            annotations: BTreeMap::new(),
+            extra: Map::new(),
+        }
+    }
+}
+
+/// Several images under one name, one a platform.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// Always 2.
+    pub schema_version: u32,
+    /// The document's own type; OCI indexes may lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<MediaType>,
+    /// The images, in order of preference.
+    #[serde(deserialize_with = "crate::raw::null_as_default")]
+    pub manifests: Vec<Descriptor>,
+    /// Free key-value pairs.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "crate::raw::null_as_default"
+    )]
+    pub annotations: BTreeMap<String, String>,
+    /// Fields that this crate does not know.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl Index {
+    /// An OCI index of these images.
+    pub fn oci(manifests: Vec<Descriptor>) -> Index {
+        Index {
+            schema_version: 2,
+            media_type: Some(MediaType::OciIndex),
+            manifests,
+            annotations: BTreeMap::new(),
+            extra: Map::new(),
+        }
+    }
+
+    /// The first image for `wanted`; entries without a platform match when nothing else does.
+    pub fn pick(&self, wanted: &Platform) -> Option<&Descriptor> {
+        let images = || self.manifests.iter().filter(|entry| !entry.is_attestation());
+        images()
+            .find(|entry| entry.platform.as_ref().is_some_and(|platform| wanted.accepts(platform)))
+            .or_else(|| images().find(|entry| entry.platform.is_none()))
+    }
+}
+
+/// What a reference resolves to.
+#[derive(Clone, Debug)]
+pub enum Document {
+    /// One image.
+    Manifest(Box<Raw<Manifest>>),
+    /// Several images.
+    Index(Raw<Index>),
+}
+
+impl Document {
+    /// Parses a document that was announced as `media_type`.
+    ///
+    /// The announced type, the type inside and the fields must agree: a document that can be read as both a
+    /// manifest and an index is refused (CVE-2021-41190).
+    pub fn parse(bytes: Vec<u8>, media_type: &MediaType) -> Result<Document, Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Probe {
+            media_type: Option<MediaType>,
+            manifests: Option<serde::de::IgnoredAny>,
+            layers: Option<serde::de::IgnoredAny>,
+            config: Option<serde::de::IgnoredAny>,
+        }
+        let what = if media_type.is_index() { "index" } else { "manifest" };
+        let probe = Raw::<Value>::parse(bytes, what)?;
+        let digest = probe.digest();
+        let fields: Probe = serde_json::from_value(probe.value().clone())
+            .map_err(|source| Error::Document { what, digest, source })?;
+        let ambiguous = |reason| Err(Error::Ambiguous { digest, reason });
+        if fields.manifests.is_some() && (fields.layers.is_some() || fields.config.is_some()) {
+            return ambiguous("it has the fields of a manifest and those of an index");
+        }
+        let declared = fields.media_type.unwrap_or_else(|| media_type.clone());
+        if (declared.is_index() && media_type.is_manifest())
+            || (declared.is_manifest() && media_type.is_index())
+        {
+            return ambiguous("its `mediaType` contradicts the type it was announced as");
+        }
+        let declared = match declared {
+            MediaType::Other(_) if fields.manifests.is_some() => MediaType::OciIndex,
+            MediaType::Other(_) if fields.layers.is_some() => MediaType::OciManifest,
+            declared => declared,
+        };
+        if declared.is_index() {
+            Ok(Document::Index(Raw::parse(probe.bytes().to_vec(), "index")?))
+        } else if declared.is_manifest() {
+            Ok(Document::Manifest(Box::new(Raw::parse(probe.bytes().to_vec(), "manifest")?)))
+        } else {
+            Err(Error::UnsupportedDocument { media_type: declared.to_string() })
+        }
+    }
+
+    /// The bytes as they came.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Document::Manifest(raw) => raw.bytes(),
+            Document::Index(raw) => raw.bytes(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Digest;
+
+    fn image(architecture: &str, variant: Option<&str>) -> Descriptor {
+        let mut entry = Descriptor::new(MediaType::OciManifest, Digest::of(architecture.as_bytes()), 1);
+        entry.platform = Some(Platform::new("linux", architecture, variant));
+        entry
+    }
+
+    #[test]
+    fn unknown_fields_survive() {
+        let text = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0,"data":"e30="},"layers":[],"subject":{"x":1}}"#;
+        let Document::Manifest(raw) = Document::parse(text.into(), &MediaType::OciManifest).unwrap() else {
+            panic!("not a manifest")
+        };
+        assert_eq!(raw.bytes(), text.as_bytes());
+        let again: Value = serde_json::from_slice(Raw::write(raw.value().clone()).bytes()).unwrap();
+        assert_eq!(again, serde_json::from_str::<Value>(text).unwrap());
+    }
+
+    #[test]
+    fn ambiguous_documents_are_refused() {
+        let both = r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#;
+        let lying =
+            r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+        for text in [both, lying] {
+            let error = Document::parse(text.into(), &MediaType::OciManifest).unwrap_err();
+            assert!(matches!(error, Error::Ambiguous { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn negative_sizes_and_bad_digests_are_refused() {
+        for descriptor in [
+            r#"{"mediaType":"a","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":-1}"#,
+            r#"{"mediaType":"a","digest":"sha256:../../../etc/passwd","size":1}"#,
+        ] {
+            assert!(serde_json::from_str::<Descriptor>(descriptor).is_err(), "{descriptor}");
+        }
+    }
+
+    #[test]
+    fn picks_the_first_match() {
+        let mut attestation = image("amd64", None);
+        attestation.annotations.insert("vnd.docker.reference.type".into(), "attestation-manifest".into());
+        let index = Index::oci(vec![attestation, image("arm64", Some("v8")), image("amd64", None)]);
+        let pick = |text: &str| {
+            index.pick(&text.parse().unwrap()).and_then(|entry| entry.platform.clone()).map(|p| p.to_string())
+        };
+        assert_eq!(pick("linux/amd64").as_deref(), Some("linux/amd64"));
+        assert!(index.pick(&"linux/amd64".parse().unwrap()).is_some_and(|entry| !entry.is_attestation()));
+        assert_eq!(pick("linux/arm64").as_deref(), Some("linux/arm64"));
+        assert_eq!(pick("linux/s390x"), None);
+    }
+}
