@@ -1,1 +1,32 @@
-//! layerfs
+//! Bytes on disk: blobs, layers, snapshots and the files in them.
+//!
+//! * [`store`] keeps blobs by digest in a directory that is an OCI image layout; [`layout`] is its list of
+//!   images and their export; [`gc`] frees what nothing refers to; [`lock`] keeps users and collectors apart.
+//! * [`snapshot`] stacks directories with overlayfs: prepare, change, commit by a rename.
+//! * [`diff`] finds what a snapshot changed, [`layer`] writes it as a tar and applies such tars; [`entry`] and
+//!   [`whiteout`] are their vocabulary.
+//! * [`confined`] resolves paths below a directory; [`walk`], [`copy`] and [`checksum`] serve COPY and ADD.
+//!
+//! What does not live here: what an image means (crate `oci`), where images come from, how a build decides.
+//!
+//! Invariants: a path from an image or an archive is only ever resolved by the kernel, below a directory
+//! descriptor (`openat2`, `RESOLVE_IN_ROOT`); a blob is visible under its digest only when it is complete; no
+//! mount is ever attached to a mount namespace, so that nothing is left over whenever the process dies.
+
+pub mod checksum;
+pub mod confined;
+pub mod copy;
+pub mod diff;
+pub mod entry;
+mod error;
+pub mod gc;
+pub mod layer;
+pub mod layout;
+pub mod lock;
+pub mod snapshot;
+pub mod store;
+mod sys;
+pub mod walk;
+pub mod whiteout;
+
+pub use error::{Error, IoResultExt, Result};

@@ -1,0 +1,204 @@
+//! What can go wrong with bytes on disk. Each variant names the act, and carries the object and the cause.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use oci::{Digest, DiffId};
+
+/// The crate's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failure to keep, read, unpack, pack or mount something.
+#[derive(Debug)]
+pub enum Error {
+    /// A file-system call on a path of ours or of the user's.
+    File {
+        /// The verb: `open`, `create`, `rename`, …
+        act: &'static str,
+        /// The object.
+        path: PathBuf,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// A blob that is not in the store.
+    MissingBlob {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// Bytes that could not be read to the end, or are not what their digest promises.
+    ReadBlob {
+        /// The digest they should have.
+        digest: Digest,
+        /// The cause, an [`oci::digest::Mismatch`] among them.
+        source: io::Error,
+    },
+    /// A document larger than is accepted.
+    TooLarge {
+        /// Its digest.
+        digest: Digest,
+        /// Its size in bytes.
+        size_bytes: u64,
+        /// The limit in bytes.
+        limit_bytes: u64,
+    },
+    /// A document that does not parse.
+    Document {
+        /// What is wrong with it.
+        source: oci::Error,
+    },
+    /// A file of the store's own that does not parse.
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The beginning of an id that several images have.
+    AmbiguousId {
+        /// The digits as given.
+        text: String,
+    },
+    /// A name that cannot be that of a snapshot.
+    SnapshotId {
+        /// The name as given.
+        text: String,
+    },
+    /// A snapshot that is not there.
+    MissingSnapshot {
+        /// Its name.
+        id: String,
+    },
+    /// A mount that the kernel refused.
+    Mount {
+        /// Which step of it.
+        step: &'static str,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// Overlay file systems or the mount calls are not to be had.
+    NoOverlay {
+        /// What the kernel says to the first call.
+        source: io::Error,
+    },
+    /// An archive that is not a tar, or uses it in a way that is refused.
+    Archive {
+        /// The entry in question, if its name was already known.
+        entry: Option<PathBuf>,
+        /// What is wrong with it.
+        problem: crate::layer::tar::Problem,
+    },
+    /// An archive that could not be read on.
+    ReadArchive {
+        /// What the source of the bytes, or the decompressor, says.
+        source: io::Error,
+    },
+    /// An entry of an archive that could not be made.
+    Unpack {
+        /// The entry's name.
+        entry: PathBuf,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// A layer whose uncompressed bytes are not those its image promises.
+    DiffId {
+        /// What the image promises.
+        expected: DiffId,
+        /// What came.
+        found: DiffId,
+    },
+    /// A file that could not be packed into a layer.
+    Pack {
+        /// The file, relative to the root.
+        path: PathBuf,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// A file that a layer cannot hold.
+    Unpackable {
+        /// The file, relative to the root.
+        path: PathBuf,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A layer that could not be written out or compressed.
+    WriteLayer {
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::File { act, path, .. } => write!(f, "cannot {act} `{}`", path.display()),
+            Error::MissingBlob { digest } => write!(f, "`{digest}` is not in the store"),
+            Error::ReadBlob { digest, .. } => write!(f, "cannot read `{digest}`"),
+            Error::TooLarge { digest, size_bytes, limit_bytes } => {
+                write!(f, "`{digest}` has {size_bytes} bytes: expected at most {limit_bytes}")
+            }
+            Error::Document { source } => write!(f, "{source}"),
+            Error::State { path, .. } => write!(f, "`{}` is damaged", path.display()),
+            Error::AmbiguousId { text } => write!(f, "`{text}` is the beginning of several image ids"),
+            Error::SnapshotId { text } => {
+                write!(f, "`{text}` is not a snapshot: expected `chain-` or `key-` and 64 hexadecimal digits")
+            }
+            Error::MissingSnapshot { id } => write!(f, "snapshot `{id}` is not in the store"),
+            Error::Mount { step, .. } => write!(f, "cannot mount a snapshot: {step}"),
+            Error::NoOverlay { .. } => {
+                write!(f, "overlay file systems are not available: they need root and Linux 6.8 or later")
+            }
+            Error::Archive { entry: Some(entry), problem } => {
+                write!(f, "the archive's entry `{}` is refused: {problem}", entry.display())
+            }
+            Error::Archive { entry: None, problem } => write!(f, "the archive is refused: {problem}"),
+            Error::ReadArchive { .. } => write!(f, "cannot read the archive"),
+            Error::Unpack { entry, .. } => write!(f, "cannot unpack `{}`", entry.display()),
+            Error::DiffId { expected, found } => {
+                write!(f, "the layer's content differs from its image: expected `{expected}`, found `{found}`")
+            }
+            Error::Pack { path, .. } => write!(f, "cannot pack `{}`", path.display()),
+            Error::Unpackable { path, reason } => {
+                write!(f, "`{}` cannot be part of a layer: {reason}", path.display())
+            }
+            Error::WriteLayer { .. } => write!(f, "cannot write the layer"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::File { source, .. }
+            | Error::ReadBlob { source, .. }
+            | Error::Mount { source, .. }
+            | Error::NoOverlay { source }
+            | Error::ReadArchive { source }
+            | Error::Unpack { source, .. }
+            | Error::Pack { source, .. }
+            | Error::WriteLayer { source } => Some(source),
+            Error::State { source, .. } => Some(source),
+            // `Document` prints as its source, so the chain goes on behind it.
+            Error::Document { source } => source.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<oci::Error> for Error {
+    fn from(source: oci::Error) -> Error {
+        Error::Document { source }
+    }
+}
+
+/// Names the act and the path that an io error belongs to.
+pub trait IoResultExt<T> {
+    /// `act` is a verb for "cannot … `path`".
+    fn at(self, act: &'static str, path: impl AsRef<Path>) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> IoResultExt<T> for std::result::Result<T, E> {
+    fn at(self, act: &'static str, path: impl AsRef<Path>) -> Result<T> {
+        self.map_err(|source| Error::File { act, path: path.as_ref().to_owned(), source: source.into() })
+    }
+}

@@ -1,0 +1,6 @@
+//! Layers: tar archives of changes, written and applied.
+
+pub mod codec;
+pub mod pack;
+pub mod tar;
+pub mod unpack;
