@@ -9,6 +9,27 @@
 
 pub mod diagnostic;
 pub mod expand;
-pub mod glob;
 pub mod instruction;
 mod mount;
+mod pattern;
+
+use diagnostic::Diagnostic;
+use instruction::{Dockerfile, Instruction};
+
+/// Reads a Dockerfile. Bytes that are no UTF-8 are the caller's to replace, see `String::from_utf8_lossy`.
+///
+/// # Errors
+/// All errors of the file at once, then its warnings.
+pub fn parse(source: &str) -> Result<Dockerfile, Vec<Diagnostic>> {
+    let _ = source;
+    Err(Vec::new())
+}
+
+/// Reads one instruction stored in an image by `ONBUILD`; the escape character is `\`.
+///
+/// # Errors
+/// What is wrong with it; spans point into `text`.
+pub fn parse_trigger(text: &str) -> Result<Instruction, Vec<Diagnostic>> {
+    let _ = text;
+    Err(Vec::new())
+}

@@ -5,6 +5,8 @@
 //! `required` must therefore follow `type=`. A mount without any variable is resolved once while parsing, so that its
 //! mistakes are reported with all others.
 
+mod resolve;
+
 use super::diagnostic::{Diagnostic, Span};
 use super::instruction::Word;
 
