@@ -14,15 +14,15 @@
 
 use std::fmt::Write as _;
 
-/// A place in a source text.
+/// A place in a source text; sources are shorter than 4 GiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Pos {
     /// Bytes before it.
-    pub offset: usize,
+    pub offset: u32,
     /// The line, from 1.
-    pub line: usize,
+    pub line: u32,
     /// The character in the line, from 1.
-    pub column: usize,
+    pub column: u32,
 }
 
 /// A half-open stretch of a source text.
@@ -142,11 +142,12 @@ const SHOWN: usize = 160;
 
 fn render_place(out: &mut String, span: Span, label: Option<&str>, file_name: &str, source: &str) {
     let Span { start, end } = span;
-    let line_start = source[..start.offset].rfind('\n').map_or(0, |at| at + 1);
+    let (from, to) = (start.offset as usize, end.offset as usize);
+    let line_start = source.get(..from).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);
     let line = source[line_start..].split('\n').next().unwrap_or_default().trim_end_matches('\r');
     let margin = " ".repeat(start.line.to_string().len());
-    let before = line.get(..start.offset - line_start).unwrap_or(line);
-    let end_in_line = if end.line == start.line { end.offset - line_start } else { line.len() };
+    let before = line.get(..from - line_start).unwrap_or(line);
+    let end_in_line = if end.line == start.line { to - line_start } else { line.len() };
     let marked = line.get(before.len()..end_in_line).unwrap_or_default();
 
     let skipped = before.chars().count().saturating_sub(SHOWN / 2);
@@ -232,9 +233,9 @@ mod tests {
 
     #[test]
     fn a_span_may_end_on_a_later_line_and_lines_may_be_long() {
-        let source = format!("FROM a\n{}\u{1b}[31mRUN\nx", "é".repeat(300));
-        let start = Pos { offset: 7 + 600, line: 2, column: 301 };
-        let end = Pos { offset: source.len(), line: 3, column: 2 };
+        let source = format!("FROM a\n{}\u{1b}[31mRUN\nxy", "é".repeat(300));
+        let start = Pos { offset: 607, line: 2, column: 301 };
+        let end = Pos { offset: 620, line: 3, column: 2 };
         let text = Diagnostic::error(Span { start, end }, "odd").label("here").render("D", &source);
         assert!(text.starts_with("error: odd\n --> D:2:301\n  |\n2 | …é"), "{text}");
         assert!(text.ends_with("^^^^^^^^ here\n"), "{text}");

@@ -280,7 +280,7 @@ impl<'a> Lexer<'a> {
     fn dollar(&mut self, start: usize) -> Result<String, ExpandError> {
         if self.peek() != Some('{') {
             let name = self.name();
-            return Ok(if name.is_empty() { "$".to_owned() } else { self.plain(&name, start) });
+            return Ok(if name.is_empty() { "$".to_owned() } else { self.plain(name, start) });
         }
         self.next();
         match self.peek() {
@@ -294,9 +294,9 @@ impl<'a> Lexer<'a> {
             return self.fail(start, format!("more than {MAX_DEPTH} substitutions inside each other"));
         }
         let value = match self.next() {
-            Some('}') => self.plain(&name, start),
+            Some('}') => self.plain(name, start),
             None => return self.fail(start, "missing `}`"),
-            Some(modifier) => self.modified(&name, modifier, start)?,
+            Some(modifier) => self.modified(name, modifier, start)?,
         };
         self.depth -= 1;
         Ok(value)

@@ -9,6 +9,7 @@
 
 pub mod diagnostic;
 pub mod expand;
+pub mod glob;
 pub mod instruction;
 mod mount;
 mod pattern;
