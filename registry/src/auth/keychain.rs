@@ -1,0 +1,352 @@
+//! Credentials by registry, from Docker's `config.json` and podman's `auth.json`.
+//!
+//! What lives here: which entry of which file is for a repository, and how credential helpers are asked. What
+//! does not: where these files are (the command knows), and what a credential is exchanged for (`token`).
+//!
+//! Order: the first file that knows the registry wins. Within a file a helper of the registry's own
+//! (`credHelpers`) goes before `auths`, and `auths` before the general helper (`credsStore`). In `auths` the
+//! longest key wins: `ghcr.io/me/app`, then `ghcr.io/me`, then `ghcr.io`. (Docker: `docker login`; podman:
+//! containers-auth.json(5).)
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use oci::Reference;
+use oci::reference::HUB;
+use serde::Deserialize;
+
+use crate::Error;
+
+/// Under which name Docker keeps the Hub's credentials.
+const HUB_KEY: &str = "https://index.docker.io/v1/";
+/// What a helper says when it has nothing for the registry; that is no failure.
+const NOT_FOUND: &str = "credentials not found in native keychain";
+/// The user name by which a helper marks its secret as an identity token.
+const TOKEN_USER: &str = "<token>";
+const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+const MAX_HELPER_BYTES: u64 = 1024 * 1024;
+const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What proves who the user is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// Nothing does.
+    Anonymous,
+    /// A name and a password, or an access token that is used like one.
+    Basic {
+        /// The user's name.
+        username: String,
+        /// The password.
+        password: String,
+    },
+    /// An OAuth 2 refresh token, to be exchanged for a bearer token.
+    Identity {
+        /// The user's name, if the file has one.
+        username: String,
+        /// The refresh token.
+        token: String,
+    },
+    /// A bearer token, to be sent as it is.
+    Bearer {
+        /// The token.
+        token: String,
+    },
+}
+
+impl fmt::Debug for Credential {
+    /// The kind alone: secrets stand in no log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Credential::Anonymous => "Anonymous",
+            Credential::Basic { .. } => "Basic",
+            Credential::Identity { .. } => "Identity",
+            Credential::Bearer { .. } => "Bearer",
+        })
+    }
+}
+
+/// Credentials by registry. Cheap to clone; a helper is asked once for each registry.
+#[derive(Clone, Debug, Default)]
+pub struct Keychain {
+    given: BTreeMap<String, Credential>,
+    files: Vec<File>,
+    asked: Arc<Mutex<HashMap<(String, String), Credential>>>,
+}
+
+#[derive(Clone, Debug)]
+struct File {
+    path: PathBuf,
+    auths: BTreeMap<String, Entry>,
+    helpers: BTreeMap<String, String>,
+    store: Option<String>,
+}
+
+#[derive(Clone, Deserialize, Default)]
+struct Entry {
+    #[serde(default)]
+    auth: String,
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    password: String,
+    #[serde(default, rename = "identitytoken")]
+    identity: String,
+    #[serde(default, rename = "registrytoken")]
+    bearer: String,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entry")
+    }
+}
+
+impl Keychain {
+    /// No credentials at all.
+    pub fn anonymous() -> Keychain {
+        Keychain::default()
+    }
+
+    /// Reads `paths` in order; files that do not exist are passed over.
+    ///
+    /// # Errors
+    /// [`Error::ReadFile`] and [`Error::ParseKeychain`].
+    pub fn from_files(paths: &[PathBuf]) -> Result<Keychain, Error> {
+        let mut keychain = Keychain::default();
+        for path in paths {
+            let mut text = String::new();
+            let read = std::fs::File::open(path)
+                .and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text));
+            match read {
+                Ok(_) => keychain.files.push(File::parse(path, &text)?),
+                Err(error) if is_absent(&error) => {}
+                Err(source) => return Err(Error::ReadFile { path: path.clone(), source }),
+            }
+        }
+        Ok(keychain)
+    }
+
+    /// Adds the text of one file, after those that are there; `path` names it in errors.
+    ///
+    /// # Errors
+    /// [`Error::ParseKeychain`].
+    pub fn and_text(mut self, path: &Path, text: &str) -> Result<Keychain, Error> {
+        self.files.push(File::parse(path, text)?);
+        Ok(self)
+    }
+
+    /// Adds a credential for `registry` (`HOST`, `HOST:PORT` or `HOST/NAMESPACE`) that goes before all files.
+    pub fn and(mut self, registry: &str, credential: Credential) -> Keychain {
+        self.given.insert(normal(registry), credential);
+        self
+    }
+
+    /// The credential for the repository of `reference`.
+    ///
+    /// # Errors
+    /// [`Error::DecodeCredential`], [`Error::RunHelper`] and [`Error::AskHelper`].
+    pub fn lookup(&self, reference: &Reference) -> Result<Credential, Error> {
+        let keys = candidates(reference);
+        if let Some(given) = keys.iter().find_map(|key| self.given.get(key)) {
+            return Ok(given.clone());
+        }
+        for file in &self.files {
+            let found = self.lookup_in(file, reference.registry(), &keys)?;
+            if found != Credential::Anonymous {
+                return Ok(found);
+            }
+        }
+        Ok(Credential::Anonymous)
+    }
+
+    fn lookup_in(&self, file: &File, host: &str, keys: &[String]) -> Result<Credential, Error> {
+        if let Some(helper) = keys.iter().find_map(|key| file.helpers.get(key)) {
+            return self.ask(helper, host);
+        }
+        for key in keys {
+            let found = match file.auths.get(key) {
+                Some(entry) => entry.credential(&file.path, key)?,
+                None => continue,
+            };
+            // Docker leaves an empty entry as a mark that the store has the secret.
+            if found != Credential::Anonymous {
+                return Ok(found);
+            }
+        }
+        match &file.store {
+            Some(helper) => self.ask(helper, host),
+            None => Ok(Credential::Anonymous),
+        }
+    }
+
+    /// Asks `docker-credential-HELPER`, once for each registry.
+    fn ask(&self, helper: &str, host: &str) -> Result<Credential, Error> {
+        let server = if host == HUB { HUB_KEY } else { host };
+        let key = (helper.to_owned(), server.to_owned());
+        // Held while the helper runs: a helper may ask the user, who is not to be asked twice.
+        let mut asked = self.asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(known) = asked.get(&key) {
+            return Ok(known.clone());
+        }
+        let answer = ask_helper(helper, server)?;
+        asked.insert(key, answer.clone());
+        Ok(answer)
+    }
+}
+
+impl File {
+    fn parse(path: &Path, text: &str) -> Result<File, Error> {
+        #[derive(Deserialize, Default)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Shape {
+            auths: Option<BTreeMap<String, Option<Entry>>>,
+            cred_helpers: Option<BTreeMap<String, String>>,
+            creds_store: Option<String>,
+        }
+        let shape: Shape = match text.trim() {
+            "" => Shape::default(),
+            text => serde_json::from_str(text)
+                .map_err(|source| Error::ParseKeychain { path: path.to_owned(), source })?,
+        };
+        let auths = shape.auths.unwrap_or_default().into_iter();
+        let helpers = shape.cred_helpers.unwrap_or_default().into_iter();
+        Ok(File {
+            path: path.to_owned(),
+            auths: auths.map(|(key, entry)| (normal(&key), entry.unwrap_or_default())).collect(),
+            helpers: helpers.map(|(key, helper)| (normal(&key), helper)).collect(),
+            store: shape.creds_store.filter(|store| !store.is_empty()),
+        })
+    }
+}
+
+impl Entry {
+    fn credential(&self, path: &Path, key: &str) -> Result<Credential, Error> {
+        let fail = || Error::DecodeCredential { path: path.to_owned(), registry: key.to_owned() };
+        let (mut username, mut password) = (self.username.clone(), self.password.clone());
+        if !self.auth.is_empty() {
+            let decoded = STANDARD.decode(self.auth.trim()).map_err(|_| fail())?;
+            let decoded = String::from_utf8(decoded).map_err(|_| fail())?;
+            let (name, secret) = decoded.split_once(':').ok_or_else(fail)?;
+            // Old versions of Docker pad the secret with zero bytes.
+            (username, password) = (name.to_owned(), secret.trim_end_matches('\0').to_owned());
+        }
+        Ok(if !self.bearer.is_empty() {
+            Credential::Bearer { token: self.bearer.clone() }
+        } else if !self.identity.is_empty() {
+            Credential::Identity { username, token: self.identity.clone() }
+        } else if username.is_empty() && password.is_empty() {
+            Credential::Anonymous
+        } else {
+            Credential::Basic { username, password }
+        })
+    }
+}
+
+/// Keys that may hold the repository's credential, the most special first.
+fn candidates(reference: &Reference) -> Vec<String> {
+    let name = reference.name();
+    let cuts = name.rmatch_indices('/').map(|(at, _)| name[..at].to_owned());
+    std::iter::once(name.clone()).chain(cuts).collect()
+}
+
+/// A key without scheme, and without the API version that Docker's old keys end with.
+fn normal(key: &str) -> String {
+    let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let key = key.trim_end_matches('/');
+    let key = key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key);
+    let (host, path) = key.split_once('/').unwrap_or((key, ""));
+    let host = match host {
+        "index.docker.io" | "registry-1.docker.io" => HUB,
+        other => other,
+    };
+    if path.is_empty() { host.to_owned() } else { format!("{host}/{path}") }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Docker's credential helper protocol: the server on standard input, JSON on standard output.
+fn ask_helper(helper: &str, server: &str) -> Result<Credential, Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Answer {
+        #[serde(default)]
+        username: String,
+        #[serde(default)]
+        secret: String,
+    }
+    let program = format!("docker-credential-{helper}");
+    let is_name = !helper.is_empty()
+        && helper.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    if !is_name {
+        let reason = "a helper's name has only letters, digits, `-`, `_` and `.`";
+        return Err(Error::RunHelper { program, source: io::Error::new(io::ErrorKind::InvalidInput, reason) });
+    }
+    let (succeeded, output) =
+        run_helper(&program, server).map_err(|source| Error::RunHelper { program: program.clone(), source })?;
+    if !succeeded {
+        if output.contains(NOT_FOUND) {
+            return Ok(Credential::Anonymous);
+        }
+        let output = output.trim().chars().take(200).collect();
+        return Err(Error::AskHelper { program, output });
+    }
+    let answer: Answer = serde_json::from_str(&output).map_err(|_| Error::AskHelper {
+        program,
+        output: "its answer is not JSON with `Username` and `Secret`".to_owned(),
+    })?;
+    Ok(match answer {
+        Answer { username, secret } if username == TOKEN_USER => {
+            Credential::Identity { username: String::new(), token: secret }
+        }
+        Answer { username, secret } if username.is_empty() && secret.is_empty() => Credential::Anonymous,
+        Answer { username, secret } => Credential::Basic { username, password: secret },
+    })
+}
+
+/// Runs the helper to its end, which must come before [`HELPER_TIMEOUT`].
+fn run_helper(program: &str, server: &str) -> io::Result<(bool, String)> {
+    let mut child = Command::new(program)
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    };
+    // A helper that does not read its input answers all the same.
+    match stdin.write_all(server.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return reap(child, Err(error)),
+        _ => drop(stdin),
+    }
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut output = Vec::new();
+        let read = stdout.take(MAX_HELPER_BYTES).read_to_end(&mut output);
+        // The receiver is gone after the timeout.
+        let _ = send.send(read.map(|_| output));
+    });
+    let output = match receive.recv_timeout(HELPER_TIMEOUT) {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => return reap(child, Err(error)),
+        Err(_) => return reap(child, Err(io::ErrorKind::TimedOut.into())),
+    };
+    let status = child.wait()?;
+    Ok((status.success(), String::from_utf8_lossy(&output).into_owned()))
+}
+
+fn reap<T>(mut child: Child, result: io::Result<T>) -> io::Result<T> {
+    // It may have ended by itself.
+    let _ = child.kill();
+    let _ = child.wait();
+    result
+}

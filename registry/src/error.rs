@@ -1,0 +1,287 @@
+//! What can go wrong with a registry, by act. Addresses in these errors carry no query string.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use oci::digest::Mismatch;
+use oci::{Digest, Reference};
+
+/// One entry of a registry's error body. (OCI distribution-spec, "Error Codes".)
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// The code, such as `MANIFEST_UNKNOWN`.
+    pub code: String,
+    /// The registry's words for people, possibly empty.
+    pub message: String,
+}
+
+/// A conversation with a registry that did not end as it should.
+#[derive(Debug)]
+pub enum Error {
+    /// No answer came: name resolution, connection, TLS, a reset or a timeout, after all retries.
+    Reach {
+        /// What was asked for.
+        url: String,
+        /// How often it was tried.
+        attempts: u32,
+        /// What the last try met.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The registry answered, with a refusal or a failure.
+    Status {
+        /// The request's method.
+        method: &'static str,
+        /// What was asked for.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// The codes of the error body, if it had any.
+        codes: Vec<Code>,
+        /// How long the registry asks to wait before the next request.
+        retry_after: Option<Duration>,
+    },
+    /// The token server gave no token for the registry.
+    Authenticate {
+        /// The registry's host.
+        registry: String,
+        /// What the token server answered.
+        source: Box<Error>,
+    },
+    /// The registry asks for a kind of authentication that this client does not have.
+    Challenge {
+        /// The registry's host.
+        registry: String,
+        /// The `WWW-Authenticate` header.
+        header: String,
+    },
+    /// The registry points to an address that must not be followed.
+    Follow {
+        /// Who points.
+        from: String,
+        /// The address pointed to.
+        to: String,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+    /// The answer does not follow the distribution specification.
+    Answer {
+        /// What was asked for.
+        url: String,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+    /// The answer is longer than this client reads.
+    TooLarge {
+        /// What was asked for.
+        url: String,
+        /// The limit in bytes.
+        limit_bytes: u64,
+    },
+    /// What came is not what the digest promises.
+    Verify {
+        /// What was asked for.
+        url: String,
+        /// What differs.
+        source: Mismatch,
+    },
+    /// What came is no image document.
+    Document {
+        /// The reference asked for.
+        reference: Reference,
+        /// What is wrong with it.
+        source: oci::Error,
+    },
+    /// The blob to be pushed could not be read.
+    ReadSource {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of credentials or certificates could not be read.
+    ReadFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of credentials is not the JSON that it should be.
+    ParseKeychain {
+        /// The file.
+        path: PathBuf,
+        /// What the JSON parser says.
+        source: serde_json::Error,
+    },
+    /// An entry of a credential file does not decode.
+    DecodeCredential {
+        /// The file.
+        path: PathBuf,
+        /// The entry's key.
+        registry: String,
+    },
+    /// A credential helper could not be asked.
+    RunHelper {
+        /// The program.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A credential helper answered with a failure.
+    AskHelper {
+        /// The program.
+        program: String,
+        /// Its output, shortened.
+        output: String,
+    },
+    /// A certificate is not PEM, or there is none to trust.
+    Certificate {
+        /// Where it comes from.
+        origin: String,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+    /// A proxy's address is not one.
+    Proxy {
+        /// The address as given, without a password.
+        address: String,
+    },
+}
+
+impl Error {
+    /// Whether the registry says that the image, blob or repository is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Error::Status { status: 404, .. })
+    }
+
+    /// Whether credentials are missing or do not suffice.
+    pub fn is_unauthorized(&self) -> bool {
+        match self {
+            Error::Status { status, .. } => matches!(status, 401 | 403),
+            Error::Authenticate { source, .. } => source.is_unauthorized(),
+            _ => false,
+        }
+    }
+
+    /// Whether no answer came at all.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Error::Reach { .. } => true,
+            Error::Authenticate { source, .. } => source.is_unreachable(),
+            _ => false,
+        }
+    }
+
+    /// Whether the registry has had enough of this client for now.
+    pub fn is_rate_limited(&self) -> bool {
+        matches!(self, Error::Status { status: 429, .. })
+    }
+
+    /// Whether the same request may succeed later.
+    pub(crate) fn is_temporary(&self) -> bool {
+        match self {
+            Error::Reach { .. } => true,
+            Error::Status { status, .. } => is_temporary(*status),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Error::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// The same failure with the number of tries that it ended.
+    pub(crate) fn after(self, tries: u32) -> Error {
+        match self {
+            Error::Reach { url, source, .. } => Error::Reach { url, attempts: tries, source },
+            other => other,
+        }
+    }
+}
+
+/// Statuses that tell of load or of a broken middle, not of the request.
+pub(crate) fn is_temporary(status: u16) -> bool {
+    matches!(status, 408 | 429 | 499 | 500 | 502 | 503 | 504 | 520..=524)
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Reach { url, attempts: 1, .. } => write!(f, "no answer from {url}"),
+            Error::Reach { url, attempts, .. } => write!(f, "no answer from {url} in {attempts} attempts"),
+            Error::Status { method, url, status, codes, retry_after } => {
+                write!(f, "{method} {url}: {status}")?;
+                for Code { code, message } in codes {
+                    write!(f, " {code}")?;
+                    if !message.is_empty() {
+                        write!(f, ": {message}")?;
+                    }
+                }
+                match retry_after {
+                    Some(wait) => write!(f, " (the registry asks to wait {} s)", wait.as_secs()),
+                    None => Ok(()),
+                }
+            }
+            Error::Authenticate { registry, .. } => write!(f, "no token for `{registry}`"),
+            Error::Challenge { registry, header } => {
+                write!(f, "`{registry}` asks for an unknown kind of authentication: expected `Basic` or `Bearer`, found `{header}`")
+            }
+            Error::Follow { from, to, reason } => write!(f, "{from} points to {to}: {reason}"),
+            Error::Answer { url, reason } => write!(f, "unexpected answer from {url}: {reason}"),
+            Error::TooLarge { url, limit_bytes } => {
+                write!(f, "the answer from {url} is longer than the limit of {limit_bytes} bytes")
+            }
+            Error::Verify { url, .. } => write!(f, "{url} is not what was asked for"),
+            Error::Document { reference, .. } => write!(f, "`{reference}` is not an image that can be read"),
+            Error::ReadSource { digest, .. } => write!(f, "cannot read blob `{digest}` to push it"),
+            Error::ReadFile { path, .. } => write!(f, "cannot read `{}`", path.display()),
+            Error::ParseKeychain { path, .. } => {
+                write!(f, "`{}` is not a credential file", path.display())
+            }
+            Error::DecodeCredential { path, registry } => {
+                write!(
+                    f,
+                    "the entry `{registry}` of `{}` does not decode: expected base64 of `user:password` in `auth`",
+                    path.display()
+                )
+            }
+            Error::RunHelper { program, .. } => write!(f, "cannot run the credential helper `{program}`"),
+            Error::AskHelper { program, output } => {
+                write!(f, "the credential helper `{program}` gave no credentials: {output}")
+            }
+            Error::Certificate { origin, reason } => write!(f, "no certificates from `{origin}`: {reason}"),
+            Error::Proxy { address } => {
+                write!(f, "`{address}` is not a proxy: expected `http://HOST:PORT`")
+            }
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Error::Reach { source, .. } => Some(&**source),
+            Error::Authenticate { source, .. } => Some(&**source),
+            Error::Verify { source, .. } => Some(source),
+            Error::Document { source, .. } => Some(source),
+            Error::ReadSource { source, .. }
+            | Error::ReadFile { source, .. }
+            | Error::RunHelper { source, .. } => Some(source),
+            Error::ParseKeychain { source, .. } => Some(source),
+            Error::Status { .. }
+            | Error::Challenge { .. }
+            | Error::Follow { .. }
+            | Error::Answer { .. }
+            | Error::TooLarge { .. }
+            | Error::DecodeCredential { .. }
+            | Error::AskHelper { .. }
+            | Error::Certificate { .. }
+            | Error::Proxy { .. } => None,
+        }
+    }
+}
