@@ -126,6 +126,58 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// A file where a directory has to be.
+    NotADirectory {
+        /// Where, below the root in question.
+        path: PathBuf,
+    },
+    /// Something else where a regular file has to be.
+    NotAFile {
+        /// Where, below the root in question.
+        path: PathBuf,
+        /// What is there.
+        found: crate::confined::Kind,
+    },
+    /// A file longer than is accepted.
+    FileTooLarge {
+        /// The file, below the root in question.
+        path: PathBuf,
+        /// The limit in bytes.
+        limit_bytes: u64,
+    },
+    /// A source of a copy that is not there, or that a filter hides.
+    SourceMissing {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// A source of a copy that became another file after it was selected.
+    SourceChanged {
+        /// The file, below the root of the source.
+        path: PathBuf,
+    },
+    /// A copy of a file on a directory.
+    ReplaceDirectory {
+        /// The directory, below the root of the destination.
+        path: PathBuf,
+    },
+    /// Text that is no mode.
+    Chmod {
+        /// The text as given.
+        text: String,
+    },
+}
+
+impl Error {
+    /// The same error, when its path began at `dir` and is to begin where `dir` begins.
+    pub(crate) fn below(self, dir: &Path) -> Error {
+        match self {
+            Error::File { act, path, source } if path.as_os_str().is_empty() => {
+                Error::File { act, path: dir.to_owned(), source }
+            }
+            Error::File { act, path, source } => Error::File { act, path: dir.join(path), source },
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -162,6 +214,24 @@ impl fmt::Display for Error {
                 write!(f, "`{}` cannot be part of a layer: {reason}", path.display())
             }
             Error::WriteLayer { .. } => write!(f, "cannot write the layer"),
+            Error::NotADirectory { path } => write!(f, "`{}` is not a directory", path.display()),
+            Error::NotAFile { path, found } => {
+                write!(f, "`{}` is not a file: found a {}", path.display(), found.name())
+            }
+            Error::FileTooLarge { path, limit_bytes } => {
+                write!(f, "`{}` is too long: expected at most {limit_bytes} bytes", path.display())
+            }
+            Error::SourceMissing { path } => write!(f, "`{}` is not there to be copied", path.display()),
+            Error::SourceChanged { path } => {
+                write!(f, "`{}` changed while it was being read", path.display())
+            }
+            Error::ReplaceDirectory { path } => {
+                write!(f, "cannot replace the directory `{}` with a file", path.display())
+            }
+            Error::Chmod { text } => write!(
+                f,
+                "`{text}` is not a mode: expected octal digits up to `7777`, or symbols such as `u=rwX,go=rX`"
+            ),
         }
     }
 }

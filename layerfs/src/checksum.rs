@@ -1,0 +1,293 @@
+//! What a selection of files contains, as one digest.
+//!
+//! Here: the record of one file, the listing of a selection, what differs between two listings. Not here:
+//! which files are selected ([`crate::copy::select`]), what else a step's key is made of.
+//!
+//! A record is the SHA-256 of [`RECORD`] and then, each field with its length before it or of fixed length:
+//! type, mode (0777 for a link), uid, gid, device numbers, the link's target, the number of extended
+//! attributes and their names and values, and the digest of the data. A listing's digest is that of
+//! [`LISTING`], the sources, and for each of them the number of entries and their paths and records. Neither
+//! sees the time, the inode, the number of links, or any name above a selected directory; of a selected
+//! directory itself nothing counts, because nothing of it is copied, and of a selected file also its name,
+//! because a destination directory takes it.
+//!
+//! Invariants: every field is framed, so that no two selections are written as the same bytes; files are read
+//! in pieces of bounded size; a file that is no longer the one that was selected is an error.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use oci::Digest;
+use oci::digest::Hasher;
+use rayon::prelude::*;
+
+use crate::confined::xattr::{self, Attributes};
+use crate::confined::{Kind, Metadata, Owner, Root, open_exact, open_listed, path_of};
+use crate::copy::{Selected, Selection};
+use crate::walk::{Entry, join};
+use crate::{Error, IoResultExt, Result};
+
+/// The form of a record; another one is another key.
+const RECORD: &[u8] = b"lbuild file record 1\n";
+/// The form of a listing; another one is another key.
+const LISTING: &[u8] = b"lbuild listing 1\n";
+const BUFFER: usize = 128 * 1024;
+/// How many files of a directory one thread takes at a time.
+const CHUNK: usize = 64;
+/// Below this number of files threads cost more than they save.
+const PARALLEL: usize = 32;
+
+/// What counts in place of what the files say.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// The owner that every file is taken to have. Files of a build context are always root's.
+    pub owner: Option<Owner>,
+}
+
+/// What a selection contains, file by file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// The sources, in the order of the selection.
+    pub sources: Vec<Source>,
+}
+
+/// What one selected file or directory contains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The directory that the paths of `entries` begin at, below the root. Not part of the digest.
+    pub base: Vec<u8>,
+    /// Whether it is a directory whose contents are meant.
+    pub is_directory: bool,
+    /// The paths and the digests of their records, sorted; of a selected file only its name.
+    pub entries: Vec<(Vec<u8>, Digest)>,
+}
+
+/// How a file differs between two listings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The path below the root.
+    pub path: PathBuf,
+    /// What happened to it.
+    pub change: Change,
+}
+
+/// What happened to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is new.
+    Added,
+    /// It is gone.
+    Removed,
+    /// Its data or its metadata are others.
+    Modified,
+}
+
+/// Reads and hashes all that is selected.
+///
+/// # Errors
+/// [`Error::SourceChanged`] if a file is not the one that was selected any more; [`Error::File`].
+pub fn list(root: &Root, selection: &Selection, options: Options) -> Result<Listing> {
+    let sources = selection.sources.iter().map(|selected| list_source(root, selected, options));
+    Ok(Listing { sources: sources.collect::<Result<_>>()? })
+}
+
+/// The digest of all that is selected: [`list`] without the listing.
+pub fn digest(root: &Root, selection: &Selection, options: Options) -> Result<Digest> {
+    list(root, selection, options).map(|listing| listing.digest())
+}
+
+impl Listing {
+    /// The digest of the contents.
+    pub fn digest(&self) -> Digest {
+        let mut frame = Frame::new(LISTING);
+        frame.number(self.sources.len() as u64);
+        for source in &self.sources {
+            frame.number(u64::from(source.is_directory));
+            frame.number(source.entries.len() as u64);
+            for (path, record) in &source.entries {
+                frame.bytes(path);
+                frame.bytes(record.as_bytes());
+            }
+        }
+        frame.finish()
+    }
+
+    /// The first file, in the order of paths, that is another one than in `before`; `None` if the same files
+    /// are listed.
+    pub fn first_difference(&self, before: &Listing) -> Option<Difference> {
+        let (old, new) = (before.sorted(), self.sorted());
+        let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+        let difference = |path: &[u8], change| Some(Difference { path: path_of(path), change });
+        loop {
+            match (old.peek(), new.peek()) {
+                (None, None) => return None,
+                (Some((path, _)), None) => return difference(path, Change::Removed),
+                (None, Some((path, _))) => return difference(path, Change::Added),
+                (Some((gone, _)), Some((path, _))) if gone < path => {
+                    return difference(gone, Change::Removed);
+                }
+                (Some((gone, _)), Some((path, _))) if gone > path => return difference(path, Change::Added),
+                (Some((_, was)), Some((path, is))) if was != is => return difference(path, Change::Modified),
+                _ => drop((old.next(), new.next())),
+            }
+        }
+    }
+
+    fn sorted(&self) -> Vec<(Vec<u8>, &Digest)> {
+        let all = self.sources.iter().flat_map(|source| {
+            source.entries.iter().map(|(path, digest)| (join(&source.base, path), digest))
+        });
+        let mut all: Vec<_> = all.collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+fn list_source(root: &Root, selected: &Selected, options: Options) -> Result<Source> {
+    let path = selected.path.as_os_str().as_bytes();
+    let is_directory = selected.metadata.kind == Kind::Directory;
+    // A selected file is an entry of its directory, listed under the name that it was selected by.
+    let (base, entries) = if is_directory {
+        (path, None)
+    } else {
+        let entry = Entry { path: path.to_owned(), metadata: selected.metadata };
+        (&[][..], Some(entry))
+    };
+    let dir = open_exact(root.as_fd(), base).at("open", path_of(base))?;
+    let reader = Reader { dir: dir.as_fd(), base: &path_of(base), options };
+    let Some(entry) = entries else {
+        return Ok(Source { base: base.to_owned(), is_directory, entries: reader.all(&selected.entries)? });
+    };
+    let record = reader.records(std::slice::from_ref(&entry))?.remove(0).1;
+    let holder = entry.parent().to_owned();
+    Ok(Source { base: holder, is_directory, entries: vec![(selected.name.clone(), record)] })
+}
+
+/// Reads the files below one directory.
+struct Reader<'a> {
+    dir: BorrowedFd<'a>,
+    base: &'a Path,
+    options: Options,
+}
+
+impl Reader<'_> {
+    fn all(&self, entries: &[Entry]) -> Result<Vec<(Vec<u8>, Digest)>> {
+        if entries.len() < PARALLEL {
+            return self.records(entries);
+        }
+        let chunks: Result<Vec<_>> = entries.par_chunks(CHUNK).map(|chunk| self.records(chunk)).collect();
+        Ok(chunks?.concat())
+    }
+
+    /// Neighbours are mostly of one directory, which stays open between them.
+    fn records(&self, entries: &[Entry]) -> Result<Vec<(Vec<u8>, Digest)>> {
+        let mut buffer = Vec::new();
+        let mut open: Option<(&[u8], std::os::fd::OwnedFd)> = None;
+        let mut records = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let parent = entry.parent();
+            let holder = match open.take() {
+                Some((path, fd)) if path == parent => fd,
+                _ => open_exact(self.dir, parent).at("open", self.base.join(path_of(parent)))?,
+            };
+            records.push((entry.path.clone(), self.record(holder.as_fd(), entry, &mut buffer)?));
+            open = Some((parent, holder));
+        }
+        Ok(records)
+    }
+
+    fn record(&self, holder: BorrowedFd<'_>, entry: &Entry, buffer: &mut Vec<u8>) -> Result<Digest> {
+        let path = || self.base.join(path_of(&entry.path));
+        let found = &entry.metadata;
+        let mut link = Vec::new();
+        let mut data = None;
+        let attributes = if found.kind == Kind::File {
+            let mut file = open_listed(holder, entry.name()).at("open", path())?;
+            let now = Metadata::of(&file).at("read the metadata of", path())?;
+            let hashed = if now.is_unchanged(found) {
+                hash(&mut file, found.size_bytes, buffer).at("read", path())?
+            } else {
+                None
+            };
+            data = Some(hashed.ok_or_else(|| Error::SourceChanged { path: path() })?);
+            xattr::of(file.as_fd())
+        } else {
+            if found.kind == Kind::Symlink {
+                let target = rustix::fs::readlinkat(holder, entry.name(), Vec::new());
+                link = target.at("read the link", path())?.into_bytes();
+            }
+            xattr::at(holder, entry.name())
+        };
+        let attributes = attributes.at("read the attributes of", path())?;
+        let owner = self.options.owner.unwrap_or(found.owner);
+        Ok(record(found, owner, &link, &attributes, data))
+    }
+}
+
+/// The digest of a file's data; `None` if it has not the length that was seen.
+fn hash(file: &mut File, size_bytes: u64, buffer: &mut Vec<u8>) -> std::io::Result<Option<Digest>> {
+    buffer.resize(BUFFER, 0);
+    let mut hasher = Hasher::new();
+    loop {
+        match file.read(buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Ok(0) => break,
+            count => hasher.update(&buffer[..count?]),
+        }
+        if hasher.bytes() > size_bytes {
+            break;
+        }
+    }
+    Ok((hasher.bytes() == size_bytes).then(|| hasher.finish()))
+}
+
+fn record(
+    found: &Metadata,
+    owner: Owner,
+    link: &[u8],
+    attributes: &Attributes,
+    data: Option<Digest>,
+) -> Digest {
+    let mut frame = Frame::new(RECORD);
+    frame.bytes(found.kind.name().as_bytes());
+    frame.number(u64::from(if found.kind == Kind::Symlink { 0o777 } else { found.mode }));
+    frame.number(owner.uid.into());
+    frame.number(owner.gid.into());
+    frame.number(found.device.0.into());
+    frame.number(found.device.1.into());
+    frame.bytes(link);
+    frame.number(attributes.len() as u64);
+    for (name, value) in attributes {
+        frame.bytes(name.to_bytes());
+        frame.bytes(value);
+    }
+    frame.bytes(data.as_ref().map_or(&[], |digest| digest.as_bytes()));
+    frame.finish()
+}
+
+/// Hashes fields so that where one ends and the next begins is part of what is hashed.
+struct Frame(Hasher);
+
+impl Frame {
+    fn new(form: &[u8]) -> Frame {
+        let mut hasher = Hasher::new();
+        hasher.update(form);
+        Frame(hasher)
+    }
+
+    fn number(&mut self, number: u64) {
+        self.0.update(&number.to_le_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.update(bytes);
+    }
+
+    fn finish(self) -> Digest {
+        self.0.finish()
+    }
+}

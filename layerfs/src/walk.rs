@@ -1,0 +1,191 @@
+//! A fast, sorted listing of a directory tree with the metadata of all that is in it.
+//!
+//! Here: the walk and its filter. Not here: what the files contain ([`crate::checksum`], [`crate::copy`]).
+//!
+//! Order: breadth first, one level of directories at a time and the directories of a level in parallel; then
+//! the listings are joined depth first. So no descriptor is kept open and nothing recurses, however deep a
+//! hostile tree may be.
+//!
+//! Invariants: the result is sorted by name, bytewise, component by component, with each directory before
+//! what is in it; links are not followed; a directory is opened by a path that must not lead through a link,
+//! so a tree that changes during the walk can make it fail, but not lead it elsewhere.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rayon::prelude::*;
+use rustix::fs::RawDir;
+use rustix::io::Errno;
+
+use crate::confined::{Kind, Metadata, open_exact};
+use crate::{IoResultExt, Result};
+
+/// What to do with a file, or with a directory and what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visit {
+    /// List it, and look into it if it is a directory.
+    Take,
+    /// Leave it out, with all that is in it.
+    Skip,
+    /// Look into it; list it only if something in it is listed.
+    SkipButDescend,
+}
+
+/// Decides by the path from the root of the walk and by whether it is a directory.
+pub type Filter<'a> = dyn Fn(&[u8], bool) -> Visit + Sync + 'a;
+
+/// The filter that takes all there is.
+pub fn everything(_path: &[u8], _is_dir: bool) -> Visit {
+    Visit::Take
+}
+
+/// One file of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The path from the root of the walk; never empty.
+    pub path: Vec<u8>,
+    /// The metadata at the time of the walk.
+    pub metadata: Metadata,
+}
+
+impl Entry {
+    /// The last component.
+    pub fn name(&self) -> &[u8] {
+        split(&self.path).1
+    }
+
+    /// The path of the directory that holds it; empty for the root of the walk.
+    pub fn parent(&self) -> &[u8] {
+        split(&self.path).0
+    }
+}
+
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (&[], path),
+    }
+}
+
+/// From how many names on the metadata of one directory's entries is read in parallel.
+const LARGE_DIRECTORY: usize = 1024;
+const DIRENT_BUFFER: usize = 32 * 1024;
+
+/// Lists all below `dir`, itself not included. Errors name paths from `dir`.
+pub fn walk(dir: BorrowedFd<'_>, filter: &Filter<'_>) -> Result<Vec<Entry>> {
+    let mut listings = Vec::new();
+    let mut level = vec![Vec::new()];
+    while !level.is_empty() {
+        let mut below = Vec::new();
+        let mut next_listing = listings.len() + level.len();
+        for (path, mut listing) in level.iter().zip(read_level(dir, &level, filter)?) {
+            for child in listing.iter_mut().filter(|child| child.metadata.kind == Kind::Directory) {
+                child.listing = Some(next_listing);
+                next_listing += 1;
+                below.push(join(path, child.name.as_bytes()));
+            }
+            listings.push(listing);
+        }
+        level = below;
+    }
+    Ok(flatten(listings))
+}
+
+/// `name` below `dir`, which may be empty.
+pub(crate) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(dir.len() + 1 + name.len());
+    path.extend_from_slice(dir);
+    if !dir.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
+
+/// The names in an open directory with their types if the file system tells them, sorted bytewise.
+pub(crate) fn names(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<(CString, Option<Kind>)>> {
+    let mut buffer = Vec::with_capacity(DIRENT_BUFFER);
+    let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push((entry.file_name().to_owned(), Kind::of(entry.file_type())));
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+struct Child {
+    name: CString,
+    metadata: Metadata,
+    visit: Visit,
+    /// Which listing is that of this directory.
+    listing: Option<usize>,
+}
+
+fn read_level(dir: BorrowedFd<'_>, level: &[Vec<u8>], filter: &Filter<'_>) -> Result<Vec<Vec<Child>>> {
+    match level {
+        [only] => Ok(vec![read_directory(dir, only, filter)?]),
+        _ => level.par_iter().map(|path| read_directory(dir, path, filter)).collect(),
+    }
+}
+
+fn read_directory(root: BorrowedFd<'_>, path: &[u8], filter: &Filter<'_>) -> Result<Vec<Child>> {
+    let at = |name: &[u8]| crate::confined::path_of(&join(path, name));
+    let dir = open_exact(root, path).at("open", at(b""))?;
+    let dir = dir.as_fd();
+    let names = names(dir).at("list", at(b""))?;
+    let examine = |(name, kind): (CString, Option<Kind>)| {
+        let stat = || match Metadata::at(dir, name.as_c_str()) {
+            // It was removed since it was listed: the listing without it is as true.
+            Err(Errno::NOENT) => Ok(None),
+            found => found.map(Some).at("read the metadata of", at(name.as_bytes())),
+        };
+        let known = if kind.is_none() { stat()? } else { None };
+        let is_dir = kind.or(known.map(|known| known.kind)) == Some(Kind::Directory);
+        let visit = match filter(&join(path, name.as_bytes()), is_dir) {
+            Visit::Skip => return Ok(None),
+            Visit::SkipButDescend if !is_dir => return Ok(None),
+            visit => visit,
+        };
+        let found = if known.is_some() { known } else { stat()? };
+        Ok(found.map(|metadata| Child { name, metadata, visit, listing: None }))
+    };
+    if names.len() < LARGE_DIRECTORY {
+        names.into_iter().map(examine).filter_map(Result::transpose).collect()
+    } else {
+        names.into_par_iter().with_min_len(256).map(examine).filter_map(Result::transpose).collect()
+    }
+}
+
+/// A directory whose children are being emitted.
+struct Open {
+    children: std::vec::IntoIter<Child>,
+    path: Vec<u8>,
+    /// Where the directory itself stands in the result, if it is to go again should nothing follow it.
+    provisional: Option<usize>,
+}
+
+fn flatten(mut listings: Vec<Vec<Child>>) -> Vec<Entry> {
+    let mut entries = Vec::with_capacity(listings.iter().map(Vec::len).sum());
+    let mut take = |listing: usize| std::mem::take(&mut listings[listing]).into_iter();
+    let mut open = vec![Open { children: take(0), path: Vec::new(), provisional: None }];
+    while let Some(top) = open.last_mut() {
+        let Some(child) = top.children.next() else {
+            if top.provisional.is_some_and(|place| place + 1 == entries.len()) {
+                entries.pop();
+            }
+            open.pop();
+            continue;
+        };
+        let path = join(&top.path, child.name.as_bytes());
+        if let Some(listing) = child.listing {
+            let provisional = (child.visit == Visit::SkipButDescend).then_some(entries.len());
+            open.push(Open { children: take(listing), path: path.clone(), provisional });
+        }
+        entries.push(Entry { path, metadata: child.metadata });
+    }
+    entries
+}
