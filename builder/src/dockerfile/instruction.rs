@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use super::diagnostic::{Diagnostic, Span};
-pub use super::mount::{Mount, MountKind, MountSpec, Sharing};
+pub use super::mount::{Mount, MountKind, MountOption, MountSpec, Sharing};
 
 /// A piece of an instruction, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]

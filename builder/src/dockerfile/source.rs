@@ -1,0 +1,46 @@
+//! A source text with its lines counted, so that a byte offset becomes a line and a column.
+
+use std::cell::Cell;
+
+use super::diagnostic::{Pos, Span};
+
+/// The text of a Dockerfile.
+pub(super) struct Source<'a> {
+    pub(super) text: &'a str,
+    line_starts: Vec<usize>,
+    /// The place asked for last: columns are counted on from there, or a long line would be counted once a word.
+    last: Cell<Pos>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        let ends = text.match_indices('\n').map(|(at, _)| at + 1);
+        let line_starts = std::iter::once(0).chain(ends).collect();
+        Self { text, line_starts, last: Cell::new(Pos { offset: 0, line: 1, column: 1 }) }
+    }
+
+    /// The place of the byte at `offset`.
+    pub(super) fn pos(&self, offset: usize) -> Pos {
+        let line = self.line_starts.partition_point(|&start| start <= offset);
+        let start = self.line_starts[line - 1];
+        let last = self.last.get();
+        let (from, column) = match last.offset as usize {
+            known if last.line as usize == line && known <= offset => (known, last.column as usize),
+            _ => (start, 1),
+        };
+        let column = column + self.text[from..offset].chars().count();
+        let pos = Pos { offset: narrow(offset), line: narrow(line), column: narrow(column) };
+        self.last.set(pos);
+        pos
+    }
+
+    /// The stretch from `start` to `end`.
+    pub(super) fn span(&self, start: usize, end: usize) -> Span {
+        Span { start: self.pos(start), end: self.pos(end.max(start)) }
+    }
+}
+
+/// `parse` refuses texts that do not fit.
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
