@@ -2,9 +2,20 @@
 //!
 //! Blobs are in [`pull`](crate::pull) and [`push`](crate::push); how a question is sent is in `exchange`.
 
-use oci::{Descriptor, Document, Reference};
+use std::sync::Arc;
 
+use oci::digest::Mismatch;
+use oci::{Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, MediaType, Reference};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::exchange::{Call, Content, Exchange};
+use crate::transport::{Headers, Method, Response};
 use crate::{Error, Options};
+
+/// The documents that are understood, in order of preference.
+const DOCUMENTS: [MediaType; 4] =
+    [MediaType::OciIndex, MediaType::OciManifest, MediaType::DockerManifestList, MediaType::DockerManifest];
 
 /// A document as the registry has it, verified.
 #[derive(Clone, Debug)]
@@ -19,21 +30,35 @@ pub struct Fetched {
 /// are read and connections opened by the first request that needs them.
 #[derive(Clone)]
 pub struct Client {
+    pub(crate) exchange: Arc<Exchange>,
 }
 
 impl Client {
     /// A client that behaves as `options` say.
     pub fn new(options: Options) -> Client {
-        let _ = options;
-        Client {}
+        Client { exchange: Arc::new(Exchange::new(options)) }
     }
 
-    /// What `reference` stands for at this moment: its type, digest and size. Costs no pull by the Hub's count.
+    /// What `reference` stands for at this moment: its type, digest and size. The Hub counts this as no pull.
     ///
     /// # Errors
     /// [`Error::is_not_found`], [`Error::is_unauthorized`] and [`Error::is_unreachable`] tell the usual ones.
     pub fn resolve(&self, reference: &Reference) -> Result<Descriptor, Error> {
-        unimplemented!("{reference}")
+        match self.exchange.persist(&self.manifest_call(Method::Head, reference)?) {
+            Ok(response) => match described(&response) {
+                Some(descriptor) => {
+                    expect_digest(&response, reference, descriptor.digest)?;
+                    return Ok(descriptor);
+                }
+                // Some registries leave out the digest or the length; the document itself tells.
+                None => Ok(self.document(reference)?.descriptor),
+            },
+            // An answer to HEAD has no body that says why, and some registries do not know HEAD at all.
+            Err(Error::Status { status: 400 | 403..=405 | 501, .. }) => {
+                Ok(self.document(reference)?.descriptor)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The manifest or index of `reference`, by its digest if it has one, verified against it.
@@ -41,6 +66,81 @@ impl Client {
     /// # Errors
     /// As [`Client::resolve`]; [`Error::Verify`] and [`Error::Document`] when the registry lies.
     pub fn document(&self, reference: &Reference) -> Result<Fetched, Error> {
-        unimplemented!("{reference}")
+        let call = self.manifest_call(Method::Get, reference)?;
+        let (bytes, media_type) = self.exchange.options().retry.run(|_| {
+            let response = self.exchange.once(&call)?;
+            let announced = response.header("content-type").map(MediaType::parse);
+            let promised = response.header("docker-content-digest").and_then(|text| text.parse().ok());
+            let url = response.url.to_string();
+            let bytes = response.bytes(MAX_DOCUMENT_BYTES)?;
+            let found = Digest::of(&bytes);
+            match reference.digest().or(promised) {
+                Some(expected) if expected != found => {
+                    Err(Error::Verify { url, source: Mismatch::Digest { expected, found } })
+                }
+                _ => Ok((bytes, announced)),
+            }
+        })?;
+        let media_type = match media_type {
+            Some(known) if DOCUMENTS.contains(&known) => known,
+            other => sniff(&bytes).or(other).unwrap_or(MediaType::OciManifest),
+        };
+        let descriptor = Descriptor::new(media_type.clone(), Digest::of(&bytes), bytes.len() as u64);
+        let document = Document::parse(bytes, &media_type)
+            .map_err(|source| Error::Document { reference: reference.clone(), source })?;
+        Ok(Fetched { document, descriptor })
+    }
+
+    fn manifest_call<'a>(&self, method: Method, reference: &'a Reference) -> Result<Call<'a>, Error> {
+        let accept = DOCUMENTS.iter().map(MediaType::as_str).collect::<Vec<_>>().join(", ");
+        Ok(Call {
+            method,
+            url: self.exchange.url(reference, &format!("manifests/{}", reference.target()))?,
+            reference,
+            scopes: vec![pull_scope(reference)],
+            headers: Headers::from([("accept", accept)]),
+            content: Content::None,
+        })
+    }
+}
+
+/// The token scope for reading the repository.
+pub(crate) fn pull_scope(reference: &Reference) -> String {
+    format!("repository:{}:pull", reference.repository())
+}
+
+/// What an answer's headers say about the document, if they say all of it.
+fn described(response: &Response) -> Option<Descriptor> {
+    let media_type = MediaType::parse(response.header("content-type")?);
+    let digest = response.header("docker-content-digest")?.parse().ok()?;
+    let size = response.length().filter(|&size| size > 0 && size <= MAX_DOCUMENT_BYTES)?;
+    DOCUMENTS.contains(&media_type).then(|| Descriptor::new(media_type, digest, size))
+}
+
+fn expect_digest(response: &Response, reference: &Reference, found: Digest) -> Result<(), Error> {
+    match reference.digest() {
+        Some(expected) if expected != found => {
+            Err(Error::Verify { url: response.url.to_string(), source: Mismatch::Digest { expected, found } })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The type that a document gives itself, or that its fields betray, for registries that send
+/// `text/plain` or nothing. [`Document::parse`] still refuses what contradicts itself.
+fn sniff(bytes: &[u8]) -> Option<MediaType> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Probe {
+        media_type: Option<MediaType>,
+        manifests: Option<IgnoredAny>,
+        config: Option<IgnoredAny>,
+    }
+    let probe: Probe = serde_json::from_slice(bytes).ok()?;
+    match probe {
+        Probe { media_type: Some(media_type), .. } => Some(media_type),
+        Probe { manifests: Some(_), .. } => Some(MediaType::OciIndex),
+        Probe { config: Some(_), .. } => Some(MediaType::OciManifest),
+        _ => None,
     }
 }

@@ -229,7 +229,10 @@ impl fmt::Display for Error {
             }
             Error::Authenticate { registry, .. } => write!(f, "no token for `{registry}`"),
             Error::Challenge { registry, header } => {
-                write!(f, "`{registry}` asks for an unknown kind of authentication: expected `Basic` or `Bearer`, found `{header}`")
+                write!(
+                    f,
+                    "`{registry}` asks for an unknown kind of authentication: expected `Basic` or `Bearer`, found `{header}`"
+                )
             }
             Error::Follow { from, to, reason } => write!(f, "{from} points to {to}: {reason}"),
             Error::Answer { url, reason } => write!(f, "unexpected answer from {url}: {reason}"),

@@ -25,14 +25,15 @@
 pub mod auth;
 pub mod client;
 mod error;
-//X
+mod exchange;
 mod options;
 pub mod pull;
 pub mod push;
+mod retry;
 #[cfg(feature = "testing")]
-mod testing {}
-//X
-//X
+pub mod testing;
+mod transport;
+mod url;
 
 pub use auth::keychain::{Credential, Keychain};
 pub use client::{Client, Fetched};

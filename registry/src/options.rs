@@ -28,7 +28,7 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// When to try again.
     pub retry: Retry,
-    /// How many blobs are transferred at once with one host.
+    /// How many blobs are transferred at once with one host, in each direction.
     pub transfers_per_host: usize,
 }
 

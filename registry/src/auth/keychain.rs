@@ -288,10 +288,13 @@ fn ask_helper(helper: &str, server: &str) -> Result<Credential, Error> {
         && helper.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     if !is_name {
         let reason = "a helper's name has only letters, digits, `-`, `_` and `.`";
-        return Err(Error::RunHelper { program, source: io::Error::new(io::ErrorKind::InvalidInput, reason) });
+        return Err(Error::RunHelper {
+            program,
+            source: io::Error::new(io::ErrorKind::InvalidInput, reason),
+        });
     }
-    let (succeeded, output) =
-        run_helper(&program, server).map_err(|source| Error::RunHelper { program: program.clone(), source })?;
+    let (succeeded, output) = run_helper(&program, server)
+        .map_err(|source| Error::RunHelper { program: program.clone(), source })?;
     if !succeeded {
         if output.contains(NOT_FOUND) {
             return Ok(Credential::Anonymous);
@@ -333,7 +336,7 @@ fn run_helper(program: &str, server: &str) -> io::Result<(bool, String)> {
         let mut output = Vec::new();
         let read = stdout.take(MAX_HELPER_BYTES).read_to_end(&mut output);
         // The receiver is gone after the timeout.
-        let _ = send.send(read.map(|_| output));
+        send.send(read.map(|_| output)).ok();
     });
     let output = match receive.recv_timeout(HELPER_TIMEOUT) {
         Ok(Ok(output)) => output,
@@ -346,7 +349,7 @@ fn run_helper(program: &str, server: &str) -> io::Result<(bool, String)> {
 
 fn reap<T>(mut child: Child, result: io::Result<T>) -> io::Result<T> {
     // It may have ended by itself.
-    let _ = child.kill();
-    let _ = child.wait();
+    child.kill().ok();
+    child.wait().ok();
     result
 }
