@@ -1,0 +1,318 @@
+//! Where this machine keeps its cgroups, and where ours may be made.
+//!
+//! Read once from `/proc/self/mountinfo` and `/proc/self/cgroup`; no layout is assumed. A controller bound
+//! to a v1 hierarchy is used there, any other in v2 if our cgroup has it.
+//!
+//! A v2 cgroup other than the root may not hold processes and give controllers to children at once
+//! (cgroups(7), "no internal processes"). So, in this order: below our own cgroup; below it after moving
+//! lbuild and the launcher into a leaf; below the nearest ancestor that already gives the controllers.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Limit, Obstacle};
+
+/// A controller this crate uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Controller {
+    Memory,
+    Cpu,
+    Pids,
+    Devices,
+}
+
+impl Controller {
+    const ALL: [Controller; 4] = [Controller::Memory, Controller::Cpu, Controller::Pids, Controller::Devices];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Controller::Memory => "memory",
+            Controller::Cpu => "cpu",
+            Controller::Pids => "pids",
+            Controller::Devices => "devices",
+        }
+    }
+
+    /// The limit it enforces. Devices are never asked for, so never named in an error.
+    pub(super) fn limit(self) -> Limit {
+        match self {
+            Controller::Memory => Limit::Memory,
+            Controller::Cpu => Limit::Cpu,
+            Controller::Pids | Controller::Devices => Limit::Pids,
+        }
+    }
+}
+
+/// The version of the hierarchy that has a controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    V1,
+    V2,
+}
+
+/// A hierarchy as it is to be mounted in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CgroupMount {
+    /// The directory's name below `/sys/fs/cgroup`; empty for v2 alone.
+    pub(crate) name: String,
+    /// The controllers to mount by; none for v2.
+    pub(crate) options: Vec<String>,
+}
+
+/// A v1 hierarchy and our cgroup in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct V1 {
+    controllers: Vec<String>,
+    own: PathBuf,
+}
+
+/// The v2 hierarchy and our cgroup in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct V2 {
+    /// The top of what we see of it.
+    top: PathBuf,
+    own: PathBuf,
+}
+
+/// The hierarchies of this machine.
+#[derive(Debug, Default)]
+pub(crate) struct Hierarchies {
+    v1: Vec<V1>,
+    v2: Option<V2>,
+    /// The controllers our v2 cgroup has.
+    in_v2: Vec<String>,
+    /// The leaf we moved into, and the controllers we gave to its siblings.
+    moved: Option<(PathBuf, Vec<Controller>)>,
+}
+
+impl Hierarchies {
+    /// Reads the kernel's tables. A machine without cgroups has no hierarchies.
+    pub(crate) fn detect() -> Hierarchies {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let mut found = Hierarchies::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+        if let Some(v2) = &found.v2 {
+            found.in_v2 = words(&v2.own.join("cgroup.controllers"));
+        }
+        found
+    }
+
+    fn parse(mountinfo: &str, cgroups: &str) -> Hierarchies {
+        let mut found = Hierarchies::default();
+        for line in mountinfo.lines() {
+            let Some((mount, file_system)) = line.split_once(" - ") else { continue };
+            let fields: Vec<&str> = mount.split(' ').collect();
+            let kind: Vec<&str> = file_system.split(' ').collect();
+            let ([_, _, _, root, point, ..], [kind, _, options, ..]) = (&fields[..], &kind[..]) else {
+                continue;
+            };
+            let own = |path: &str| {
+                let below = Path::new(path).strip_prefix(root).ok()?;
+                // `/..` means that our cgroup is outside what is mounted.
+                let inside = !below.components().any(|part| part == std::path::Component::ParentDir);
+                inside.then(|| Path::new(point).join(below).components().collect::<PathBuf>())
+            };
+            let mut lines = cgroups.lines().filter_map(|line| {
+                let mut parts = line.splitn(3, ':').skip(1);
+                Some((parts.next()?, parts.next()?))
+            });
+            match *kind {
+                "cgroup2" if found.v2.is_none() => {
+                    let path = lines.find_map(|(controllers, path)| controllers.is_empty().then_some(path));
+                    found.v2 = path.and_then(own).map(|own| V2 { top: PathBuf::from(point), own });
+                }
+                "cgroup" => {
+                    let options: Vec<&str> = options.split(',').collect();
+                    let Some((controllers, path)) = lines.find(|(controllers, _)| {
+                        !controllers.is_empty() && controllers.split(',').all(|name| options.contains(&name))
+                    }) else {
+                        continue;
+                    };
+                    let controllers: Vec<String> = controllers.split(',').map(str::to_owned).collect();
+                    let known = found.v1.iter().any(|v1| v1.controllers == controllers);
+                    if let (Some(own), false) = (own(path), known) {
+                        found.v1.push(V1 { controllers, own });
+                    }
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Where a controller is to be had.
+    pub(super) fn place(&self, controller: Controller) -> Option<Place> {
+        if self.v1_of(controller).is_some() {
+            Some(Place::V1)
+        } else if self.in_v2.iter().any(|name| name == controller.name()) {
+            Some(Place::V2)
+        } else {
+            None
+        }
+    }
+
+    fn v1_of(&self, controller: Controller) -> Option<&V1> {
+        self.v1.iter().find(|v1| v1.controllers.iter().any(|name| name == controller.name()))
+    }
+
+    /// Our own cgroup in the v1 hierarchy of a controller that [`Hierarchies::place`] found there.
+    pub(super) fn v1_directory(&self, controller: Controller) -> &Path {
+        self.v1_of(controller).map_or(Path::new("/nonexistent"), |v1| &v1.own)
+    }
+
+    /// What the container is to see below `/sys/fs/cgroup`: the hierarchies it may have a cgroup in.
+    pub(crate) fn mounts(&self) -> Vec<CgroupMount> {
+        if self.v1.is_empty() {
+            return self
+                .v2
+                .iter()
+                .map(|_| CgroupMount { name: String::new(), options: Vec::new() })
+                .collect();
+        }
+        let used = |v1: &&V1| {
+            Controller::ALL.iter().any(|ours| v1.controllers.iter().any(|name| name == ours.name()))
+        };
+        let v1 = self
+            .v1
+            .iter()
+            .filter(used)
+            .map(|v1| CgroupMount { name: v1.controllers.join(","), options: v1.controllers.clone() });
+        let v2 = self.v2.iter().map(|_| CgroupMount { name: "unified".to_owned(), options: Vec::new() });
+        v1.chain(v2).collect()
+    }
+
+    /// The v2 cgroup to make a container's in, with these controllers given to its children.
+    pub(super) fn parent_for(
+        &mut self,
+        controllers: &[Controller],
+    ) -> Result<Option<PathBuf>, (Controller, Obstacle)> {
+        let Some(V2 { top, own }) = self.v2.clone() else { return Ok(None) };
+        let Some(&first) = controllers.first() else { return Ok(Some(own)) };
+        if gives(&own, controllers) {
+            return Ok(Some(own));
+        }
+        match give(&own, controllers) {
+            Ok(()) => return Ok(Some(own)),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            Err(error) => {
+                let path = own.join("cgroup.subtree_control").display().to_string();
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                return Err((first, Obstacle::Refused { path, errno }));
+            }
+        }
+        if self.move_aside(&own, controllers).is_ok() {
+            return Ok(Some(own));
+        }
+        let ancestors = own.ancestors().skip(1).take_while(|ancestor| ancestor.starts_with(&top));
+        match ancestors.into_iter().find(|ancestor| gives(ancestor, controllers)) {
+            Some(ancestor) => Ok(Some(ancestor.to_owned())),
+            None => Err((first, Obstacle::SharedCgroup { path: own.display().to_string() })),
+        }
+    }
+
+    /// Moves lbuild and its launcher into a leaf of our cgroup, so that it may give out controllers.
+    fn move_aside(&mut self, own: &Path, controllers: &[Controller]) -> io::Result<()> {
+        let leaf = own.join(format!("lbuild.supervisor-{}", std::process::id()));
+        super::make(&leaf)?;
+        let parent = rustix::process::getppid().map_or(0, rustix::process::Pid::as_raw_pid);
+        let moved = super::write(&leaf.join("cgroup.procs"), "0")
+            .and_then(|()| super::write(&leaf.join("cgroup.procs"), &parent.to_string()))
+            .and_then(|()| give(own, controllers));
+        if moved.is_err() {
+            // Others share our cgroup: undo. A failure to undo leaves us in the leaf, which changes nothing.
+            for pid in [0, parent] {
+                let _stays = super::write(&own.join("cgroup.procs"), &pid.to_string());
+            }
+            super::removed(&leaf);
+        } else {
+            self.moved = Some((leaf, controllers.to_vec()));
+        }
+        moved
+    }
+
+    /// Undoes [`Hierarchies::move_aside`] when the launcher ends and its containers are gone.
+    pub(crate) fn leave(&mut self) {
+        let (Some((leaf, controllers)), Some(v2)) = (self.moved.take(), &self.v2) else { return };
+        // Best effort: whatever refuses here leaves an empty leaf behind and nothing else.
+        for controller in controllers {
+            let _still_used =
+                super::write(&v2.own.join("cgroup.subtree_control"), &format!("-{}", controller.name()));
+        }
+        let _refused = super::write(&v2.own.join("cgroup.procs"), "0");
+        super::removed(&leaf);
+    }
+}
+
+/// Whether a v2 cgroup gives all of these controllers to its children already.
+fn gives(cgroup: &Path, controllers: &[Controller]) -> bool {
+    let given = words(&cgroup.join("cgroup.subtree_control"));
+    controllers.iter().all(|controller| given.iter().any(|name| name == controller.name()))
+}
+
+/// Makes a v2 cgroup give controllers to its children.
+fn give(cgroup: &Path, controllers: &[Controller]) -> io::Result<()> {
+    let wish: Vec<String> = controllers.iter().map(|controller| format!("+{}", controller.name())).collect();
+    super::write(&cgroup.join("cgroup.subtree_control"), &wish.join(" "))
+}
+
+fn words(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+36 31 0:33 /docker/abc /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices
+39 31 0:36 /docker/abc /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+";
+    const HYBRID_SELF: &str = "\
+9:name=systemd:/x
+8:pids:/elsewhere
+5:devices:/docker/abc/sub
+4:memory:/a/b
+2:cpu,cpuacct:/
+0::/u
+";
+
+    #[test]
+    fn each_controller_is_found_where_it_is() {
+        let mut found = Hierarchies::parse(HYBRID, HYBRID_SELF);
+        found.in_v2 = vec!["pids".to_owned(), "io".to_owned()];
+        for (controller, place, directory) in [
+            (Controller::Memory, Some(Place::V1), "/sys/fs/cgroup/memory/a/b"),
+            (Controller::Cpu, Some(Place::V1), "/sys/fs/cgroup/cpu,cpuacct"),
+            (Controller::Devices, Some(Place::V1), "/sys/fs/cgroup/devices/sub"),
+            // Our cgroup is not below what is mounted there, so v2 has it.
+            (Controller::Pids, Some(Place::V2), "/nonexistent"),
+        ] {
+            assert_eq!(found.place(controller), place, "{controller:?}");
+            assert_eq!(found.v1_directory(controller), Path::new(directory), "{controller:?}");
+        }
+        let v2 = V2 { top: "/sys/fs/cgroup/unified".into(), own: "/sys/fs/cgroup/unified/u".into() };
+        assert_eq!(found.v2, Some(v2));
+        let names: Vec<String> = found.mounts().into_iter().map(|mount| mount.name).collect();
+        assert_eq!(names, ["cpu,cpuacct", "memory", "devices", "unified"]);
+    }
+
+    #[test]
+    fn v2_alone_and_nothing_at_all() {
+        let found =
+            Hierarchies::parse("30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", "0::/user.slice\n");
+        assert_eq!(found.v2.as_ref().unwrap().own, Path::new("/sys/fs/cgroup/user.slice"));
+        assert_eq!(found.mounts(), [CgroupMount { name: String::new(), options: Vec::new() }]);
+        let outside =
+            Hierarchies::parse("30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", "0::/../x\n");
+        assert_eq!(outside.v2, None);
+        let mut none = Hierarchies::parse("nonsense\n", "");
+        assert_eq!(none.parent_for(&[]), Ok(None));
+        assert_eq!(none.place(Controller::Memory), None);
+    }
+}

@@ -1,0 +1,324 @@
+//! What is mounted in a container: the system's own mounts, masks, files and the user's mounts.
+//!
+//! Everything is made detached and moved onto a descriptor, so that no path is resolved twice. The list
+//! follows the runtime spec's defaults and Docker's masks. What does not live here: the nodes in `/dev`
+//! (`devices`), finding places in the root (`root`).
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, openat, openat2};
+use rustix::io::{Errno, Result};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
+};
+use rustix::process::fchdir;
+
+use super::root::{Kind, Root};
+use super::{Seed, devices};
+use crate::cgroup::CgroupMount;
+use crate::error::{AtStep, Failure, Found, Step};
+use crate::protocol::SourcePlan;
+use crate::sys::{self, MountAttributes};
+
+/// Hidden from a container: what tells of the host or reaches it.
+const MASKED: &[(System, &str)] = &[
+    (System::Proc, "acpi"),
+    (System::Proc, "asound"),
+    (System::Proc, "interrupts"),
+    (System::Proc, "kcore"),
+    (System::Proc, "keys"),
+    (System::Proc, "latency_stats"),
+    (System::Proc, "sched_debug"),
+    (System::Proc, "scsi"),
+    (System::Proc, "timer_list"),
+    (System::Proc, "timer_stats"),
+    (System::Sys, "devices/virtual/powercap"),
+    (System::Sys, "firmware"),
+];
+
+/// Readable only: what changes the host when written.
+const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
+
+const SAFE: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+#[derive(Clone, Copy)]
+enum System {
+    Proc,
+    Sys,
+}
+
+/// The system's mounts that later steps need.
+pub(super) struct SystemMounts {
+    pub(super) dev: OwnedFd,
+    pub(super) pts: OwnedFd,
+    proc: OwnedFd,
+    sys: OwnedFd,
+}
+
+/// Mounts `/proc`, `/dev` and what is in it, `/sys` and the cgroups; hides what must be hidden.
+pub(super) fn mount_system(root: &Root<'_>, seed: &Seed<'_>) -> std::result::Result<SystemMounts, Failure> {
+    let at = |target: &str| {
+        let target = PathBuf::from(target);
+        move || Step::Mount { target }
+    };
+    let place = root.system_directory("proc")?;
+    let proc = new("proc", &[], SAFE).at(at("/proc"))?;
+    attach(&proc, &place).at(at("/proc"))?;
+
+    let place = root.system_directory("dev")?;
+    let options = [("mode", "755"), ("size", "65536k")];
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+    let dev = new("tmpfs", &options, flags).at(at("/dev"))?;
+    attach(&dev, &place).at(at("/dev"))?;
+    devices::populate(dev.as_fd())?;
+
+    let options = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let pts = new("devpts", &options, flags).at(at("/dev/pts"))?;
+    attach_below(&pts, dev.as_fd(), "pts").at(at("/dev/pts"))?;
+
+    let size = seed.job.shm_size_bytes.to_string();
+    let shm = new("tmpfs", &[("mode", "1777"), ("size", &size)], SAFE).at(at("/dev/shm"))?;
+    attach_below(&shm, dev.as_fd(), "shm").at(at("/dev/shm"))?;
+    match new("mqueue", &[], SAFE) {
+        // A kernel without message queues.
+        Err(Errno::NODEV) => {}
+        queues => {
+            let queues = queues.at(at("/dev/mqueue"))?;
+            attach_below(&queues, dev.as_fd(), "mqueue").at(at("/dev/mqueue"))?;
+        }
+    }
+
+    let place = root.system_directory("sys")?;
+    let sys = new("sysfs", &[], SAFE | MountAttrFlags::MOUNT_ATTR_RDONLY).at(at("/sys"))?;
+    attach(&sys, &place).at(at("/sys"))?;
+    mount_cgroups(sys.as_fd(), seed.cgroup_mounts).at(at("/sys/fs/cgroup"))?;
+    Ok(SystemMounts { dev, pts, proc, sys })
+}
+
+/// Shows the container its own cgroups, read-only.
+fn mount_cgroups(sys: BorrowedFd<'_>, mounts: &[CgroupMount]) -> Result<()> {
+    let flags = SAFE | MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let place = match openat(sys, c"fs/cgroup", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        place => place?,
+    };
+    match mounts {
+        [] => Ok(()),
+        [only] if only.name.is_empty() => attach(&new("cgroup2", &[], flags)?, &place),
+        several => {
+            let top = new("tmpfs", &[("mode", "755"), ("size", "64k")], SAFE)?;
+            attach(&top, &place)?;
+            for mount in several {
+                mkdirat(&top, mount.name.as_str(), Mode::from_bits_truncate(0o755))?;
+                let options: Vec<(&str, &str)> =
+                    mount.options.iter().map(|option| (option.as_str(), "")).collect();
+                let kind = if options.is_empty() { "cgroup2" } else { "cgroup" };
+                attach_below(&new(kind, &options, flags)?, top.as_fd(), &mount.name)?;
+            }
+            set(&top, MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() })
+        }
+    }
+}
+
+/// Hides and protects the dangerous parts of `/proc` and `/sys`, then mounts files and the user's mounts.
+pub(super) fn mount_users(
+    root: &Root<'_>,
+    system: &SystemMounts,
+    seed: &Seed<'_>,
+) -> std::result::Result<(), Failure> {
+    let backing = Backing::attach(root, seed).at(|| Step::Root)?;
+    if seed.job.security.masked_paths {
+        mask(system, &backing)?;
+    }
+    backing.mount_files(root, seed)?;
+    backing.detach().at(|| Step::Root)?;
+    let mut binds = seed.binds.iter();
+    for mount in &seed.job.mounts {
+        let step = || Step::Mount { target: mount.target.clone() };
+        let created;
+        let source = match mount.source {
+            SourcePlan::Bind => binds.next().ok_or(Errno::BADF).at(step)?,
+            SourcePlan::Tmpfs { size_bytes, mode } => {
+                created = tmpfs(size_bytes, mode).at(step)?;
+                &created
+            }
+        };
+        let unguarded = if seed.group.guards_devices { 0 } else { libc::MOUNT_ATTR_NODEV };
+        let attributes = MountAttributes {
+            set: unguarded | if mount.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 },
+            propagation: libc::MS_PRIVATE,
+            recursive: true,
+            ..MountAttributes::default()
+        };
+        set(source, attributes).at(step)?;
+        attach(source, &user_place(root, &mount.target, kind(source).at(step)?)?).at(step)?;
+    }
+    Ok(())
+}
+
+/// Where a user's mount goes: anywhere but the root itself and `/proc`, whose files the kernel and the
+/// program trust (CVE-2019-16884).
+fn user_place(root: &Root<'_>, target: &Path, kind: Kind) -> std::result::Result<OwnedFd, Failure> {
+    let step = || Step::Mount { target: target.to_owned() };
+    let refuse = |expected, found| Failure::MountPoint { path: target.to_owned(), expected, found };
+    let place = root.mount_point(target, kind)?;
+    if fstatfs(&place).at(step)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
+        return Err(refuse(Found::OutsideProc, Found::Proc));
+    }
+    let (found, top) = (fstat(&place).at(step)?, fstat(root.directory()).at(step)?);
+    if (found.st_dev, found.st_ino) == (top.st_dev, top.st_ino) {
+        return Err(refuse(Found::BelowRoot, Found::Root));
+    }
+    Ok(place)
+}
+
+fn tmpfs(size_bytes: Option<u64>, mode: u32) -> Result<OwnedFd> {
+    let mode = format!("{mode:o}");
+    let size = size_bytes.map(|size| size.to_string());
+    let mut options = vec![("mode", mode.as_str())];
+    options.extend(size.as_deref().map(|size| ("size", size)));
+    new("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)
+}
+
+fn mask(system: &SystemMounts, backing: &Backing) -> std::result::Result<(), Failure> {
+    let within = |of| match of {
+        System::Proc => (system.proc.as_fd(), "/proc"),
+        System::Sys => (system.sys.as_fd(), "/sys"),
+    };
+    let hide = |of, path: &str| {
+        let (mount, prefix) = within(of);
+        let step = || Step::Mask { path: Path::new(prefix).join(path) };
+        let Some(place) = existing(mount, path).at(step)? else { return Ok(false) };
+        let cover = match kind(&place).at(step)? {
+            Kind::Directory => backing.empty_directory(),
+            Kind::File => copy(system.dev.as_fd(), "null"),
+        };
+        attach(&cover.at(step)?, &place).at(step)?;
+        Ok(true)
+    };
+    for (of, path) in MASKED {
+        hide(*of, path)?;
+    }
+    // Every processor has these files or none does.
+    let throttle = |processor| format!("devices/system/cpu/cpu{processor}/thermal_throttle");
+    let mut processor = 0;
+    while hide(System::Sys, &throttle(processor))? {
+        processor += 1;
+    }
+    for path in READ_ONLY {
+        let step = || Step::Mask { path: Path::new("/proc").join(path) };
+        let Some(place) = existing(system.proc.as_fd(), path).at(step)? else { continue };
+        let same = copy(system.proc.as_fd(), path).at(step)?;
+        set(&same, MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() })
+            .at(step)?;
+        attach(&same, &place).at(step)?;
+    }
+    Ok(())
+}
+
+/// A file system in memory that holds the files given by their contents and the directory that covers
+/// masked ones. A copy of a part of it can only be made while it is mounted: it lies over the root meanwhile.
+struct Backing {
+    mount: OwnedFd,
+}
+
+impl Backing {
+    fn attach(root: &Root<'_>, seed: &Seed<'_>) -> Result<Self> {
+        let bytes: usize = seed.job.files.iter().map(|file| file.content.len()).sum();
+        // A container may append to its hosts file: a megabyte of room.
+        let size = (bytes + (1 << 20)).to_string();
+        let mount = new("tmpfs", &[("mode", "755"), ("size", &size)], SAFE)?;
+        mkdirat(&mount, c"empty", Mode::from_bits_truncate(0o755))?;
+        for (at, file) in seed.job.files.iter().enumerate() {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            let mode = Mode::from_bits_truncate(file.mode);
+            let mut content = file.content.as_slice();
+            let file = openat(&mount, at.to_string(), flags, mode)?;
+            while !content.is_empty() {
+                let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, content))?;
+                content = &content[written..];
+            }
+        }
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        move_mount(&mount, c"", root.directory(), c"", flags)?;
+        Ok(Backing { mount })
+    }
+
+    fn empty_directory(&self) -> Result<OwnedFd> {
+        let empty = copy(self.mount.as_fd(), "empty")?;
+        set(&empty, MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() })?;
+        Ok(empty)
+    }
+
+    fn mount_files(&self, root: &Root<'_>, seed: &Seed<'_>) -> std::result::Result<(), Failure> {
+        for (at, file) in seed.job.files.iter().enumerate() {
+            let step = || Step::Mount { target: file.target.clone() };
+            let source = copy(self.mount.as_fd(), &at.to_string()).at(step)?;
+            attach(&source, &user_place(root, &file.target, Kind::File)?).at(step)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the file system off the root; the copies of its parts keep it alive.
+    fn detach(self) -> Result<()> {
+        fchdir(&self.mount)?;
+        unmount(c".", UnmountFlags::DETACH)
+    }
+}
+
+/// Makes a file system and a detached mount of it. An option without a value is a flag.
+fn new(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        if value.is_empty() {
+            fsconfig_set_flag(context.as_fd(), *key)?;
+        } else {
+            fsconfig_set_string(context.as_fd(), *key, *value)?;
+        }
+    }
+    fsconfig_create(context.as_fd())?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Moves a detached mount onto a place.
+pub(super) fn attach(mount: &OwnedFd, place: &OwnedFd) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", place, c"", flags)
+}
+
+/// Moves a detached mount onto a name in a directory that is ours alone.
+fn attach_below(mount: &OwnedFd, directory: BorrowedFd<'_>, name: &str) -> Result<()> {
+    move_mount(mount, c"", directory, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+/// A detached mount of a part of a mount of ours.
+fn copy(directory: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
+    open_tree(directory, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
+}
+
+fn set(mount: &OwnedFd, attributes: MountAttributes) -> Result<()> {
+    sys::mount_setattr(mount.as_fd(), attributes)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
+}
+
+/// A place in the kernel's own file systems, if this kernel has it.
+fn existing(mount: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    match openat2(mount, OsStr::new(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        Err(Errno::NOENT) => Ok(None),
+        place => place.map(Some),
+    }
+}
+
+fn kind(place: &OwnedFd) -> Result<Kind> {
+    match FileType::from_raw_mode(fstat(place)?.st_mode) {
+        FileType::Directory => Ok(Kind::Directory),
+        _ => Ok(Kind::File),
+    }
+}

@@ -1,0 +1,280 @@
+//! The root file system: attached, walked without ever leaving it, and finally entered.
+//!
+//! Existing paths are resolved by the kernel (`openat2`, `RESOLVE_IN_ROOT`); missing ones are created by
+//! walking one name at a time on descriptors, so that links, `..` and renames by others cannot lead outside.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, mkdirat, open, openat,
+    openat2, readlinkat, statat,
+};
+use rustix::io::{Errno, Result};
+use rustix::mount::{
+    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change, move_mount, open_tree,
+    unmount,
+};
+use rustix::process::{chroot, fchdir, getcwd, pivot_root};
+
+use crate::error::{AtStep, Failure, Found, Step};
+use crate::protocol::{self, Report, StubRecord};
+use crate::stub::modified;
+use crate::sys::{self, MountAttributes};
+use crate::user::Identity;
+
+/// The most links on one path, as in the kernel.
+const MOST_LINKS: usize = 40;
+/// A handle on a place, which opens nothing there.
+const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
+/// What a mount point must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Directory,
+    File,
+}
+
+/// A root file system and where to report what is created in it.
+pub(super) struct Root<'a> {
+    directory: BorrowedFd<'a>,
+    report: &'a OwnedFd,
+    /// The host's root directory, until the pivot.
+    host: Option<OwnedFd>,
+}
+
+/// Who is to own what a walk creates; stubs are root's.
+#[derive(Clone, Copy)]
+enum Creates<'a> {
+    Stubs(Kind),
+    DirectoriesOf(&'a Identity),
+}
+
+impl<'a> Root<'a> {
+    /// Attaches a detached mount over `/` of our own mount namespace, cut off from the host's.
+    pub(super) fn attach(
+        mount: &'a OwnedFd,
+        report: &'a OwnedFd,
+        devices_guarded: bool,
+    ) -> std::result::Result<Self, Failure> {
+        let host = open(c"/", HANDLE | OFlags::DIRECTORY, Mode::empty()).at(|| Step::Root)?;
+        mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at(|| Step::Root)?;
+        // A copy of a shared mount is its peer: without this, mounts inside would appear on the host.
+        sys::mount_setattr(
+            mount.as_fd(),
+            MountAttributes {
+                set: if devices_guarded { 0 } else { libc::MOUNT_ATTR_NODEV },
+                propagation: libc::MS_PRIVATE,
+                recursive: true,
+                ..MountAttributes::default()
+            },
+        )
+        .at(|| Step::Root)?;
+        move_mount(mount, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(|| Step::Root)?;
+        Ok(Root { directory: mount.as_fd(), report, host: Some(host) })
+    }
+
+    /// The root seen from inside, after [`Root::enter`].
+    pub(super) fn inside(directory: &'a OwnedFd, report: &'a OwnedFd) -> Self {
+        Root { directory: directory.as_fd(), report, host: None }
+    }
+
+    /// The root directory itself.
+    pub(super) fn directory(&self) -> BorrowedFd<'a> {
+        self.directory
+    }
+
+    /// A directory right below the root that the system is mounted on. Links are refused: nothing honest
+    /// makes `/proc`, `/dev` or `/sys` one.
+    pub(super) fn system_directory(&self, name: &str) -> std::result::Result<OwnedFd, Failure> {
+        let path = || Path::new("/").join(name);
+        let step = || Step::Mount { target: path() };
+        let flags = HANDLE | OFlags::NOFOLLOW;
+        let place = match openat(self.directory, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => {
+                self.create_stub(self.directory, OsStr::new(name), Kind::Directory).at(step)?;
+                openat(self.directory, name, flags, Mode::empty()).at(step)?
+            }
+            place => place.at(step)?,
+        };
+        let found = match FileType::from_raw_mode(fstat(&place).at(step)?.st_mode) {
+            FileType::Directory => return Ok(place),
+            FileType::Symlink => Found::Symlink,
+            _ => Found::File,
+        };
+        Err(Failure::MountPoint { path: path(), expected: Found::Directory, found })
+    }
+
+    /// The place to mount on at a path of the container's, created as a stub when missing.
+    pub(super) fn mount_point(&self, path: &Path, kind: Kind) -> std::result::Result<OwnedFd, Failure> {
+        let step = || Step::Mount { target: path.to_owned() };
+        let place = match self.open(path) {
+            Err(Errno::NOENT) => self.walk(path, Creates::Stubs(kind)).at(step)?,
+            place => place.at(step)?,
+        };
+        let is_directory = FileType::from_raw_mode(fstat(&place).at(step)?.st_mode) == FileType::Directory;
+        let words = |directory| if directory { Found::Directory } else { Found::File };
+        if is_directory != (kind == Kind::Directory) {
+            let (expected, found) = (words(kind == Kind::Directory), words(is_directory));
+            return Err(Failure::MountPoint { path: path.to_owned(), expected, found });
+        }
+        Ok(place)
+    }
+
+    /// Makes a directory the working directory; a missing one is created for the user.
+    pub(super) fn enter_directory(
+        &self,
+        path: &Path,
+        identity: &Identity,
+    ) -> std::result::Result<(), Failure> {
+        let step = || Step::WorkingDirectory { path: path.to_owned() };
+        let place = match self.open(path) {
+            Err(Errno::NOENT) => self.walk(path, Creates::DirectoriesOf(identity)).at(step)?,
+            place => place.at(step)?,
+        };
+        fchdir(&place).at(step)?;
+        // A descriptor from outside the root would show here (CVE-2024-21626).
+        match getcwd(Vec::new()).at(step)?.to_bytes().first() {
+            Some(b'/') => Ok(()),
+            _ => Err(Errno::XDEV).at(step),
+        }
+    }
+
+    /// Resolves an existing path inside the root.
+    fn open(&self, path: &Path) -> Result<OwnedFd> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        loop {
+            // EAGAIN: something was renamed meanwhile and the kernel cannot vouch for `..`.
+            match openat2(self.directory, path, HANDLE, Mode::empty(), resolve) {
+                Err(Errno::AGAIN) => {}
+                place => return place,
+            }
+        }
+    }
+
+    /// Resolves a path inside the root and creates what is missing on it.
+    fn walk(&self, path: &Path, creates: Creates<'_>) -> Result<OwnedFd> {
+        let mut ahead = names(path);
+        let mut behind: Vec<OwnedFd> = Vec::new();
+        let mut links = 0;
+        while let Some(name) = ahead.pop_front() {
+            if name == ".." {
+                behind.pop();
+                continue;
+            }
+            let here = behind.last().map_or(self.directory, AsFd::as_fd);
+            let flags = HANDLE | OFlags::NOFOLLOW;
+            let next = match openat(here, &name, flags, Mode::empty()) {
+                Err(Errno::NOENT) => {
+                    self.create(here, &name, ahead.is_empty(), creates)?;
+                    openat(here, &name, flags, Mode::empty())?
+                }
+                next => next?,
+            };
+            if FileType::from_raw_mode(fstat(&next)?.st_mode) != FileType::Symlink {
+                behind.push(next);
+                continue;
+            }
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(Errno::LOOP);
+            }
+            let target = readlinkat(&next, c"", Vec::new())?;
+            let target = Path::new(OsStr::from_bytes(target.to_bytes()));
+            if target.is_absolute() {
+                behind.clear();
+            }
+            for name in names(target).into_iter().rev() {
+                ahead.push_front(name);
+            }
+        }
+        match behind.pop() {
+            Some(place) => Ok(place),
+            None => openat(self.directory, c".", HANDLE, Mode::empty()),
+        }
+    }
+
+    fn create(&self, parent: BorrowedFd<'_>, name: &OsStr, last: bool, creates: Creates<'_>) -> Result<()> {
+        match creates {
+            Creates::Stubs(kind) => self.create_stub(parent, name, if last { kind } else { Kind::Directory }),
+            Creates::DirectoriesOf(identity) => {
+                mkdirat(parent, name, Mode::from_bits_truncate(0o755))?;
+                let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+                chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            }
+        }
+    }
+
+    /// Creates a mount point and tells the launcher, who removes it in the end.
+    fn create_stub(&self, parent: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> Result<()> {
+        let before = modified(&fstat(parent)?);
+        match kind {
+            Kind::Directory => mkdirat(parent, name, Mode::from_bits_truncate(0o755))?,
+            Kind::File => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                drop(openat(parent, name, flags, Mode::from_bits_truncate(0o644))?);
+            }
+        }
+        let made = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let record = StubRecord {
+            name: name.to_owned(),
+            directory: kind == Kind::Directory,
+            device: made.st_dev,
+            inode: made.st_ino,
+            parent_before: before,
+            parent_after: modified(&fstat(parent)?),
+        };
+        protocol::send(self.report, &Report::Stub(record), &[parent])
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::PIPE))
+    }
+
+    /// Makes the root the process's root, and the host's unreachable. Gives the root's directory.
+    pub(super) fn enter(self, read_only: bool) -> Result<OwnedFd> {
+        let read_only_copy = if read_only { Some(self.read_only_copy()?) } else { None };
+        fchdir(read_only_copy.as_ref().map_or(self.directory, AsFd::as_fd))?;
+        match pivot_root(c".", c".") {
+            Ok(()) => {
+                if let Some(host) = &self.host {
+                    fchdir(host)?;
+                }
+                unmount(c".", UnmountFlags::DETACH)?;
+            }
+            // The current root is the initial ramdisk, which cannot be pivoted away. The new root covers it:
+            // `..` at the top of a mount on `/` stays there.
+            Err(Errno::INVAL | Errno::PERM | Errno::NOSYS) => chroot(c".")?,
+            Err(errno) => return Err(errno),
+        }
+        rustix::process::chdir(c"/")?;
+        open(c"/", HANDLE | OFlags::DIRECTORY, Mode::empty())
+    }
+
+    /// Covers the root with a copy of its whole tree that cannot be written to. The original stays writable
+    /// for the launcher, who removes the stubs through it.
+    fn read_only_copy(&self) -> Result<OwnedFd> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH
+            | OpenTreeFlags::AT_RECURSIVE;
+        let copy = open_tree(self.directory, c"", flags)?;
+        let attributes = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
+        sys::mount_setattr(copy.as_fd(), attributes)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        move_mount(&copy, c"", self.directory, c"", flags)?;
+        Ok(copy)
+    }
+}
+
+/// The names on a path, `..` among them; where the path starts does not matter.
+fn names(path: &Path) -> VecDeque<OsString> {
+    path.components()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some(OsString::from_vec(b"..".to_vec())),
+            _ => None,
+        })
+        .collect()
+}
