@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use oci::{Digest, DiffId};
 
 /// The crate's result.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failure to keep, read, unpack, pack or mount something.
 #[derive(Debug)]

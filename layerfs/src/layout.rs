@@ -1,1 +1,199 @@
-//! layout
+//! The store seen as an OCI image layout: its list of images, and copies for elsewhere.
+//! (OCI image-spec, image-layout.md.)
+//!
+//! Every image has one entry in `index.json` for each of its names, or one without a name when the last name
+//! went to another image. An entry carries two names: `io.containerd.image.name` is the complete reference and
+//! is what is read back; `org.opencontainers.image.ref.name` is the familiar one (`debian:bookworm`), by which
+//! `skopeo`, `umoci` and `podman` find the image as `oci:<root>:debian:bookworm`. containerd writes the tag
+//! alone there, but then every `latest` would be the same image to those tools.
+
+use std::path::Path;
+
+use oci::descriptor::{IMAGE_NAME, REF_NAME};
+use oci::{Descriptor, Digest, Index, Reference};
+
+use crate::lock::Lock;
+use crate::store::Store;
+use crate::{Error, IoResultExt, Result};
+
+mod export;
+
+pub use export::Target;
+
+/// The content of `oci-layout`.
+const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// An image of the store under one of its names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredImage {
+    /// Its name; none if the name went to another image.
+    pub reference: Option<Reference>,
+    /// Its manifest, without the annotations that hold the name.
+    pub descriptor: Descriptor,
+}
+
+impl Store {
+    /// All images, in the order in which they were added.
+    pub fn images(&self) -> Result<Vec<StoredImage>> {
+        Ok(self.read_index()?.manifests.into_iter().map(StoredImage::of).collect())
+    }
+
+    /// Gives `reference` to the image `descriptor`. An image that loses its last name by this stays, nameless.
+    pub fn tag(&self, reference: &Reference, descriptor: &Descriptor) -> Result<()> {
+        self.edit(|images| {
+            let displaced = take(images, |image| image.reference.as_ref() == Some(reference));
+            images.retain(|image| image.reference.is_some() || image.descriptor.digest != descriptor.digest);
+            images.push(StoredImage { reference: Some(reference.clone()), descriptor: nameless(descriptor) });
+            for old in displaced {
+                if !images.iter().any(|image| image.descriptor.digest == old.descriptor.digest) {
+                    images.push(StoredImage { reference: None, ..old });
+                }
+            }
+        })
+    }
+
+    /// Keeps an image without a name, unless it has one.
+    pub fn keep(&self, descriptor: &Descriptor) -> Result<()> {
+        self.edit(|images| {
+            if !images.iter().any(|image| image.descriptor.digest == descriptor.digest) {
+                images.push(StoredImage { reference: None, descriptor: nameless(descriptor) });
+            }
+        })
+    }
+
+    /// Takes a name away; says whether it was there. An image without any other name is no longer listed, and
+    /// the next collection frees it.
+    pub fn untag(&self, reference: &Reference) -> Result<bool> {
+        self.edit(|images| !take(images, |image| image.reference.as_ref() == Some(reference)).is_empty())
+    }
+
+    /// Takes an image off the list with all its names, which are returned.
+    pub fn forget(&self, manifest: &Digest) -> Result<Vec<Reference>> {
+        self.edit(|images| {
+            let gone = take(images, |image| image.descriptor.digest == *manifest);
+            gone.into_iter().filter_map(|image| image.reference).collect()
+        })
+    }
+
+    /// Finds an image by what people type: a name, an image id (the digest of its configuration), the digest of
+    /// its manifest, or at least four digits that one of them begins with.
+    pub fn find(&self, text: &str) -> Result<Option<StoredImage>> {
+        let images = self.images()?;
+        if let Ok(wanted) = text.parse::<Reference>() {
+            let found = images.iter().find(|image| image.answers_to(&wanted));
+            if found.is_some() {
+                return Ok(found.cloned());
+            }
+        }
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        if digits.len() < 4 || !digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+            return Ok(None);
+        }
+        let mut found: Option<StoredImage> = None;
+        for image in images {
+            let manifest = image.descriptor.digest;
+            let begins = |digest: &Digest| digest.hex().starts_with(digits);
+            // An image of which not everything is here can still be found by its manifest.
+            if !begins(&manifest) && !self.manifest(&image.descriptor).is_ok_and(|m| begins(&m.value().config.digest)) {
+                continue;
+            }
+            match &found {
+                Some(other) if other.descriptor.digest != manifest => {
+                    return Err(Error::AmbiguousId { text: text.to_owned() });
+                }
+                Some(_) => {}
+                None => found = Some(image),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Makes the layout's two files if they are missing.
+    pub(crate) fn init_layout(&self) -> Result<()> {
+        let version = self.root().join("oci-layout");
+        if !version.exists() {
+            self.ingest().replace_file(&version, LAYOUT)?;
+        }
+        if !self.index_path().exists() {
+            self.edit(|_| ())?;
+        }
+        Ok(())
+    }
+
+    fn index_path(&self) -> std::path::PathBuf {
+        self.root().join("index.json")
+    }
+
+    fn read_index(&self) -> Result<Index> {
+        let path = self.index_path();
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| Error::State { path, source }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Index::oci(Vec::new())),
+            Err(error) => Err(error).at("read", path),
+        }
+    }
+
+    /// Changes the list of images: read, change, replace, one process at a time.
+    fn edit<T>(&self, change: impl FnOnce(&mut Vec<StoredImage>) -> T) -> Result<T> {
+        let _editing = Lock::exclusive(&self.root().join("index.lock"))?;
+        let mut index = self.read_index()?;
+        let mut images = index.manifests.into_iter().map(StoredImage::of).collect();
+        let result = change(&mut images);
+        index.manifests = images.into_iter().map(StoredImage::into_entry).collect();
+        let bytes = serde_json::to_vec(&index).expect("an index has string keys and no failing parts");
+        self.ingest().replace_file(&self.index_path(), &bytes)?;
+        Ok(result)
+    }
+}
+
+impl StoredImage {
+    /// Reads an entry of `index.json`. A layout that others wrote may have the familiar name only.
+    fn of(entry: Descriptor) -> StoredImage {
+        let name = entry.annotations.get(IMAGE_NAME).or_else(|| entry.annotations.get(REF_NAME));
+        StoredImage { reference: name.and_then(|name| name.parse().ok()), descriptor: nameless(&entry) }
+    }
+
+    fn into_entry(self) -> Descriptor {
+        match &self.reference {
+            Some(reference) => named(&self.descriptor, reference),
+            None => self.descriptor,
+        }
+    }
+
+    fn answers_to(&self, wanted: &Reference) -> bool {
+        let Some(own) = &self.reference else { return false };
+        match wanted.digest() {
+            Some(digest) => own.name() == wanted.name() && (self.descriptor.digest == digest),
+            None => own == wanted,
+        }
+    }
+}
+
+/// An entry of a layout's index for `descriptor` under this name.
+fn named(descriptor: &Descriptor, reference: &Reference) -> Descriptor {
+    let mut entry = descriptor.clone();
+    entry.annotations.insert(IMAGE_NAME.to_owned(), reference.to_string());
+    entry.annotations.insert(REF_NAME.to_owned(), reference.familiar());
+    entry
+}
+
+fn nameless(descriptor: &Descriptor) -> Descriptor {
+    let mut descriptor = descriptor.clone();
+    descriptor.annotations.remove(IMAGE_NAME);
+    descriptor.annotations.remove(REF_NAME);
+    descriptor
+}
+
+fn take(images: &mut Vec<StoredImage>, which: impl Fn(&StoredImage) -> bool) -> Vec<StoredImage> {
+    images.extract_if(.., |image| which(image)).collect()
+}
+
+/// Writes the two files that make a directory a layout with these images.
+fn write_layout_files(dir: &Path, images: Vec<Descriptor>) -> Result<()> {
+    let index = oci::Raw::write(Index::oci(images));
+    for (name, bytes) in [("oci-layout", LAYOUT), ("index.json", index.bytes())] {
+        let path = dir.join(name);
+        std::fs::write(&path, bytes).at("write", &path)?;
+    }
+    Ok(())
+}

@@ -1,1 +1,297 @@
-//! store
+//! The store: content-addressed blobs, in a directory that is an OCI image layout.
+//!
+//! ```text
+//! <root>/                 0700
+//!   oci-layout, index.json   the layout's two files; see `layout`
+//!   blobs/sha256/<hex>       complete, 0444, never changed
+//!   ingest/                  snapshots being made, each a locked directory
+//!   snapshots/<id>/          committed snapshots; see `snapshot`
+//!   memo/                    which blob a layer was compressed to
+//!   resolved/, cache/        the builder's records; digests in `resolved/` keep blobs alive
+//!   trash/                   what a collection has taken out of sight and is deleting
+//!   lock                     shared: in use; exclusive: being collected
+//! ```
+//!
+//! A blob is written into a file without a name and linked under its digest when it is complete and verified,
+//! so that a killed writer leaves nothing behind. Nothing is synced: after a power cut a blob may be damaged,
+//! which every reading by digest notices.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oci::{Descriptor, Digest, Hasher, ImageConfig, MAX_DOCUMENT_BYTES, Manifest, Raw, Verifier};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::ingest::{self, Ingest};
+use crate::lock::Lock;
+use crate::remove;
+use crate::snapshot::Overlay;
+use crate::{Error, IoResultExt, Result};
+
+/// An open store. Cheap to share by reference between threads.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    pub(crate) lock: Arc<Lock>,
+}
+
+impl Store {
+    /// Opens the store in `root`, which is made if it is missing, and clears away what killed processes left.
+    ///
+    /// Waits while another process collects.
+    pub fn open(root: &Path) -> Result<Store> {
+        std::fs::create_dir_all(root).at("create", root)?;
+        // Mounts are made from these paths, so they must not depend on the working directory.
+        let root = root.canonicalize().at("open", root)?;
+        rustix::fs::chmod(&root, Mode::from_raw_mode(0o700)).at("set the mode of", &root)?;
+        for dir in ["blobs/sha256", "ingest", "snapshots", "memo", "resolved", "cache", "trash"] {
+            let dir = root.join(dir);
+            std::fs::create_dir_all(&dir).at("create", &dir)?;
+        }
+        let lock = Arc::new(Lock::shared(&root.join("lock"))?);
+        let store = Store { root, lock };
+        store.init_layout()?;
+        store.ingest().clear();
+        store.clear_trash();
+        Ok(store)
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The snapshots kept in this store.
+    pub fn snapshots(&self) -> Overlay {
+        Overlay::new(&self.root, Arc::clone(&self.lock))
+    }
+
+    /// Where the blob `digest` is, or would be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// Whether the blob is there.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.blob_path(digest).exists()
+    }
+
+    /// The size of a blob in bytes, if it is there.
+    pub fn size_of(&self, digest: &Digest) -> Option<u64> {
+        self.blob_path(digest).metadata().ok().map(|metadata| metadata.len())
+    }
+
+    /// Opens a blob for reading. Its bytes were verified when they were put; [`Store::verified`] does it again.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File> {
+        let path = self.blob_path(digest);
+        File::open(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::MissingBlob { digest: *digest },
+            _ => Error::File { act: "open", path, source },
+        })
+    }
+
+    /// Opens a blob for a reading that fails at its end unless it has the promised digest and size.
+    pub fn verified(&self, descriptor: &Descriptor) -> Result<Verifier<File>> {
+        Ok(Verifier::new(self.open_blob(&descriptor.digest)?, descriptor.digest, descriptor.size))
+    }
+
+    /// Reads a document whole, with the limit on its size and its digest verified.
+    pub fn read_document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        let Descriptor { digest, size, .. } = descriptor;
+        if *size > MAX_DOCUMENT_BYTES {
+            return Err(Error::TooLarge { digest: *digest, size_bytes: *size, limit_bytes: MAX_DOCUMENT_BYTES });
+        }
+        let mut bytes = Vec::new();
+        self.verified(descriptor)?
+            .read_to_end(&mut bytes)
+            .map_err(|source| Error::ReadBlob { digest: *digest, source })?;
+        Ok(bytes)
+    }
+
+    /// Reads an image's manifest.
+    pub fn manifest(&self, descriptor: &Descriptor) -> Result<Raw<Manifest>> {
+        match oci::Document::parse(self.read_document(descriptor)?, &descriptor.media_type)? {
+            oci::Document::Manifest(raw) => Ok(*raw),
+            oci::Document::Index(_) => {
+                Err(oci::Error::UnsupportedDocument { media_type: descriptor.media_type.to_string() }.into())
+            }
+        }
+    }
+
+    /// Reads an image's configuration.
+    pub fn config(&self, manifest: &Manifest) -> Result<Raw<ImageConfig>> {
+        Ok(Raw::parse(self.read_document(&manifest.config)?, "image configuration")?)
+    }
+
+    /// Begins a new blob.
+    pub fn writer(&self) -> Result<BlobWriter> {
+        let dir = self.root.join("ingest");
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&dir, flags, Mode::from_raw_mode(0o444)).at("create a file in", &dir)?;
+        Ok(BlobWriter { file: file.into(), hasher: Hasher::new(), blobs: self.root.join("blobs/sha256") })
+    }
+
+    /// Keeps all bytes of `reader`; says their digest and how many there were.
+    pub fn put(&self, reader: &mut dyn Read) -> Result<(Digest, u64)> {
+        let mut writer = self.writer()?;
+        copy(reader, &mut writer)?;
+        writer.commit()
+    }
+
+    /// Keeps the bytes of `reader` if they are what `descriptor` promises; reads none of them if the blob is
+    /// there already.
+    pub fn put_verified(&self, reader: &mut dyn Read, descriptor: &Descriptor) -> Result<()> {
+        if self.size_of(&descriptor.digest) == Some(descriptor.size) {
+            return Ok(());
+        }
+        self.remove_damaged(&descriptor.digest, descriptor.size)?;
+        let mut writer = self.writer()?;
+        let mut verifier = Verifier::new(reader, descriptor.digest, descriptor.size);
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            let read = retry_read(&mut verifier, &mut buffer)
+                .map_err(|source| Error::ReadBlob { digest: descriptor.digest, source })?;
+            if read == 0 {
+                break;
+            }
+            // The verifier has hashed these bytes.
+            writer.file.write_all(&buffer[..read]).at("write a blob in", &self.root)?;
+        }
+        writer.link(&descriptor.digest)
+    }
+
+    /// Keeps `bytes`.
+    pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(bytes);
+        if self.size_of(&digest) != Some(bytes.len() as u64) {
+            self.remove_damaged(&digest, bytes.len() as u64)?;
+            let mut writer = self.writer()?;
+            writer.file.write_all(bytes).at("write a blob in", &self.root)?;
+            writer.link(&digest)?;
+        }
+        Ok(digest)
+    }
+
+    /// Keeps a document and returns a descriptor for it.
+    pub fn put_document<T>(&self, document: &Raw<T>, media_type: oci::MediaType) -> Result<Descriptor> {
+        self.put_bytes(document.bytes())?;
+        Ok(Descriptor::new(media_type, document.digest(), document.size()))
+    }
+
+    /// Deletes a blob that has another size than it should: a power cut leaves such.
+    fn remove_damaged(&self, digest: &Digest, size_bytes: u64) -> Result<()> {
+        match self.size_of(digest) {
+            Some(size) if size != size_bytes => {
+                let path = self.blob_path(digest);
+                std::fs::remove_file(&path).at("delete", path)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Replaces the file `path`, relative to the store, in one step: a reader sees the old bytes or the new.
+    ///
+    /// For records of the builder in `cache/` and `resolved/`.
+    pub fn write_record(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        self.ingest().replace_file(&self.root.join(path), bytes)
+    }
+
+    pub(crate) fn ingest(&self) -> Ingest {
+        Ingest::new(&self.root)
+    }
+
+    /// What a collection took out of sight and did not live to delete.
+    fn clear_trash(&self) {
+        if let Ok(trash) = ingest::open_dir(&self.root.join("trash")) {
+            // What cannot be deleted now stays for the next time.
+            let _freed = remove::remove_children(&trash);
+        }
+    }
+}
+
+/// A blob being written; dropped without [`BlobWriter::commit`] it leaves nothing behind.
+pub struct BlobWriter {
+    file: File,
+    hasher: Hasher,
+    blobs: PathBuf,
+}
+
+impl BlobWriter {
+    /// How many bytes have been written.
+    pub fn bytes(&self) -> u64 {
+        self.hasher.bytes()
+    }
+
+    /// Makes the blob visible under its digest; says the digest and the size in bytes.
+    pub fn commit(self) -> Result<(Digest, u64)> {
+        let (digest, size) = (self.hasher.clone().finish(), self.hasher.bytes());
+        self.link(&digest)?;
+        Ok((digest, size))
+    }
+
+    /// As [`BlobWriter::commit`], but only if the bytes are what `descriptor` promises.
+    pub fn commit_verified(self, descriptor: &Descriptor) -> Result<()> {
+        let (found, found_bytes) = (self.hasher.clone().finish(), self.hasher.bytes());
+        let (expected, expected_bytes) = (descriptor.digest, descriptor.size);
+        let mismatch = if found_bytes != expected_bytes {
+            oci::digest::Mismatch::Size { digest: expected, expected_bytes, found_bytes }
+        } else if found != expected {
+            oci::digest::Mismatch::Digest { expected, found }
+        } else {
+            return self.link(&found);
+        };
+        let source = io::Error::new(io::ErrorKind::InvalidData, mismatch);
+        Err(Error::ReadBlob { digest: expected, source })
+    }
+
+    /// A twin that another thread or process linked first has the same bytes.
+    fn link(self, digest: &Digest) -> Result<()> {
+        let path = self.blobs.join(digest.hex());
+        match link_unnamed(&self.file, &path) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(errno).at("create", path),
+        }
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Gives a name to a file that has none.
+fn link_unnamed(file: &File, path: &Path) -> rustix::io::Result<()> {
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)
+}
+
+fn copy(reader: &mut dyn Read, writer: &mut BlobWriter) -> Result<()> {
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let read = retry_read(reader, &mut buffer).map_err(|source| Error::WriteLayer { source })?;
+        if read == 0 {
+            return Ok(());
+        }
+        writer.write_all(&buffer[..read]).at("write a blob in", &writer.blobs.clone())?;
+    }
+}
+
+fn retry_read(reader: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match reader.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

@@ -1,1 +1,83 @@
-//! whiteout
+//! The names by which a layer says that something is gone. (OCI image-spec, layer.md, "Whiteouts".)
+//!
+//! The only place that knows `.wh.`; its counterpart on disk is overlayfs's character device 0:0
+//! ([`crate::entry`]) and the attribute [`OPAQUE_XATTR`].
+
+/// The prefix of a whiteout's name.
+const PREFIX: &[u8] = b".wh.";
+
+/// The name that hides everything a directory had in lower layers.
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// By this attribute, with the value `y`, overlayfs marks a directory that hides the lower ones.
+pub(crate) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
+
+/// What the last component of an archive's path means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name<'a> {
+    /// An ordinary file.
+    Ordinary,
+    /// Hides this sibling of lower layers.
+    Whiteout(&'a [u8]),
+    /// Hides all siblings of lower layers.
+    Opaque,
+    /// Left by AUFS; means nothing.
+    Ignored,
+    /// `.wh.` and nothing more, or a whiteout of `.` or `..`.
+    Invalid,
+}
+
+/// Reads a name.
+pub fn classify(name: &[u8]) -> Name<'_> {
+    match name.strip_prefix(PREFIX) {
+        None => Name::Ordinary,
+        Some(_) if name == OPAQUE => Name::Opaque,
+        Some(b"" | b"." | b"..") => Name::Invalid,
+        Some(rest) if rest.starts_with(PREFIX) => Name::Ignored,
+        Some(hidden) => Name::Whiteout(hidden),
+    }
+}
+
+/// Whether a file of this name would be taken for a whiteout.
+pub fn is_reserved(name: &[u8]) -> bool {
+    name.starts_with(PREFIX)
+}
+
+/// The path in an archive that hides `name` in `dir` (empty for the root).
+pub(crate) fn whiteout_path(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    join(dir, &[PREFIX, name].concat())
+}
+
+/// The path in an archive that hides everything below `dir` in lower layers.
+pub(crate) fn opaque_path(dir: &[u8]) -> Vec<u8> {
+    join(dir, OPAQUE)
+}
+
+/// `dir/name`, or `name` in the root.
+pub(crate) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let table: [(&[u8], Name<'_>); 8] = [
+            (b"a", Name::Ordinary),
+            (b".wha", Name::Ordinary),
+            (b".wh.a", Name::Whiteout(b"a")),
+            (b".wh..a", Name::Whiteout(b".a")),
+            (b".wh..wh..opq", Name::Opaque),
+            (b".wh..wh.plnk", Name::Ignored),
+            (b".wh.", Name::Invalid),
+            (b".wh...", Name::Invalid),
+        ];
+        for (name, expected) in table {
+            assert_eq!(classify(name), expected, "{}", name.escape_ascii());
+        }
+        assert_eq!(whiteout_path(b"", b"a"), b".wh.a");
+        assert_eq!(opaque_path(b"d/e"), b"d/e/.wh..wh..opq");
+    }
+}

@@ -1,1 +1,189 @@
-//! snapshot
+//! Snapshots: stacked directories that a step may change, committed by a rename.
+//!
+//! The contract, whatever stands behind it:
+//! * [`Snapshotter::prepare`] gives an [`Active`] snapshot: all that the parent shows, writable. Dropping it
+//!   abandons the changes; [`Snapshotter::commit`] gives them a name. A name is committed once: if another
+//!   process was faster, its snapshot stays and this one is discarded.
+//! * A committed snapshot never changes. It holds only its own changes and knows its ancestors.
+//! * Roots are descriptors of detached mounts: they appear in no mount namespace, and vanish with the last
+//!   descriptor however its holder ends.
+
+mod overlay;
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use oci::{ChainId, Digest};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use overlay::Overlay;
+
+use crate::{Error, IoResultExt, Result, remove};
+
+/// The name of a committed snapshot; always a safe file name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SnapshotId {
+    /// The layers of an image, applied in order: `chain-<hex>`.
+    Chain(ChainId),
+    /// The result of a build step, by its cache key: `key-<hex>`.
+    Key(Digest),
+}
+
+impl SnapshotId {
+    /// The snapshot of pulled layers.
+    pub fn chain(chain: ChainId) -> SnapshotId {
+        SnapshotId::Chain(chain)
+    }
+
+    /// The snapshot of a build step.
+    pub fn key(key: Digest) -> SnapshotId {
+        SnapshotId::Key(key)
+    }
+}
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SnapshotId::Chain(chain) => write!(f, "chain-{}", chain.0.hex()),
+            SnapshotId::Key(key) => write!(f, "key-{}", key.hex()),
+        }
+    }
+}
+
+impl FromStr for SnapshotId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<SnapshotId> {
+        let chain = text.strip_prefix("chain-").and_then(Digest::from_hex).map(|hex| SnapshotId::Chain(ChainId(hex)));
+        chain
+            .or_else(|| text.strip_prefix("key-").and_then(Digest::from_hex).map(SnapshotId::Key))
+            .ok_or_else(|| Error::SnapshotId { text: text.to_owned() })
+    }
+}
+
+impl Serialize for SnapshotId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SnapshotId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SnapshotId, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What makes snapshots.
+pub trait Snapshotter: Send + Sync {
+    /// Begins a snapshot on top of `parent`, or an empty one.
+    fn prepare(&self, parent: Option<&SnapshotId>) -> Result<Active>;
+
+    /// Keeps the changes of `active` as `id`.
+    ///
+    /// The last process in the snapshot must have ended before. The snapshot is visible when this returns, or
+    /// another one by the same name is, which was there first.
+    fn commit(&self, active: Active, id: &SnapshotId) -> Result<()>;
+
+    /// Whether `id` is committed.
+    fn contains(&self, id: &SnapshotId) -> bool;
+
+    /// The ancestors of `id`, its parent first.
+    fn ancestors(&self, id: &SnapshotId) -> Result<Vec<SnapshotId>>;
+
+    /// Shows a committed snapshot, read-only.
+    fn view(&self, id: &SnapshotId) -> Result<View>;
+
+    /// What `id` changed: for packing it as a layer.
+    fn changes(&self, id: &SnapshotId) -> Result<Changes>;
+
+    /// Deletes `id`, if it is there; says how many bytes of disk that frees. Snapshots on top of it are of no
+    /// use afterwards.
+    fn remove(&self, id: &SnapshotId) -> Result<u64>;
+}
+
+/// A snapshot that can be changed; dropped without a commit it leaves nothing behind.
+#[derive(Debug)]
+pub struct Active {
+    /// First, so that it is dropped first: the mount uses the directories.
+    root: OwnedFd,
+    upper: OwnedFd,
+    dir: ActiveDir,
+    ancestors: Vec<SnapshotId>,
+}
+
+impl Active {
+    /// The root of the merged view.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// A second, detached mount of the same view, for a container to attach in its own namespace.
+    ///
+    /// It shows the same files as [`Active::root`]: changes by either are seen by both.
+    pub fn try_clone_root(&self) -> Result<OwnedFd> {
+        overlay::clone_mount(self.root.as_fd())
+    }
+
+    /// The directory that holds the changes only, for looking at. To write here is undefined behaviour while
+    /// the view is mounted (overlayfs.rst).
+    pub fn upper_path(&self) -> PathBuf {
+        self.dir.path.join("fs")
+    }
+
+    /// [`Active::upper_path`], opened; `None` when nothing lies below, so that the root itself holds the
+    /// changes.
+    pub fn upper(&self) -> Option<BorrowedFd<'_>> {
+        (!self.ancestors.is_empty()).then(|| self.upper.as_fd())
+    }
+
+    /// The parent.
+    pub fn parent(&self) -> Option<&SnapshotId> {
+        self.ancestors.first()
+    }
+}
+
+/// A locked directory in `ingest/`, deleted when dropped.
+#[derive(Debug)]
+struct ActiveDir {
+    path: PathBuf,
+    _lock: OwnedFd,
+}
+
+impl Drop for ActiveDir {
+    fn drop(&mut self) {
+        // After a commit there is nothing; what cannot be deleted now is cleared by the next open.
+        if let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name())
+            && let Ok(parent) = crate::ingest::open_dir(parent)
+        {
+            let _freed = remove::remove_tree(&parent, name.as_encoded_bytes());
+        }
+    }
+}
+
+/// A committed snapshot, shown read-only.
+#[derive(Debug)]
+pub struct View {
+    root: OwnedFd,
+}
+
+impl View {
+    /// The root of the merged view.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}
+
+/// What a snapshot changed, and what it changed it from.
+#[derive(Debug)]
+pub struct Changes {
+    /// The directory with the changes, in overlayfs's notation.
+    pub upper: OwnedFd,
+    /// The parent's merged view; none for a bottom snapshot.
+    pub lower: Option<View>,
+}
+
+fn open_at(path: &Path) -> Result<OwnedFd> {
+    crate::ingest::open_dir(path).at("open", path)
+}

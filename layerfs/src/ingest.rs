@@ -1,0 +1,80 @@
+//! The place where things are made before they move, complete, to where they are seen.
+//!
+//! Whoever makes something here holds the lock of the place shared until the thing has a lock of its own or
+//! has moved on. Whoever clears takes that lock exclusively, so that what has no lock then belongs to nobody.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+
+use crate::{IoResultExt, Result, lock, remove};
+
+/// The directory `ingest/` of a store.
+#[derive(Clone, Debug)]
+pub(crate) struct Ingest {
+    path: PathBuf,
+}
+
+impl Ingest {
+    pub(crate) fn new(root: &Path) -> Ingest {
+        Ingest { path: root.join("ingest") }
+    }
+
+    /// Makes a new directory; it is in nobody's way for as long as the descriptor is open.
+    pub(crate) fn new_dir(&self) -> Result<(PathBuf, OwnedFd)> {
+        let _making = self.lock_shared()?;
+        let dir = self.path.join(random_name());
+        std::fs::create_dir(&dir).at("create", &dir)?;
+        let fd = open_dir(&dir).at("open", &dir)?;
+        lock::try_exclusive(&fd).at("lock", &dir)?;
+        Ok((dir, fd))
+    }
+
+    /// Replaces `path` by a file with these bytes, in one step: a reader sees the old file or the new one.
+    pub(crate) fn replace_file(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let _making = self.lock_shared()?;
+        let temporary = self.path.join(random_name());
+        std::fs::write(&temporary, bytes).at("write", &temporary)?;
+        std::fs::rename(&temporary, path).at("replace", path).inspect_err(|_| {
+            // The error that matters is the one being returned.
+            let _left_over = std::fs::remove_file(&temporary);
+        })
+    }
+
+    /// Deletes what killed processes left. What cannot be deleted stays for the next time: a store must open
+    /// whatever happened before.
+    pub(crate) fn clear(&self) {
+        let Ok(ingest) = open_dir(&self.path) else { return };
+        if lock::try_exclusive(&ingest) != Ok(true) {
+            return;
+        }
+        for name in remove::names(&ingest).unwrap_or_default() {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let stale = rustix::fs::openat(&ingest, name.as_slice(), flags, Mode::empty())
+                .is_ok_and(|fd| lock::try_exclusive(&fd) == Ok(true));
+            if stale {
+                let _still_there = remove::remove_tree(&ingest, &name);
+            }
+        }
+    }
+
+    fn lock_shared(&self) -> Result<OwnedFd> {
+        let fd = open_dir(&self.path).at("open", &self.path)?;
+        lock::wait_shared(&fd).at("lock", &self.path)?;
+        Ok(fd)
+    }
+}
+
+/// A name that nobody else uses: 16 random hexadecimal digits.
+pub(crate) fn random_name() -> String {
+    let mut bytes = [0; 8];
+    // Eight bytes never come in parts (getrandom(2)). Without the call all names would be equal, and then
+    // `create_dir` fails instead of doing damage.
+    let _count = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    format!("{:016x}", u64::from_ne_bytes(bytes))
+}
+
+pub(crate) fn open_dir(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}

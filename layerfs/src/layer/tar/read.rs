@@ -1,0 +1,280 @@
+//! Tar to entries, within limits.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use super::header::Header;
+use super::{BLOCK, BLOCK_BYTES, Limits, Problem, normalise, pax};
+use crate::entry::{Entry, Kind, Time};
+use crate::{Error, Result};
+
+/// Reads an archive: entry by entry, each file's bytes between.
+pub struct Reader<R> {
+    source: R,
+    limits: Limits,
+    entries: u64,
+    content_bytes: u64,
+    /// Bytes of the present file that have not been read, and the zeros behind them.
+    pending: u64,
+    padding: u64,
+    ended: bool,
+}
+
+/// What the headers before an entry's own say about it.
+#[derive(Default)]
+struct Extended {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    uid: Option<u64>,
+    gid: Option<u64>,
+    mtime: Option<Time>,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    seen_pax: bool,
+    bytes: u64,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads an archive from `source`.
+    pub fn new(source: R, limits: Limits) -> Reader<R> {
+        Reader { source, limits, entries: 0, content_bytes: 0, pending: 0, padding: 0, ended: false }
+    }
+
+    /// The next entry; none at the end. What was not read of the last one is skipped.
+    ///
+    /// An archive may end without the two blocks of zeros, as several writers leave them out.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+        self.skip_rest()?;
+        let mut extended = Extended::default();
+        loop {
+            let begun = extended.seen_pax || extended.bytes != 0;
+            let Some(block) = self.read_block(begun)? else { return Ok(None) };
+            let Some(header) = Header::parse(&block).map_err(refuse)? else {
+                self.ended = true;
+                return if begun { Err(refuse(Problem::Truncated)) } else { Ok(None) };
+            };
+            match header.flag {
+                b'x' | b'g' | b'L' | b'K' => self.read_extension(&header, &mut extended)?,
+                _ => return self.finish_entry(header, extended).map(Some),
+            }
+        }
+    }
+
+    /// Reads bytes of the present file; 0 at its end.
+    pub fn read_data(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let room = buffer.len().min(usize::try_from(self.pending).unwrap_or(usize::MAX));
+        if room == 0 {
+            return Ok(0);
+        }
+        let count = read_some(&mut self.source, &mut buffer[..room])?;
+        if count == 0 {
+            return Err(refuse(Problem::Truncated));
+        }
+        self.pending -= count as u64;
+        Ok(count)
+    }
+
+    /// The source, behind the end of the archive or wherever reading stopped.
+    pub fn into_inner(self) -> R {
+        self.source
+    }
+
+    fn skip_rest(&mut self) -> Result<()> {
+        let mut left = self.pending + self.padding;
+        (self.pending, self.padding) = (0, 0);
+        let mut buffer = [0; 8192];
+        while left > 0 {
+            let room = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            match read_some(&mut self.source, &mut buffer[..room])? {
+                0 => return Err(refuse(Problem::Truncated)),
+                count => left -= count as u64,
+            }
+        }
+        Ok(())
+    }
+
+    /// A block; none at the end of the source, unless something must follow.
+    fn read_block(&mut self, must_follow: bool) -> Result<Option<[u8; BLOCK]>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let mut block = [0; BLOCK];
+        let mut filled = 0;
+        while filled < BLOCK {
+            match read_some(&mut self.source, &mut block[filled..])? {
+                0 if filled == 0 && !must_follow => {
+                    self.ended = true;
+                    return Ok(None);
+                }
+                0 => return Err(refuse(Problem::Truncated)),
+                count => filled += count,
+            }
+        }
+        Ok(Some(block))
+    }
+
+    /// A header that is about the next entry, or about all: reads its body.
+    fn read_extension(&mut self, header: &Header, extended: &mut Extended) -> Result<()> {
+        extended.bytes = extended.bytes.saturating_add(header.size).saturating_add(BLOCK_BYTES);
+        if extended.bytes > self.limits.metadata_bytes {
+            return Err(refuse(Problem::Metadata));
+        }
+        let mut body = vec![0; usize::try_from(header.size).map_err(|_| refuse(Problem::Metadata))?];
+        self.pending = header.size;
+        self.padding = padding(header.size);
+        let mut filled = 0;
+        while filled < body.len() {
+            filled += self.read_data(&mut body[filled..])?;
+        }
+        self.skip_rest()?;
+        extended.take(header.flag, &body).map_err(refuse)
+    }
+
+    fn finish_entry(&mut self, header: Header, extended: Extended) -> Result<Entry> {
+        let name = extended.path.clone().unwrap_or_else(|| header.name.clone());
+        let named = |problem| Error::Archive { entry: Some(path_of(&name)), problem };
+        self.entries += 1;
+        if self.entries > self.limits.entries {
+            return Err(named(Problem::Entries));
+        }
+        let entry = extended.entry(&header, &name, &self.limits).map_err(named)?;
+        if let Kind::File { size } = entry.kind {
+            self.content_bytes = self.content_bytes.saturating_add(size);
+            if self.content_bytes > self.limits.content_bytes {
+                return Err(named(Problem::Content));
+            }
+            self.pending = size;
+            self.padding = padding(size);
+        }
+        Ok(entry)
+    }
+}
+
+impl Extended {
+    fn take(&mut self, flag: u8, body: &[u8]) -> Result<(), Problem> {
+        match flag {
+            b'x' => self.take_pax(body),
+            b'g' => refuse_global(body),
+            b'L' => once(&mut self.path, gnu_name(body)),
+            _ => once(&mut self.link, gnu_name(body)),
+        }
+    }
+
+    fn take_pax(&mut self, body: &[u8]) -> Result<(), Problem> {
+        if self.seen_pax {
+            return Err(Problem::RepeatedHeader);
+        }
+        self.seen_pax = true;
+        let number = |value, field| pax::decimal(value).ok_or(Problem::Number { field });
+        // Of one key the last record counts, so the earlier ones must not collide with GNU's long names.
+        let (mut path, mut link) = (None, None);
+        for (key, value) in pax::parse(body)? {
+            match key {
+                b"path" => path = Some(value.to_vec()),
+                b"linkpath" => link = Some(value.to_vec()),
+                b"size" => self.size = Some(number(value, "size")?),
+                b"uid" => self.uid = Some(number(value, "uid")?),
+                b"gid" => self.gid = Some(number(value, "gid")?),
+                b"mtime" => {
+                    self.mtime = Some(pax::time(value).ok_or(Problem::Number { field: "mtime" })?);
+                }
+                _ if key.starts_with(b"GNU.sparse.") => return Err(Problem::Sparse),
+                _ => {
+                    if let Some(name) = key.strip_prefix(pax::XATTR) {
+                        self.xattrs.insert(name.to_vec(), value.to_vec());
+                    }
+                }
+            }
+        }
+        path.map_or(Ok(()), |path| once(&mut self.path, path))?;
+        link.map_or(Ok(()), |link| once(&mut self.link, link))
+    }
+
+    fn entry(self, header: &Header, name: &[u8], limits: &Limits) -> Result<Entry, Problem> {
+        let link = self.link.unwrap_or_else(|| header.link.clone());
+        let path = normalise(name, limits)?;
+        let kind = match header.flag {
+            // Before POSIX a directory was a file whose name ends in a slash.
+            0 | b'0' if name.ends_with(b"/") => Kind::Directory,
+            // Regular files, and contiguous ones, which Linux does not tell apart.
+            0 | b'0' | b'7' => Kind::File { size: self.size.unwrap_or(header.size) },
+            b'1' => Kind::HardLink { target: normalise(&link, limits)? },
+            b'2' => Kind::Symlink { target: link },
+            b'3' => Kind::CharDevice { major: header.major, minor: header.minor },
+            b'4' => Kind::BlockDevice { major: header.major, minor: header.minor },
+            b'5' => Kind::Directory,
+            b'6' => Kind::Fifo,
+            b'S' => return Err(Problem::Sparse),
+            flag => return Err(Problem::Kind { flag }),
+        };
+        match &kind {
+            Kind::HardLink { target } if *target == path => return Err(Problem::SelfLink),
+            Kind::Symlink { target } if target.is_empty() => return Err(Problem::Nameless),
+            Kind::Symlink { target } if target.len() >= limits.path_bytes => return Err(Problem::LongPath),
+            Kind::Symlink { target } if target.contains(&0) => return Err(Problem::Nul),
+            Kind::Directory => {}
+            _ if name.is_empty() => return Err(Problem::Nameless),
+            _ if path.is_empty() => return Err(Problem::Root),
+            _ => {}
+        }
+        Ok(Entry {
+            path,
+            kind,
+            mode: header.mode,
+            uid: id(self.uid.unwrap_or(header.uid), "uid")?,
+            gid: id(self.gid.unwrap_or(header.gid), "gid")?,
+            mtime: self.mtime.unwrap_or(Time::from_seconds(header.mtime)),
+            xattrs: self.xattrs,
+        })
+    }
+}
+
+/// The kernel takes 2^32 - 1 for "leave it as it is".
+fn id(value: u64, field: &'static str) -> Result<u32, Problem> {
+    u32::try_from(value).ok().filter(|id| *id != u32::MAX).ok_or(Problem::Number { field })
+}
+
+fn once(place: &mut Option<Vec<u8>>, value: Vec<u8>) -> Result<(), Problem> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Problem::RepeatedHeader),
+    }
+}
+
+/// GNU's long name: the body up to the first NUL.
+fn gnu_name(body: &[u8]) -> Vec<u8> {
+    body.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
+}
+
+/// Global headers carry comments, such as a commit's id; those mean nothing here.
+fn refuse_global(body: &[u8]) -> Result<(), Problem> {
+    let harmful = |key: &[u8]| matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse.");
+    match pax::parse(body)?.iter().any(|(key, _)| harmful(key)) {
+        true => Err(Problem::GlobalHeader),
+        false => Ok(()),
+    }
+}
+
+fn padding(size: u64) -> u64 {
+    (BLOCK_BYTES - size % BLOCK_BYTES) % BLOCK_BYTES
+}
+
+fn refuse(problem: Problem) -> Error {
+    Error::Archive { entry: None, problem }
+}
+
+fn path_of(name: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec(name.to_vec()))
+}
+
+fn read_some(source: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
+    loop {
+        match source.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result.map_err(|source| Error::ReadArchive { source }),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Snapshots on overlayfs, by the mount calls of Linux 5.2 and the `lowerdir+` option of 6.8.
+//!
+//! ```text
+//! snapshots/<id>/fs/         what the snapshot changed: overlayfs's upper directory
+//! snapshots/<id>/meta.json   its ancestors, nearest first; written before the rename that commits
+//! ingest/<random>/{fs,work}  the same while it is active, locked
+//! ```
+//!
+//! Options that would make the upper directory mean more than it shows are all off (`metacopy`, `redirect_dir`,
+//! `index`, `xino`), because a layer is made from the upper directory alone. Layers are passed as
+//! `/proc/self/fd/…`: such a name is short (the calls take 255 bytes) and says nothing about the host to a
+//! container that reads its mount table.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag};
+use rustix::mount::{fsconfig_set_string, fsmount, fsopen, open_tree};
+use serde::{Deserialize, Serialize};
+
+use super::{Active, ActiveDir, Changes, SnapshotId, Snapshotter, View, open_at};
+use crate::ingest::{Ingest, open_dir};
+use crate::lock::Lock;
+use crate::{Error, IoResultExt, Result, remove};
+
+/// The snapshots of a store. A clone works on the same snapshots.
+#[derive(Clone, Debug)]
+pub struct Overlay {
+    root: PathBuf,
+    /// The store stays in use for as long as anybody works on its snapshots.
+    _lock: Arc<Lock>,
+}
+
+/// What `meta.json` says.
+#[derive(Default, Serialize, Deserialize)]
+struct Meta {
+    /// The parent first.
+    ancestors: Vec<SnapshotId>,
+}
+
+impl Overlay {
+    pub(crate) fn new(root: &Path, lock: Arc<Lock>) -> Overlay {
+        Overlay { root: root.to_owned(), _lock: lock }
+    }
+
+    /// Whether this kernel and this process can mount what snapshots need; the error says what is missing.
+    pub fn probe(&self) -> Result<()> {
+        let active = self.mount(&self.new_dir()?, &[self.root.join("ingest")])?;
+        drop(active);
+        Ok(())
+    }
+
+    fn dir(&self, id: &SnapshotId) -> PathBuf {
+        self.root.join("snapshots").join(id.to_string())
+    }
+
+    fn new_dir(&self) -> Result<ActiveDir> {
+        let (path, lock) = Ingest::new(&self.root).new_dir()?;
+        let dir = ActiveDir { path, _lock: lock };
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o755);
+        for name in ["fs", "work"] {
+            let path = dir.path.join(name);
+            builder.create(&path).at("create", &path)?;
+        }
+        // The root of a container is 0755 whatever this process's umask is.
+        let root = dir.path.join("fs");
+        rustix::fs::chmod(&root, 0o755.into()).at("set the mode of", &root)?;
+        Ok(dir)
+    }
+
+    /// The id and its ancestors: the layers of its view, top first.
+    fn stack(&self, id: &SnapshotId) -> Result<Vec<SnapshotId>> {
+        let mut stack = vec![*id];
+        stack.extend(self.ancestors(id)?);
+        Ok(stack)
+    }
+
+    fn layers(&self, stack: &[SnapshotId]) -> Vec<PathBuf> {
+        stack.iter().map(|id| self.dir(id).join("fs")).collect()
+    }
+
+    /// Mounts `dir` over `lowers`, top first.
+    fn mount(&self, dir: &ActiveDir, lowers: &[PathBuf]) -> Result<OwnedFd> {
+        let upper = dir.path.join("fs");
+        if lowers.is_empty() {
+            return bind(&upper);
+        }
+        mount_overlay(lowers, Some((&upper, &dir.path.join("work"))))
+    }
+
+    fn view_of(&self, stack: &[SnapshotId]) -> Result<View> {
+        let layers = self.layers(stack);
+        let root = match layers.as_slice() {
+            // A stack of one layer is refused without an upper directory.
+            [only] => {
+                let root = bind(only)?;
+                crate::sys::make_read_only(root.as_fd())
+                    .map_err(|source| Error::Mount { step: "make it read-only", source })?;
+                root
+            }
+            layers => mount_overlay(layers, None)?,
+        };
+        Ok(View { root })
+    }
+}
+
+impl Snapshotter for Overlay {
+    fn prepare(&self, parent: Option<&SnapshotId>) -> Result<Active> {
+        let ancestors = parent.map(|id| self.stack(id)).transpose()?.unwrap_or_default();
+        let dir = self.new_dir()?;
+        let root = self.mount(&dir, &self.layers(&ancestors))?;
+        let upper = open_at(&dir.path.join("fs"))?;
+        Ok(Active { root, upper, dir, ancestors })
+    }
+
+    fn commit(&self, active: Active, id: &SnapshotId) -> Result<()> {
+        let Active { root, upper, dir, ancestors } = active;
+        drop(root);
+        drop(upper);
+        remove::remove_tree(open_at(&dir.path)?, b"work").at("delete", dir.path.join("work"))?;
+        let meta = dir.path.join("meta.json");
+        let bytes = serde_json::to_vec(&Meta { ancestors }).expect("a list of names is JSON");
+        std::fs::write(&meta, bytes).at("write", &meta)?;
+        let target = self.dir(id);
+        match rustix::fs::renameat_with(CWD, &dir.path, CWD, &target, RenameFlags::NOREPLACE) {
+            // The drop of `dir` deletes ours: the first one by a name stays.
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(errno).at("create", target),
+        }
+    }
+
+    fn contains(&self, id: &SnapshotId) -> bool {
+        self.dir(id).join("meta.json").exists()
+    }
+
+    fn ancestors(&self, id: &SnapshotId) -> Result<Vec<SnapshotId>> {
+        let path = self.dir(id).join("meta.json");
+        let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => Error::MissingSnapshot { id: id.to_string() },
+            _ => Error::File { act: "read", path: path.clone(), source },
+        })?;
+        let meta: Meta = serde_json::from_slice(&bytes).map_err(|source| Error::State { path, source })?;
+        Ok(meta.ancestors)
+    }
+
+    fn view(&self, id: &SnapshotId) -> Result<View> {
+        self.view_of(&self.stack(id)?)
+    }
+
+    fn changes(&self, id: &SnapshotId) -> Result<Changes> {
+        let ancestors = self.ancestors(id)?;
+        let lower = if ancestors.is_empty() { None } else { Some(self.view_of(&ancestors)?) };
+        Ok(Changes { upper: open_at(&self.dir(id).join("fs"))?, lower })
+    }
+
+    fn remove(&self, id: &SnapshotId) -> Result<u64> {
+        // Out of sight first, in one step: a snapshot is there whole or not at all.
+        let trash = self.root.join("trash");
+        let name = format!("{id}.{}", crate::ingest::random_name());
+        match rustix::fs::renameat(CWD, self.dir(id), CWD, trash.join(&name)) {
+            Err(Errno::NOENT) => return Ok(0),
+            renamed => renamed.at("delete", self.dir(id))?,
+        }
+        let trash_fd = open_at(&trash)?;
+        remove::remove_tree(&trash_fd, name.as_bytes()).at("delete", trash.join(name))
+    }
+}
+
+/// A detached mount of what `mount` shows, which can be attached once.
+pub(super) fn clone_mount(mount: BorrowedFd<'_>) -> Result<OwnedFd> {
+    match open_tree(mount, "", clone_flags() | OpenTreeFlags::AT_EMPTY_PATH) {
+        Ok(fd) => Ok(fd),
+        // Before Linux 6.15 a detached mount cannot be cloned. The mount itself can be attached, once, and
+        // stays usable by descriptor afterwards.
+        Err(Errno::INVAL) => mount.try_clone_to_owned().map_err(|source| Error::Mount { step: "clone", source }),
+        Err(errno) => Err(Error::Mount { step: "clone", source: errno.into() }),
+    }
+}
+
+fn bind(dir: &Path) -> Result<OwnedFd> {
+    open_tree(CWD, dir, clone_flags()).map_err(|errno| match errno {
+        Errno::PERM | Errno::NOSYS => Error::NoOverlay { source: errno.into() },
+        errno => Error::Mount { step: "bind", source: errno.into() },
+    })
+}
+
+fn clone_flags() -> OpenTreeFlags {
+    OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC
+}
+
+/// A detached overlay of `lowers`, top first, read-only without an upper and a work directory.
+fn mount_overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd> {
+    let step = |step| move |errno: Errno| Error::Mount { step, source: errno.into() };
+    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+        .map_err(|errno| Error::NoOverlay { source: errno.into() })?;
+    let options = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow"), ("xino", "off")];
+    for (key, value) in options {
+        fsconfig_set_string(&fs, key, value).map_err(step("set the options"))?;
+    }
+    // The descriptors must stay open until the names that refer to them have been used.
+    let mut layers = Vec::with_capacity(lowers.len());
+    for lower in lowers {
+        let fd = open_dir(lower).at("open", lower)?;
+        fsconfig_set_string(&fs, "lowerdir+", fd_path(fd.as_fd())).map_err(|errno| match errno {
+            // The option is unknown to this kernel, unless it is the 501st.
+            Errno::INVAL if layers.is_empty() => Error::NoOverlay { source: errno.into() },
+            errno => Error::Mount { step: "add a layer", source: errno.into() },
+        })?;
+        layers.push(fd);
+    }
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOATIME;
+    if let Some((upper, work)) = upper {
+        for (key, dir) in [("upperdir", upper), ("workdir", work)] {
+            let fd = open_dir(dir).at("open", dir)?;
+            fsconfig_set_string(&fs, key, fd_path(fd.as_fd())).map_err(step("set the upper directory"))?;
+            layers.push(fd);
+        }
+        fsconfig_set_flag(&fs, "volatile").map_err(step("set the options"))?;
+    } else {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
+    }
+    fsconfig_create(&fs).map_err(step("create the overlay"))?;
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(step("mount the overlay"))
+}
+
+fn fd_path(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
