@@ -115,6 +115,44 @@ impl Listing {
         frame.finish()
     }
 
+    /// The listing as bytes to keep, for [`Listing::from_bytes`].
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = LISTING.to_vec();
+        let number = |out: &mut Vec<u8>, number: usize| out.extend((number as u64).to_le_bytes());
+        let bytes = |out: &mut Vec<u8>, bytes: &[u8]| {
+            number(out, bytes.len());
+            out.extend_from_slice(bytes);
+        };
+        number(&mut out, self.sources.len());
+        for source in &self.sources {
+            bytes(&mut out, &source.base);
+            out.push(u8::from(source.is_directory));
+            number(&mut out, source.entries.len());
+            for (path, record) in &source.entries {
+                bytes(&mut out, path);
+                out.extend_from_slice(record.as_bytes());
+            }
+        }
+        out
+    }
+
+    /// The inverse of [`Listing::to_bytes`]; `None` if these bytes are no listing of this form.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Listing> {
+        let mut parser = Parser(bytes.strip_prefix(LISTING)?);
+        let mut sources = Vec::new();
+        for _ in 0..parser.number()? {
+            let base = parser.bytes()?.to_vec();
+            let is_directory = parser.take(1)? == [1];
+            let mut entries = Vec::new();
+            for _ in 0..parser.number()? {
+                let path = parser.bytes()?.to_vec();
+                entries.push((path, Digest::from_bytes(parser.take(32)?.try_into().ok()?)));
+            }
+            sources.push(Source { base, is_directory, entries });
+        }
+        parser.0.is_empty().then_some(Listing { sources })
+    }
+
     /// The first file, in the order of paths, that is another one than in `before`; `None` if the same files
     /// are listed.
     pub fn first_difference(&self, before: &Listing) -> Option<Difference> {
@@ -268,6 +306,27 @@ fn record(
     frame.finish()
 }
 
+/// Reads what [`Listing::to_bytes`] writes.
+struct Parser<'a>(&'a [u8]);
+
+impl<'a> Parser<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self) -> Option<usize> {
+        let bytes = self.take(8)?.try_into().ok()?;
+        usize::try_from(u64::from_le_bytes(bytes)).ok()
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let count = self.number()?;
+        self.take(count)
+    }
+}
+
 /// Hashes fields so that where one ends and the next begins is part of what is hashed.
 struct Frame(Hasher);
 
@@ -291,3 +350,6 @@ impl Frame {
         self.0.finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

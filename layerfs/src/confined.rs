@@ -189,7 +189,7 @@ impl Root {
         let mut descent = Descent::new(self, path);
         descent.run(Missing::Make(new))?;
         let fd = match open_at(descent.here(), Path::new(""), DIRECTORY, EXACT) {
-            Err(Errno::NOTDIR) => return Err(Error::NotADirectory { path: descent.path() }),
+            Err(Errno::NOTDIR) => return Err(Error::NotADirectory { path: descent.shown() }),
             fd => fd.at("open", path)?,
         };
         descent.date_made(new)?;
@@ -272,17 +272,17 @@ impl Root {
         let fd = open_at(descent.here(), Path::new(""), DIRECTORY, EXACT);
         let place = match (end, fd) {
             (End::Missing(name), fd) => {
-                let path = descent.path().join(&name);
-                Place::Entry { parent: fd.at("open", descent.path())?, name, path }
+                let path = descent.shown().join(&name);
+                Place::Entry { parent: fd.at("open", descent.shown())?, name, path }
             }
             (End::Found, Err(Errno::NOTDIR)) => {
-                let path = descent.path();
+                let path = descent.shown();
                 // Only a directory has an empty way: there is a last component.
                 let name = descent.way.pop().map(|(name, _)| name).unwrap_or_default();
                 let parent = open_at(descent.here(), Path::new(""), DIRECTORY, EXACT).at("open", &path)?;
                 Place::Entry { parent, name, path }
             }
-            (End::Found, fd) => Place::Directory { fd: fd.at("open", path)?, path: descent.path() },
+            (End::Found, fd) => Place::Directory { fd: fd.at("open", path)?, path: descent.shown() },
         };
         descent.date_made(new)?;
         Ok(place)
@@ -309,6 +309,8 @@ enum End {
 /// behind dangling links, and telling which links were followed.
 struct Descent<'a> {
     root: &'a Root,
+    /// Whether messages show paths as absolute ones, as the path was given.
+    absolute: bool,
     /// The components yet to go.
     ahead: VecDeque<OsString>,
     /// The way from the root to here. `..` takes one step back, so it cannot pass the root.
@@ -320,15 +322,23 @@ struct Descent<'a> {
 impl<'a> Descent<'a> {
     fn new(root: &'a Root, path: &Path) -> Descent<'a> {
         let ahead = path.components().map(|component| component.as_os_str().to_owned()).collect();
-        Descent { root, ahead, way: Vec::new(), links: Vec::new(), made: Vec::new() }
+        let absolute = path.is_absolute();
+        Descent { root, absolute, ahead, way: Vec::new(), links: Vec::new(), made: Vec::new() }
     }
 
     fn here(&self) -> BorrowedFd<'_> {
         self.way.last().map_or(self.root.fd.as_fd(), |(_, fd)| fd.as_fd())
     }
 
+    /// The way from the root to here; empty at the root.
     fn path(&self) -> PathBuf {
         self.way.iter().map(|(name, _)| name).collect()
+    }
+
+    /// The same for whoever gave the path.
+    fn shown(&self) -> PathBuf {
+        let root = if self.absolute { "/" } else { "" };
+        Path::new(root).join(self.path())
     }
 
     /// Goes all the way, or as far as there is one.
@@ -349,25 +359,32 @@ impl<'a> Descent<'a> {
     }
 
     fn step(&mut self, name: OsString, missing: Missing<'_>) -> Result<End> {
-        let path = self.path().join(&name);
+        let path = self.shown().join(&name);
         let fd = loop {
             let found = rustix::fs::openat(self.here(), &name, PATH_ONLY | OFlags::NOFOLLOW, Mode::empty());
             match (found, missing) {
                 (Ok(fd), _) => break fd,
-                (Err(Errno::NOENT | Errno::NOTDIR), Missing::Stop) => return Ok(End::Missing(name)),
+                (Err(Errno::NOENT), Missing::Stop) => return Ok(End::Missing(name)),
                 (Err(Errno::NOENT), Missing::MakeParents(_)) if self.ahead.is_empty() => {
                     return Ok(End::Missing(name));
                 }
                 (Err(Errno::NOENT), Missing::Make(new) | Missing::MakeParents(new)) => {
                     self.make(&name, &path, new)?;
                 }
-                (Err(Errno::NOTDIR), _) => return Err(Error::NotADirectory { path: self.path() }),
                 (Err(error), _) => return Err(error).at("open", path),
             }
         };
-        if Metadata::of(&fd).at("read the metadata of", &path)?.kind != Kind::Symlink {
-            self.way.push((name, fd));
-            return Ok(End::Found);
+        let kind = Metadata::of(&fd).at("read the metadata of", &path)?.kind;
+        if kind != Kind::Symlink {
+            return match missing {
+                // The way goes on, even if only by `..`, and there is none.
+                _ if kind == Kind::Directory || self.ahead.is_empty() => {
+                    self.way.push((name, fd));
+                    Ok(End::Found)
+                }
+                Missing::Stop => Ok(End::Missing(name)),
+                _ => Err(Error::NotADirectory { path }),
+            };
         }
         if self.links.len() == MAX_LINKS {
             return Err(Errno::LOOP).at("resolve", path);
@@ -377,7 +394,7 @@ impl<'a> Descent<'a> {
         for component in target.components().rev() {
             self.ahead.push_front(component.as_os_str().to_owned());
         }
-        self.links.push(path);
+        self.links.push(self.path().join(name));
         Ok(End::Found)
     }
 
@@ -480,3 +497,6 @@ fn is_missing(error: &Error) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     matches!(error, Error::File { source, .. } if matches!(source.kind(), NotFound | NotADirectory))
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,3 +189,91 @@ fn flatten(mut listings: Vec<Vec<Child>>) -> Vec<Entry> {
     }
     entries
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::*;
+    use crate::confined::Root;
+
+    fn paths(dir: &Path, filter: &Filter<'_>) -> Vec<String> {
+        let entries = walk(Root::open(dir).unwrap().as_fd(), filter).unwrap();
+        entries.iter().map(|entry| String::from_utf8(entry.path.clone()).unwrap()).collect()
+    }
+
+    fn tree(files: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn lists_sorted_by_component_with_directories_first() {
+        let dir = tree(&["b/z", "b.txt", "b-", "a/n/deep", "a/m", "c"]);
+        symlink("/", dir.path().join("b/link")).unwrap();
+        fs::create_dir(dir.path().join("d")).unwrap();
+        let all = ["a", "a/m", "a/n", "a/n/deep", "b", "b/link", "b/z", "b-", "b.txt", "c", "d"];
+        let mut found = paths(dir.path(), &everything);
+        assert_eq!(found.len(), all.len());
+        // `b` comes before `b-`: what is in a directory follows it, though `/` is greater than `-`.
+        assert_eq!(found, all);
+        found.sort_by(|one, other| one.split('/').cmp(other.split('/')));
+        assert_eq!(found, all);
+    }
+
+    #[test]
+    fn filters_prune_and_bring_back_parents() {
+        let dir = tree(&["keep/a", "skip/a", "maybe/no/a", "maybe/yes/b", "maybe/empty/c", "file"]);
+        let filter = |path: &[u8], _: bool| {
+            assert!(!path.starts_with(b"skip/"), "a skipped directory is not looked into");
+            match path {
+                b"skip" => Visit::Skip,
+                path if path.starts_with(b"maybe") && !path.ends_with(b"/b") => Visit::SkipButDescend,
+                _ => Visit::Take,
+            }
+        };
+        assert_eq!(
+            paths(dir.path(), &filter),
+            ["file", "keep", "keep/a", "maybe", "maybe/yes", "maybe/yes/b"]
+        );
+        let nothing = |_: &[u8], _: bool| Visit::SkipButDescend;
+        assert!(paths(dir.path(), &nothing).is_empty());
+    }
+
+    #[test]
+    fn lists_large_directories_and_deep_trees() {
+        let dir = tempfile::tempdir().unwrap();
+        for file in 0..LARGE_DIRECTORY + 10 {
+            fs::write(dir.path().join(format!("{file:06}")), "").unwrap();
+        }
+        let found = paths(dir.path(), &everything);
+        assert_eq!((found.len(), found.is_sorted()), (LARGE_DIRECTORY + 10, true));
+
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let deep = vec!["d"; 1500].join("/");
+        root.make_dirs(Path::new(&deep), &crate::confined::NewDirectory::default()).unwrap();
+        assert_eq!(paths(dir.path(), &everything).len(), 1500);
+        root.remove(Path::new("d")).unwrap();
+        assert!(paths(dir.path(), &everything).is_empty());
+    }
+
+    #[test]
+    fn tells_the_metadata() {
+        let dir = tree(&["d/file"]);
+        symlink("0123456789", dir.path().join("link")).unwrap();
+        let entries = walk(Root::open(dir.path()).unwrap().as_fd(), &everything).unwrap();
+        let seen: Vec<_> = entries.iter().map(|entry| (entry.metadata.kind, entry.name())).collect();
+        let kinds = [(Kind::Directory, &b"d"[..]), (Kind::File, b"file"), (Kind::Symlink, b"link")];
+        assert_eq!(seen, kinds);
+        assert_eq!((entries[1].parent(), entries[1].metadata.size_bytes), (&b"d"[..], 6));
+        assert_eq!((entries[2].parent(), entries[2].metadata.size_bytes), (&b""[..], 10));
+    }
+}
