@@ -1,0 +1,2 @@
+//! Measures lbuild against its peers in one run on one machine.
+fn main() {}
