@@ -182,7 +182,7 @@ impl Error {
     /// Whether the same request may succeed later.
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
-            Error::Reach { .. } => true,
+            Error::Reach { source, .. } => !is_settled(&**source),
             Error::Status { status, .. } => is_temporary(*status),
             _ => false,
         }
@@ -202,6 +202,25 @@ impl Error {
             other => other,
         }
     }
+}
+
+/// Whether a second try would meet the same: nobody listens, no such name, a certificate to refuse.
+fn is_settled(source: &(dyn StdError + 'static)) -> bool {
+    let refuses = |error: &rustls::Error| {
+        use rustls::Error::{InvalidCertificate, NoCertificatesPresented, UnsupportedNameType};
+        matches!(error, InvalidCertificate(_) | NoCertificatesPresented | UnsupportedNameType)
+    };
+    if let Some(error) = source.downcast_ref::<io::Error>() {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        return error.kind() == io::ErrorKind::ConnectionRefused || inner.is_some_and(refuses);
+    }
+    if let Some(error) = source.downcast_ref::<rustls::Error>() {
+        return refuses(error);
+    }
+    matches!(
+        source.downcast_ref::<ureq::Error>(),
+        Some(ureq::Error::HostNotFound | ureq::Error::Tls(_) | ureq::Error::Http(_) | ureq::Error::BadUri(_))
+    )
 }
 
 /// Statuses that tell of load or of a broken middle, not of the request.

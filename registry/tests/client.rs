@@ -1,0 +1,12 @@
+//! The client against the registry in the process: one binary, a module for each room of the crate.
+
+#[path = "client/auth.rs"]
+mod auth;
+#[path = "client/pull.rs"]
+mod pull;
+#[path = "client/push.rs"]
+mod push;
+#[path = "client/support.rs"]
+mod support;
+#[path = "client/tls.rs"]
+mod tls;
