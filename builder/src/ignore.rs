@@ -148,10 +148,11 @@ impl Ignore {
         self.decide(path).ignored
     }
 
-    /// Whether something below the folder `dir`, itself left out, can be kept. If not, a walker need not enter it.
+    /// Whether something below the folder `dir` can be kept; certainly so if `dir` itself is kept. If not, a walker need
+    /// not enter it.
     pub fn may_reinclude_below(&self, dir: &[u8]) -> bool {
-        let later = self.deciding(dir).map_or(0, |at| at + 1);
-        self.patterns[later..].iter().any(|pattern| pattern.reincludes && pattern.glob.can_match_below(dir))
+        let Some(at) = self.deciding(dir).filter(|&at| !self.patterns[at].reincludes) else { return true };
+        self.patterns[at + 1..].iter().any(|pattern| pattern.reincludes && pattern.glob.can_match_below(dir))
     }
 
     /// The number of the last pattern that matches.

@@ -159,7 +159,7 @@ fn typed(line: &Line<'_>, mut statement: Statement, found: &mut Vec<Diagnostic>)
         span: last.map_or(statement.span, |last| statement.span.to(last)),
         keyword: statement.word,
         comments: line.comments.clone(),
-        text: statement.text.trim_end().to_owned(),
+        text: statement.text.trim().to_owned(),
         kind,
     })
 }

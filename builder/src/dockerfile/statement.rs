@@ -76,7 +76,7 @@ pub(super) struct Statement {
     pub(super) heredocs: Vec<Heredoc>,
     /// From the keyword to the end of the line.
     pub(super) span: Span,
-    /// The text from the keyword on, heredocs left out.
+    /// The text of the line, blanks at its ends included, heredocs left out.
     pub(super) text: String,
 }
 
@@ -112,7 +112,7 @@ impl Statement {
             sub: None,
             heredocs: Vec::new(),
             span: line.span(&trimmed),
-            text: text[trimmed.start..range.end].to_owned(),
+            text: text[range].to_owned(),
         };
         statement.split_args(line, rest, escape)?;
         Ok(statement)

@@ -5,6 +5,9 @@ use std::ops::Range;
 /// The blanks that separate a keyword from its arguments, and the arguments of most instructions.
 pub(super) const BLANKS: [char; 5] = ['\t', '\x0b', '\x0c', '\r', ' '];
 
+/// The blanks between flags; others of Unicode's are letters there.
+const FLAG_BLANKS: [char; 6] = ['\t', '\n', '\x0b', '\x0c', '\r', ' '];
+
 /// `range` without blanks of any script at its ends.
 pub(super) fn trim(text: &str, range: Range<usize>) -> Range<usize> {
     let part = &text[range.clone()];
@@ -96,9 +99,9 @@ pub(super) fn split_flags(text: &str, range: Range<usize>) -> (Vec<FlagText>, Ra
     let mut flags = Vec::new();
     let mut rest = range;
     loop {
-        rest = trim(text, rest);
+        rest.start += text[rest.clone()].len() - text[rest.clone()].trim_start_matches(FLAG_BLANKS).len();
         if !text[rest.clone()].starts_with("--") {
-            return (flags, rest);
+            return (flags, trim(text, rest));
         }
         let flag = flag(text, rest.clone());
         rest.start = flag.range.end;
@@ -115,7 +118,7 @@ fn flag(text: &str, range: Range<usize>) -> FlagText {
     let mut chars = text[range.clone()].char_indices().map(|(at, c)| (range.start + at, c));
     while let Some((at, c)) = chars.next() {
         match (quote, c) {
-            (None, c) if c.is_whitespace() => {
+            (None, c) if FLAG_BLANKS.contains(&c) => {
                 flag.range.end = at;
                 break;
             }
