@@ -123,7 +123,7 @@ impl Diagnostic {
             Severity::Warning => "warning",
         };
         let rule = self.rule.map(|rule| format!(" ({rule})")).unwrap_or_default();
-        let _ = writeln!(out, "{head}: {}{rule}", self.message);
+        let _ = writeln!(out, "{head}: {}{rule}", one_line(&self.message));
         match self.span {
             Some(span) => render_place(&mut out, span, self.label.as_deref(), file_name, source),
             None => {
@@ -131,7 +131,7 @@ impl Diagnostic {
             }
         }
         if let Some(hint) = &self.hint {
-            let _ = writeln!(out, "hint: {hint}");
+            let _ = writeln!(out, "hint: {}", one_line(hint));
         }
         out
     }
@@ -160,8 +160,13 @@ fn render_place(out: &mut String, span: Span, label: Option<&str>, file_name: &s
     let cut_pad = if skipped > 0 { " " } else { "" };
     let _ = writeln!(out, "{margin}--> {file_name}:{}:{}", start.line, start.column);
     let _ = writeln!(out, "{margin} |");
-    let _ = writeln!(out, "{} | {cut}{}", start.line, shown.trim_end());
+    let text_line = format!("{} | {cut}{}", start.line, shown);
+    let _ = writeln!(out, "{}", text_line.trim_end());
     let _ = writeln!(out, "{margin} | {cut_pad}{pad}{carets}{label}");
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(printable).collect()
 }
 
 /// A terminal must not obey what a Dockerfile contains.

@@ -58,10 +58,12 @@ pub(super) fn read<'s>(
         let terminated = read_body(reader, source, heredoc);
         line.last_line = reader.line;
         if !terminated {
-            let place = line.text.find("<<").unwrap_or(0);
             let name = &heredoc.name;
+            let begin = line.text.find("<<").unwrap_or(0);
+            let length = line.text[begin..].find(char::is_whitespace).unwrap_or(line.text.len() - begin);
+            let place = begin..begin + length;
             let message = format!("the heredoc `{name}` is never closed");
-            return Err(Diagnostic::error(line.span(&(place..line.text.len())), message)
+            return Err(Diagnostic::error(line.span(&place), message)
                 .hint(format!("a line with `{name}` alone must follow its text")));
         }
     }

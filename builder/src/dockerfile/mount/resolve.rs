@@ -106,8 +106,8 @@ impl Draft {
     fn set(&mut self, key: &Word, at: Span, value: &str) -> Result<(), Diagnostic> {
         match key.text.as_str() {
             "type" => self.kind = kind(at, value)?,
-            "from" => self.from = non_empty(value).map(|value| (value, at)),
-            "source" | "src" => self.source = non_empty(value).map(|value| (value, at)),
+            "from" => self.from = non_empty(value).map(|value| (value, key.span.to(at))),
+            "source" | "src" => self.source = non_empty(value).map(|value| (value, key.span.to(at))),
             "target" | "dst" | "destination" => self.target = non_empty(value),
             "readonly" | "ro" => self.read_only = Some(boolean(key, at, value)?),
             "readwrite" | "rw" => self.read_only = Some(!boolean(key, at, value)?),
@@ -120,7 +120,7 @@ impl Draft {
                 self.size_bytes = Some(size(at, value)?).filter(|&bytes| bytes > 0);
             }
             "id" => self.id = non_empty(value),
-            "env" => self.env = non_empty(value).map(|value| (value, at)),
+            "env" => self.env = non_empty(value).map(|value| (value, key.span.to(at))),
             "sharing" => self.sharing = Some((sharing(at, value)?, key.span.to(at))),
             "mode" => self.mode = Some((number(key, at, value, 8)?, key.span.to(at))),
             "uid" => self.uid = Some((number(key, at, value, 10)?, key.span.to(at))),
