@@ -1,0 +1,234 @@
+//! Limits, what the cgroups tell, and that nothing survives lbuild or its launcher.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use runner::{Error, Launcher, Limits, Sandbox, Status};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+
+use crate::support::{Host, Root, Streams, Tests, shell};
+
+pub(crate) const TESTS: Tests = &[
+    ("memory", memory),
+    ("processes", processes),
+    ("processor", processor),
+    ("limits_are_visible_inside", limits_are_visible_inside),
+    ("usage", usage),
+    ("cgroups_are_removed", cgroups_are_removed),
+    ("killing_lbuild_kills_everything", killing_lbuild_kills_everything),
+    ("killing_the_launcher_kills_everything", killing_the_launcher_kills_everything),
+    ("a_threaded_process_cannot_fork_a_launcher", a_threaded_process_cannot_fork_a_launcher),
+];
+
+const MIB: u64 = 1 << 20;
+
+fn limited(root: &Root, limits: Limits) -> Sandbox {
+    let mut sandbox = root.sandbox();
+    sandbox.limits = limits;
+    sandbox
+}
+
+fn memory(host: &Host) {
+    let root = Root::new();
+    let limits = Limits { memory_bytes: Some(16 * MIB), ..Limits::default() };
+    // `tail` keeps the only line there is, which never ends.
+    let hungry = runner::Process::new(["tail", "/dev/zero"]);
+    let exit = host.run(limited(&root, limits), &hungry).unwrap().exit;
+    assert_eq!((exit.status, exit.oom_limit_bytes), (Status::Signal(9), Some(16 * MIB)));
+    assert!(exit.usage.peak_memory_bytes.is_none_or(|peak| peak > 8 * MIB && peak <= 16 * MIB), "{exit:?}");
+
+    let exit = host.run(limited(&root, limits), &shell("true")).unwrap().exit;
+    assert_eq!((exit.status, exit.oom_limit_bytes), (Status::Code(0), None));
+    // Killed, but not for its memory.
+    let (io, streams) = Streams::new();
+    let container = host.launcher.start(limited(&root, limits), &shell("sleep 1000"), io).unwrap();
+    container.kill();
+    assert_eq!(streams.finish(&container).exit.oom_limit_bytes, None);
+}
+
+fn processes(host: &Host) {
+    let root = Root::new();
+    let limits = Limits { pids: Some(5), ..Limits::default() };
+    let script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; echo never";
+    let outcome = host.run(limited(&root, limits), &shell(script)).unwrap();
+    assert!(!outcome.exit.success() && outcome.err.contains("can't fork"), "{outcome:?}");
+    assert_eq!(host.run(limited(&root, limits), &shell("echo ok | cat")).unwrap().success(), "ok\n");
+}
+
+fn processor(host: &Host) {
+    let root = Root::new();
+    let limits = Limits { nano_cpus: Some(100_000_000), ..Limits::default() };
+    let script = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; \
+                  cat /sys/fs/cgroup/cpu.stat /sys/fs/cgroup/cpu*/cpu.stat 2>/dev/null | grep nr_throttled";
+    let out = host.run(limited(&root, limits), &shell(script)).unwrap().success();
+    let throttled: u64 = out.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(throttled > 0, "{out}");
+}
+
+fn limits_are_visible_inside(host: &Host) {
+    let root = Root::new();
+    let limits = Limits { memory_bytes: Some(64 * MIB), nano_cpus: Some(1_500_000_000), pids: Some(77) };
+    let script = "cd /sys/fs/cgroup; \
+                  cat memory.max memory/memory.limit_in_bytes 2>/dev/null; \
+                  cat pids.max pids/pids.max 2>/dev/null; \
+                  cat cpu.max cpu*/cpu.cfs_quota_us 2>/dev/null | cut -d' ' -f1; \
+                  touch x 2>/dev/null || echo read-only; \
+                  grep -v : /proc/self/cgroup; cut -d: -f3 /proc/self/cgroup | sort | grep -v /.. | head -n 1";
+    let out = host.run(limited(&root, limits), &shell(script)).unwrap().out;
+    assert_eq!(out, format!("{}\n77\n150000\nread-only\n/\n", 64 * MIB));
+}
+
+fn usage(host: &Host) {
+    let root = Root::new();
+    let idle = host.sh(&root, "true").exit.usage;
+    let busy = host.sh(&root, "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done").exit.usage;
+    assert!(busy.cpu > idle.cpu && !idle.cpu.is_zero(), "{idle:?} {busy:?}");
+}
+
+/// Every cgroup directory of this machine with this name.
+fn directories(name: &str) -> Vec<PathBuf> {
+    fn search(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
+        let Ok(entries) = fs::read_dir(directory) else { return };
+        for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            if entry.file_name() == name {
+                found.push(entry.path());
+            }
+            search(&entry.path(), name, found);
+        }
+    }
+    let mut found = Vec::new();
+    search(Path::new("/sys/fs/cgroup"), name, &mut found);
+    found
+}
+
+/// The name of a container's cgroups, by the kernel's word.
+fn cgroup_of(pid: u32) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let mut names = text.lines().filter_map(|line| line.rsplit('/').next());
+    names.find(|name| name.starts_with("lbuild-")).expect("the container has a cgroup").to_owned()
+}
+
+fn cgroups_are_removed(host: &Host) {
+    let root = Root::new();
+    let limits = Limits { memory_bytes: Some(64 * MIB), nano_cpus: Some(1_000_000_000), pids: Some(50) };
+    let (io, streams) = Streams::new();
+    let script = "for i in 1 2 3 4 5; do sleep 1000 & done; read line";
+    let container = host.launcher.start(limited(&root, limits), &shell(script), io).unwrap();
+    let name = cgroup_of(container.pid());
+    assert!(!directories(&name).is_empty());
+    streams.finish(&container);
+    // The launcher may still be told that one is busy; it takes the next job after another try.
+    for _ in 0..500 {
+        if directories(&name).is_empty() {
+            return;
+        }
+        host.sh(&root, "true").success();
+    }
+    panic!("left: {:?}", directories(&name));
+}
+
+/// What this program is when a trial starts it anew.
+pub(crate) enum Role {
+    /// An lbuild with a container, waiting to be killed.
+    Victim,
+    /// An lbuild whose launcher is killed.
+    Orphan,
+}
+
+impl Role {
+    const VICTIM: &str = "be-the-victim";
+    const ORPHAN: &str = "be-the-orphan";
+
+    pub(crate) fn parse(argument: &str) -> Option<Role> {
+        match argument {
+            Self::VICTIM => Some(Role::Victim),
+            Self::ORPHAN => Some(Role::Orphan),
+            _ => None,
+        }
+    }
+
+    /// Starts a container and says its pid and the launcher's.
+    pub(crate) fn play(&self) -> ExitCode {
+        let launcher = Launcher::fork().unwrap();
+        let own = std::process::id();
+        let launcher_pid = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap();
+        let root = Root::new();
+        let limits = Limits { memory_bytes: Some(64 * MIB), pids: Some(50), ..Limits::default() };
+        let (io, mut streams) = Streams::new();
+        let process = shell("sleep 1000 & sleep 1000 & echo ready; read line");
+        let container = launcher.start(limited(&root, limits), &process, io).unwrap();
+        let mut ready = String::new();
+        BufReader::new(&mut streams.stdout).read_line(&mut ready).unwrap();
+        let mut out = std::io::stdout();
+        writeln!(out, "{} {}", container.pid(), launcher_pid.trim()).unwrap();
+        match self {
+            Role::Victim => {
+                // The trial does not know the folder's name and we shall not get to removing it.
+                fs::remove_dir_all(root.path("")).unwrap();
+                std::thread::park();
+                ExitCode::FAILURE
+            }
+            Role::Orphan => {
+                let gone = watch(container.pid());
+                kill_process(pid(&launcher_pid), Signal::KILL).unwrap();
+                until_gone(&gone);
+                let error = container.wait().unwrap_err();
+                assert!(matches!(error, Error::LauncherGone), "{error}");
+                // Nobody is left to remove the cgroups but the trial.
+                ExitCode::SUCCESS
+            }
+        }
+    }
+}
+
+fn pid(text: &str) -> Pid {
+    Pid::from_raw(text.trim().parse().unwrap()).unwrap()
+}
+
+fn watch(process: u32) -> OwnedFd {
+    pidfd_open(pid(&process.to_string()), PidfdFlags::empty()).unwrap()
+}
+
+fn until_gone(pidfd: &OwnedFd) {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut fds, None)).unwrap();
+}
+
+fn killing_lbuild_kills_everything(_: &Host) {
+    let mut victim = Command::new("/proc/self/exe").arg(Role::VICTIM).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(victim.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let (container, launcher) = line.trim().split_once(' ').unwrap();
+    let container: u32 = container.parse().unwrap();
+    let cgroup = cgroup_of(container);
+    assert!(!directories(&cgroup).is_empty());
+    let (container, launcher) = (watch(container), watch(launcher.parse().unwrap()));
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    until_gone(&container);
+    // The launcher cleans up before it ends.
+    until_gone(&launcher);
+    assert_eq!(directories(&cgroup), Vec::<PathBuf>::new());
+}
+
+fn killing_the_launcher_kills_everything(_: &Host) {
+    let output = Command::new("/proc/self/exe").arg(Role::ORPHAN).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let line = String::from_utf8(output.stdout).unwrap();
+    let launcher = line.trim().split_once(' ').unwrap().1;
+    for directory in directories(&format!("lbuild-{launcher}-1")) {
+        // Busy until the kernel has buried the last process.
+        while fs::remove_dir(&directory).is_err_and(|error| error.raw_os_error() == Some(16)) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn a_threaded_process_cannot_fork_a_launcher(_: &Host) {
+    let error = Launcher::fork().unwrap_err();
+    assert!(matches!(error, Error::Threads { count } if count > 1), "{error}");
+}

@@ -1,0 +1,265 @@
+//! The process: exit codes, environment, user, working directory, streams, terminal, signals.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use runner::{Error, Io, Process, Resource, Rlimit, Status, WindowSize};
+
+use crate::support::{Host, Root, Streams, Tests, shell};
+
+pub(crate) const TESTS: Tests = &[
+    ("exit_codes", exit_codes),
+    ("programs_that_cannot_run", programs_that_cannot_run),
+    ("lbuild_itself_is_refused", lbuild_itself_is_refused),
+    ("environment_defaults", environment_defaults),
+    ("users_and_groups", users_and_groups),
+    ("working_directory_is_created_for_the_user", working_directory_is_created_for_the_user),
+    ("limits_umask_and_session", limits_umask_and_session),
+    ("streams", streams),
+    ("pipes_can_be_opened_again_by_the_user", pipes_can_be_opened_again_by_the_user),
+    ("terminal", terminal),
+    ("signals", signals),
+    ("many_at_once", many_at_once),
+    ("orphans_end_with_the_program", orphans_end_with_the_program),
+    ("dropping_kills", dropping_kills),
+    ("a_large_job", a_large_job),
+];
+
+fn exit_codes(host: &Host) {
+    let root = Root::new();
+    for (script, status, code) in [
+        ("true", Status::Code(0), 0),
+        ("exit 7", Status::Code(7), 7),
+        ("exit 255", Status::Code(255), 255),
+        ("sh -c 'kill -TERM $$'", Status::Code(143), 143),
+    ] {
+        let exit = host.sh(&root, script).exit;
+        assert_eq!((exit.status, exit.code()), (status, code), "{script}");
+    }
+    let (io, streams) = Streams::new();
+    let container = host.launcher.start(root.sandbox(), &shell("sleep 1000"), io).unwrap();
+    container.kill();
+    let exit = streams.finish(&container).exit;
+    assert_eq!((exit.status, exit.code()), (Status::Signal(9), 137));
+    assert_eq!(container.wait().unwrap(), exit, "waiting again gives the same");
+}
+
+fn programs_that_cannot_run(host: &Host) {
+    let root = Root::new();
+    root.write("plain", "not executable");
+    root.write("soup", "\u{1}\u{2}\u{3}");
+    root.write("noshell", "#!/no/such/interpreter\n");
+    for name in ["soup", "noshell"] {
+        fs::set_permissions(root.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for (program, code, text) in [
+        ("nope", 127, "executable file `nope` not found in `$PATH`"),
+        ("/nope", 127, "no such file or directory: `/nope`"),
+        ("/bin/sh/x", 127, "no such file or directory: `/bin/sh/x`"),
+        ("/noshell", 127, "no such file or directory: `/noshell`"),
+        ("", 127, "executable file `` not found in `$PATH`"),
+        ("/plain", 126, "cannot execute `/plain`"),
+        ("/etc", 126, "cannot execute `/etc`"),
+        ("/soup", 126, "cannot execute `/soup`"),
+    ] {
+        let error = host.run(root.sandbox(), &Process::new([program])).unwrap_err();
+        assert_eq!((error.exit_code(), error.to_string().as_str()), (code, text));
+    }
+    let nothing = Process::new(Vec::<String>::new());
+    assert_eq!(host.run(root.sandbox(), &nothing).unwrap_err().exit_code(), 127);
+}
+
+fn lbuild_itself_is_refused(host: &Host) {
+    let root = Root::new();
+    root.write("script", "#!/proc/self/exe --list\n");
+    fs::set_permissions(root.path("script"), fs::Permissions::from_mode(0o755)).unwrap();
+    for program in ["/proc/self/exe", "/script"] {
+        let error = host.run(root.sandbox(), &Process::new([program])).unwrap_err();
+        assert!(matches!(error, Error::ProgramNotExecutable { .. }), "{program}: {error}");
+    }
+}
+
+fn environment_defaults(host: &Host) {
+    let root = Root::new();
+    let mut sandbox = root.sandbox();
+    sandbox.hostname = "box".to_owned();
+    let mut process = Process::new(["env"]);
+    process.env = vec![("A".into(), "b=c".into())];
+    process.user = "app".to_owned();
+    let out = host.run(sandbox, &process).unwrap().success();
+    let mut lines: Vec<&str> = out.lines().collect();
+    lines.sort_unstable();
+    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    assert_eq!(lines, ["A=b=c", "HOME=/home/app", "HOSTNAME=box", path]);
+
+    process.env.push(("HOME".into(), "/elsewhere".into()));
+    let out = host.run(root.sandbox(), &process).unwrap().success();
+    assert!(out.lines().any(|line| line == "HOME=/elsewhere"), "{out}");
+}
+
+fn users_and_groups(host: &Host) {
+    let root = Root::new();
+    for (user, expected) in [
+        ("", "uid=0(root) gid=0(root) groups=0(root)"),
+        ("app", "uid=1000(app) gid=1001(app) groups=1001(app),50(staff)"),
+        ("1000:50", "uid=1000(app) gid=50(staff) groups=50(staff)"),
+        ("4321", "uid=4321 gid=0(root) groups=0(root)"),
+    ] {
+        let mut process = Process::new(["id"]);
+        process.user = user.to_owned();
+        let out = host.run(root.sandbox(), &process).unwrap().success();
+        // busybox lists the groups as the kernel holds them: sorted.
+        let words = |text: &str| {
+            let mut words: Vec<String> = text
+                .trim()
+                .split([' ', ','])
+                .map(|word| word.trim_start_matches("groups=").to_owned())
+                .collect();
+            words.sort();
+            words
+        };
+        assert_eq!(words(&out), words(expected), "`{user}`");
+    }
+    let mut process = Process::new(["id"]);
+    process.user = "ghost".to_owned();
+    let error = host.run(root.sandbox(), &process).unwrap_err();
+    assert_eq!(error.to_string(), "cannot run as `ghost`: no such user in the container's `/etc/passwd`");
+}
+
+fn working_directory_is_created_for_the_user(host: &Host) {
+    let root = Root::new();
+    let mut process = shell("pwd; touch here");
+    process.cwd = "/srv/app/data".into();
+    process.user = "app".to_owned();
+    assert_eq!(host.run(root.sandbox(), &process).unwrap().success(), "/srv/app/data\n");
+    for inside in ["srv", "srv/app", "srv/app/data"] {
+        let stat = fs::metadata(root.path(inside)).unwrap();
+        assert_eq!((stat.mode() & 0o7777, stat.uid(), stat.gid()), (0o755, 1000, 1001), "{inside}");
+    }
+    assert!(root.path("srv/app/data/here").exists());
+
+    process.cwd = "/etc/passwd".into();
+    let error = host.run(root.sandbox(), &process).unwrap_err();
+    assert_eq!(error.to_string(), "cannot enter the working directory `/etc/passwd` in the container");
+}
+
+fn limits_umask_and_session(host: &Host) {
+    let root = Root::new();
+    let mut process =
+        shell("ulimit -n; ulimit -Hn; umask; cut -d' ' -f5,6 /proc/self/stat; grep SigIgn /proc/1/status");
+    process.rlimits = vec![Rlimit { resource: Resource::Nofile, soft: Some(100), hard: Some(200) }];
+    process.umask = 0o027;
+    let out = host.run(root.sandbox(), &process).unwrap().success();
+    assert_eq!(out, "100\n200\n0027\n1 1\nSigIgn:\t0000000000000000\n");
+    let unchanged = host.sh(&root, "ulimit -n; umask").success();
+    let own = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap();
+    assert_eq!(unchanged, format!("{own}\n0022\n"));
+}
+
+fn streams(host: &Host) {
+    let root = Root::new();
+    let (io, mut streams) = Streams::new();
+    let process = shell("cat; echo oops >&2; ls /proc/self/fd | tr '\\n' ' '");
+    let container = host.launcher.start(root.sandbox(), &process, io).unwrap();
+    streams.feed("hello\n");
+    let outcome = streams.finish(&container);
+    // 3 is what `ls` reads the directory with.
+    assert_eq!((outcome.out.as_str(), outcome.err.as_str()), ("hello\n0 1 2 3 ", "oops\n"));
+}
+
+fn pipes_can_be_opened_again_by_the_user(host: &Host) {
+    let root = Root::new();
+    let mut process = shell("echo out > /dev/stdout; echo err > /dev/stderr");
+    process.user = "app".to_owned();
+    let outcome = host.run(root.sandbox(), &process).unwrap();
+    assert_eq!((outcome.out.as_str(), outcome.err.as_str()), ("out\n", "err\n"));
+}
+
+fn terminal(host: &Host) {
+    let root = Root::new();
+    let script =
+        "tty; stty size; echo $TERM; test -c /dev/console && echo console; read line; stty size; exit 3";
+    let mut process = shell(script);
+    process.user = "app".to_owned();
+    let io = Io::Tty { size: WindowSize { rows: 24, columns: 80 } };
+    let container = host.launcher.start(root.sandbox(), &process, io).unwrap();
+    let mut tty = File::from(container.tty().unwrap().unwrap());
+    container.resize(WindowSize { rows: 50, columns: 132 }).unwrap();
+    tty.write_all(b"go\n").unwrap();
+    let (mut said, mut buffer) = (Vec::new(), [0; 4096]);
+    // A terminal whose other side is gone answers EIO, not end of file.
+    while let Ok(length @ 1..) = tty.read(&mut buffer) {
+        said.extend_from_slice(&buffer[..length]);
+    }
+    let said = String::from_utf8(said).unwrap().replace("\r\n", "\n");
+    for expected in ["/dev/pts/0\n", "xterm\n", "console\n", "50 132\n"] {
+        assert!(said.contains(expected), "{expected:?} in {said:?}");
+    }
+    assert_eq!(container.wait().unwrap().status, Status::Code(3));
+}
+
+fn signals(host: &Host) {
+    let root = Root::new();
+    let (io, mut streams) = Streams::new();
+    let process =
+        shell("trap 'exit 5' TERM; trap 'echo winch' WINCH; echo ready; while true; do read x; done");
+    let container = host.launcher.start(root.sandbox(), &process, io).unwrap();
+    let mut ready = [0; 6];
+    streams.stdout.read_exact(&mut ready).unwrap();
+    // Unhandled by pid 1: no effect.
+    container.signal(rustix::process::Signal::USR1.as_raw()).unwrap();
+    container.signal(rustix::process::Signal::TERM.as_raw()).unwrap();
+    // The shell looks at its traps when `read` comes back.
+    streams.feed("\n");
+    assert_eq!(streams.finish(&container).exit.status, Status::Code(5));
+    container.signal(15).expect("a container that is gone is no error");
+    assert!(container.signal(1000).is_err() || container.wait().is_ok());
+}
+
+fn many_at_once(host: &'static Host) {
+    let root: &'static Root = Box::leak(Box::new(Root::new()));
+    let threads: Vec<_> = (0..4)
+        .map(|thread| {
+            std::thread::spawn(move || {
+                for round in 0..8 {
+                    let out = host.sh(root, &format!("echo {thread}.{round} $$")).success();
+                    assert_eq!(out, format!("{thread}.{round} 1\n"));
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    fs::remove_dir_all(root.path("")).unwrap();
+}
+
+fn orphans_end_with_the_program(host: &Host) {
+    let root = Root::new();
+    // The orphan holds the pipes: only its death ends the reading.
+    let outcome = host.sh(&root, "sleep 1000 & echo started");
+    assert_eq!(outcome.success(), "started\n");
+}
+
+fn dropping_kills(host: &Host) {
+    let root = Root::new();
+    let (io, mut streams) = Streams::new();
+    let container = host.launcher.start(root.sandbox(), &shell("sleep 1000"), io).unwrap();
+    let pid = container.pid();
+    drop(container);
+    let mut rest = String::new();
+    streams.stdout.read_to_string(&mut rest).unwrap();
+    assert!(!fs::exists(format!("/proc/{pid}")).unwrap());
+}
+
+fn a_large_job(host: &Host) {
+    let root = Root::new();
+    let mut process = shell("echo ${#BIG0}");
+    for at in 0..8 {
+        process.env.push((format!("BIG{at}").into(), "x".repeat(100_000).into()));
+    }
+    assert_eq!(host.run(root.sandbox(), &process).unwrap().success(), "100000\n");
+    // More than the kernel takes for one variable.
+    process.env.push(("HUGE".into(), "x".repeat(1 << 20).into()));
+    let error = host.run(root.sandbox(), &process).unwrap_err();
+    assert_eq!(error.exit_code(), 126, "{error}");
+}
