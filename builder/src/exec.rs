@@ -1,7 +1,10 @@
 //! Where commands run: the seam that lets the builder be tested without a kernel, and its adapter for `runner`.
 
-use std::io;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use runner::{FileMount, Launcher, Sandbox};
 
 use crate::plan::Run;
 use crate::request::{HostFiles, Network};
@@ -35,15 +38,116 @@ pub trait Executor: Sync {
 /// The host name that every `RUN` sees; fixed, so that it leaks nothing into layers.
 pub const HOSTNAME: &str = "lbuild";
 
-/// Reads both ends of a command's output until they are closed.
-pub(crate) fn drain(output: OwnedFd, sink: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+/// The real executor: containers of `runner`.
+pub struct Containers<'a> {
+    launcher: &'a Launcher,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    is_cancelled: bool,
+    next: u64,
+    running: BTreeMap<u64, Arc<runner::Container>>,
+}
+
+impl<'a> Containers<'a> {
+    /// Containers that `launcher` starts.
+    pub fn new(launcher: &'a Launcher) -> Containers<'a> {
+        Containers { launcher, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a container, so that it can be ended; one that comes too late is ended at once.
+    fn register(&self, container: runner::Container) -> (u64, Arc<runner::Container>) {
+        let container = Arc::new(container);
+        let mut state = self.state();
+        if state.is_cancelled {
+            container.kill();
+        }
+        state.next += 1;
+        let number = state.next;
+        state.running.insert(number, container.clone());
+        (number, container)
+    }
+}
+
+impl Executor for Containers<'_> {
+    fn run(&self, job: Job<'_>, output: &mut dyn FnMut(&[u8])) -> Result<runner::Exit, runner::Error> {
+        let pipe = |source| runner::Error::Launcher { act: "make a pipe for", source };
+        // One pipe for both, so that what is written in turns is shown in turns.
+        let (reader, writer) = std::io::pipe().map_err(pipe)?;
+        let stderr = writer.try_clone().map_err(pipe)?.into();
+        let stdin = std::fs::File::open("/dev/null").map_err(pipe)?.into();
+        let io = runner::Io::Streams { stdin, stdout: writer.into(), stderr };
+        let (process, sandbox) = (process(job.run), sandbox(job));
+        let (number, container) = self.register(self.launcher.start(sandbox, &process, io)?);
+        drain(reader, output).map_err(pipe)?;
+        let exit = container.wait();
+        self.state().running.remove(&number);
+        exit
+    }
+
+    fn cancel(&self) {
+        let mut state = self.state();
+        state.is_cancelled = true;
+        for container in state.running.values() {
+            container.kill();
+        }
+    }
+}
+
+fn process(run: &Run) -> runner::Process {
+    let env = run.env.iter().chain(&run.proxy_env);
+    runner::Process {
+        env: env.map(|(name, value)| (name.into(), value.into())).collect(),
+        cwd: run.cwd.clone(),
+        user: run.user.clone(),
+        ..runner::Process::new(&run.args)
+    }
+}
+
+fn sandbox(job: Job<'_>) -> Sandbox {
+    let file = |target: &str, content: &[u8]| FileMount {
+        target: target.into(),
+        content: content.to_vec(),
+        mode: 0o644,
+    };
+    let mut files = vec![
+        file("/etc/hosts", &job.host_files.hosts),
+        file("/etc/resolv.conf", &job.host_files.resolv_conf),
+    ];
+    if let Some(script) = &job.run.script {
+        files.push(FileMount {
+            target: script.path.clone(),
+            content: script.text.clone().into_bytes(),
+            mode: 0o755,
+        });
+    }
+    Sandbox {
+        files,
+        network: match job.network {
+            Network::Host => runner::Network::Host,
+            Network::None => runner::Network::None,
+        },
+        limits: *job.limits,
+        hostname: HOSTNAME.to_owned(),
+        ..Sandbox::new(job.root)
+    }
+}
+
+/// Reads a command's output until nobody holds its other end.
+fn drain(mut output: impl std::io::Read, sink: &mut dyn FnMut(&[u8])) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        match rustix::io::read(&output, &mut buffer) {
+        match output.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(count) => sink(&buffer[..count]),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }

@@ -36,9 +36,9 @@ pub use solve::Cancel;
 #[derive(Clone, Copy)]
 pub struct Backends<'a> {
     /// Blobs, images and snapshots.
-    pub store: &'a layerfs::Store,
+    pub store: &'a layerfs::store::Store,
     /// File systems to work in.
-    pub snapshots: &'a dyn layerfs::Snapshotter,
+    pub snapshots: &'a dyn layerfs::snapshot::Snapshotter,
     /// Base images.
     pub images: &'a dyn source::ImageSource,
     /// Where commands run.

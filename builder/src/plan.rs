@@ -88,7 +88,9 @@ pub enum StepKind {
 pub struct Run {
     /// The argument vector.
     pub args: Vec<String>,
-    /// The environment, sorted by nothing: in order of definition.
+    /// A heredoc with a `#!` line: a file that the command finds at a path of its own.
+    pub script: Option<Script>,
+    /// The environment, in order of definition.
     pub env: Vec<(String, String)>,
     /// Proxy settings that were not declared: in the environment, but neither in the key nor in history.
     pub proxy_env: Vec<(String, String)>,
@@ -98,6 +100,15 @@ pub struct Run {
     pub user: String,
     /// The network.
     pub network: Network,
+}
+
+/// An executable file that is there for one command and in no layer.
+#[derive(Debug, Clone)]
+pub struct Script {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it says.
+    pub text: String,
 }
 
 /// Files from elsewhere.

@@ -50,6 +50,8 @@ pub struct Context {
     pub ignore: Ignore,
     /// The name of the file that says so, as messages show it.
     pub ignore_name: String,
+    /// The text of that file.
+    pub ignore_text: String,
 }
 
 /// The network of `RUN` steps.

@@ -1,0 +1,75 @@
+//! Results of earlier builds, by key.
+//!
+//! [`key`] says what a key is made of; [`local`] keeps records in the store. A record says which snapshot a key
+//! stands for; packing that snapshot as a layer is remembered apart, because it also depends on the epoch.
+//!
+//! Invariants: a record is written only after its snapshot is committed, in one rename; a record that cannot be read,
+//! or whose snapshot is gone, is no record.
+
+pub mod key;
+pub mod local;
+
+use std::any::Any;
+
+use layerfs::snapshot::SnapshotId;
+use oci::{Descriptor, DiffId, Digest};
+use serde::{Deserialize, Serialize};
+
+pub use key::{Component, Key, KeyBuilder};
+pub use local::LocalCache;
+
+/// What a key stands for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Stands for the result in the keys of steps on top of it. The key itself, except where the key was only a short
+    /// cut to it, or the step was executed in spite of the cache.
+    pub identity: Digest,
+    /// The result.
+    pub snapshot: SnapshotId,
+    /// When it was made: RFC 3339.
+    pub created: String,
+    /// What the key was made of.
+    pub components: Vec<Component>,
+}
+
+/// A snapshot as a layer: an uncompressed tar in the store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PackedLayer {
+    /// The digest of the tar.
+    pub diff_id: DiffId,
+    /// The tar in the store.
+    pub descriptor: Descriptor,
+}
+
+/// Keeps results.
+pub trait CacheBackend: Sync {
+    /// What `key` stands for, if it still does.
+    fn get(&self, key: &Key) -> Option<Record>;
+
+    /// Remembers `record`; an older one is replaced.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn put(&self, key: &Key, record: &Record) -> layerfs::Result<()>;
+
+    /// The layer of `snapshot`, if it was packed with this epoch and is still there.
+    fn layer(&self, snapshot: &SnapshotId, epoch: Option<i64>) -> Option<PackedLayer>;
+
+    /// Remembers the layer of `snapshot`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn put_layer(
+        &self,
+        snapshot: &SnapshotId,
+        epoch: Option<i64>,
+        layer: &PackedLayer,
+    ) -> layerfs::Result<()>;
+
+    /// Waits until nobody else works on `key`, in this process or another, and keeps others waiting until the guard is
+    /// dropped.
+    ///
+    /// # Errors
+    /// When the lock cannot be had.
+    fn lock(&self, key: &Key) -> layerfs::Result<Box<dyn Any>>;
+}

@@ -1,0 +1,237 @@
+//! Lowering: instructions and the configurations of base images become a [`Plan`]. Pure.
+//!
+//! Every variable is expanded here and every path made absolute; what an instruction does to the configuration is done
+//! here. Instructions that make a layer become steps. What this version does not support is an error with its place.
+//!
+//! Rules: BuildKit's frontend 1.26. Order of precedence between variables: the last writer of a name wins within a
+//! stage, whether `ENV` or `ARG`; a stage derived from another starts with that one's variables, its `ENV` re-applied.
+
+mod expose;
+mod history;
+mod metadata;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Component, Path, PathBuf};
+
+use oci::ContainerConfig;
+
+use crate::dockerfile::diagnostic::{Diagnostic, Span};
+use crate::dockerfile::expand::{expand_word, expand_words};
+use crate::dockerfile::instruction::{Instruction, InstructionKind, Word};
+use crate::plan::{Base, HistoryLine, Plan, Stage, Step};
+use crate::source::Bases;
+use crate::stage::{Needed, Stages, Variables};
+use crate::{Error, Request};
+
+/// The search path of images that define none. (Docker's and BuildKit's default for Unix.)
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Lowers the needed stages.
+///
+/// # Errors
+/// All mistakes at once.
+pub fn lower(stages: &Stages<'_>, bases: &Bases, request: &Request) -> Result<Plan, Error> {
+    let mut diagnostics = Vec::new();
+    let mut lowered: Vec<Lowering<'_>> = Vec::new();
+    for needed in &stages.needed {
+        let mut lowering = Lowering::begin(needed, stages, bases, &lowered, request);
+        for (at, instruction) in needed.stage.instructions.iter().enumerate() {
+            lowering.instruction(at, instruction);
+        }
+        diagnostics.append(&mut lowering.diagnostics);
+        lowered.push(lowering);
+    }
+    if !diagnostics.is_empty() {
+        return Err(Error::Dockerfile { diagnostics });
+    }
+    let mut plan =
+        Plan { stages: lowered.into_iter().map(Lowering::finish).collect(), target: stages.target };
+    for (name, value) in &request.labels {
+        plan.stages[stages.target].config.labels.insert(name.clone(), value.clone());
+    }
+    Ok(plan)
+}
+
+/// One stage while its instructions are read.
+struct Lowering<'a> {
+    needed: &'a Needed<'a>,
+    stages: &'a Stages<'a>,
+    request: &'a Request,
+    /// What `$NAME` means now, and the environment of a `RUN` at this place.
+    variables: Variables,
+    /// Every `ARG` so far, with its value if it has one.
+    arguments: Vec<(String, Option<String>)>,
+    config: ContainerConfig,
+    author: Option<String>,
+    history: Vec<HistoryLine>,
+    steps: Vec<Step>,
+    /// Whether this very stage has a `CMD`, which a later `ENTRYPOINT` leaves alone.
+    has_cmd: bool,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl<'a> Lowering<'a> {
+    fn begin(
+        needed: &'a Needed<'a>,
+        stages: &'a Stages<'a>,
+        bases: &Bases,
+        lowered: &[Lowering<'_>],
+        request: &'a Request,
+    ) -> Lowering<'a> {
+        let mut diagnostics = Vec::new();
+        let (mut config, author, mut variables, arguments) = match &needed.base {
+            Base::Scratch => {
+                let config = ContainerConfig { working_dir: "/".to_owned(), ..ContainerConfig::default() };
+                (config, None, Variables::default(), Vec::new())
+            }
+            Base::Image(reference) => {
+                let image = bases.get(reference).config.value();
+                (image.config.clone(), image.author.clone(), Variables::default(), Vec::new())
+            }
+            Base::Stage(id) => {
+                let base = &lowered[*id];
+                (base.config.clone(), base.author.clone(), base.variables.clone(), base.arguments.clone())
+            }
+        };
+        if config.on_build.take().is_some_and(|triggers| !triggers.is_empty()) {
+            diagnostics.push(Diagnostic::error(
+                needed.stage.from.base.span,
+                "the base has `ONBUILD` instructions, which are not supported yet",
+            ));
+        }
+        if !config.env.iter().any(|entry| entry.starts_with("PATH=")) {
+            config.env.push(format!("PATH={DEFAULT_PATH}"));
+        }
+        for entry in &config.env {
+            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+            variables.set(name, value);
+        }
+        Lowering {
+            needed,
+            stages,
+            request,
+            variables,
+            arguments,
+            config,
+            author,
+            history: Vec::new(),
+            steps: Vec::new(),
+            has_cmd: false,
+            diagnostics,
+        }
+    }
+
+    fn finish(self) -> Stage {
+        Stage {
+            name: self.needed.name(),
+            base: self.needed.base.clone(),
+            steps: self.steps,
+            config: self.config,
+            author: self.author,
+            history: self.history,
+            span: self.needed.stage.head.span,
+        }
+    }
+
+    fn instruction(&mut self, at: usize, instruction: &Instruction) {
+        match &instruction.kind {
+            // The parser begins a stage at each `FROM`, so none is left inside one.
+            InstructionKind::From(_) => {}
+            InstructionKind::Arg(arguments) => self.arg(arguments),
+            InstructionKind::Env(pairs) => self.env(pairs),
+            InstructionKind::Label(pairs) => self.label(pairs),
+            InstructionKind::User(user) => self.user(user),
+            InstructionKind::Workdir(path) => self.workdir(instruction, path),
+            InstructionKind::Run(run) => self.run(instruction, run),
+            InstructionKind::Copy(copy) => self.copy(at, instruction, copy),
+            InstructionKind::Add(add) => self.add(instruction, add),
+            InstructionKind::Cmd(command) => self.cmd(command),
+            InstructionKind::Entrypoint(command) => self.entrypoint(command),
+            InstructionKind::Expose(words) => self.expose(words),
+            InstructionKind::Volume(words) => self.volume(words),
+            InstructionKind::StopSignal(word) => self.stop_signal(word),
+            InstructionKind::Shell(shell) => self.shell(shell),
+            InstructionKind::Healthcheck(check) => self.healthcheck(check),
+            InstructionKind::OnBuild(trigger) => {
+                self.config.on_build.get_or_insert_default().push(trigger.trigger.clone());
+            }
+            InstructionKind::Maintainer(word) => {
+                self.author = Some(word.text.clone());
+                self.note(format!("MAINTAINER {}", word.text));
+            }
+        }
+    }
+
+    /// A line of history without a layer.
+    fn note(&mut self, created_by: String) {
+        self.history.push(HistoryLine { created_by, has_layer: false });
+    }
+
+    /// A line of history whose layer `step` makes.
+    fn step(&mut self, created_by: String, step: Step) {
+        self.history.push(HistoryLine { created_by, has_layer: true });
+        self.steps.push(step);
+    }
+
+    fn fail(&mut self, span: Span, message: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::error(span, message));
+    }
+
+    fn unsupported(&mut self, span: Span, what: &str) {
+        self.fail(span, format!("{what} is not supported yet"));
+    }
+
+    /// `word` with its variables replaced; a mistake in it is noted, and the result is empty.
+    fn expand(&mut self, word: &Word) -> String {
+        self.expand_with(word, &self.variables.clone())
+    }
+
+    /// The same against `variables`: an instruction sees its own assignments only where the language says so.
+    fn expand_with(&mut self, word: &Word, variables: &Variables) -> String {
+        let lookup = |name: &str| variables.get(name).map(str::to_owned);
+        match expand_word(&word.text, self.stages.escape, &lookup) {
+            Ok(expanded) => expanded.value,
+            Err(error) => {
+                self.fail(word.span, error.message);
+                String::new()
+            }
+        }
+    }
+
+    fn expand_to_words(&mut self, word: &Word) -> Vec<String> {
+        let variables = &self.variables;
+        let lookup = |name: &str| variables.get(name).map(str::to_owned);
+        match expand_words(&word.text, self.stages.escape, &lookup) {
+            Ok(expanded) => expanded.value,
+            Err(error) => {
+                self.fail(word.span, error.message);
+                Vec::new()
+            }
+        }
+    }
+
+    /// The directory that relative paths start from.
+    fn working_dir(&self) -> &Path {
+        match self.config.working_dir.as_str() {
+            "" => Path::new("/"),
+            path => Path::new(path),
+        }
+    }
+}
+
+/// `path` below `/` without `.`, `..` and doubled slashes, by its text alone.
+fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    clean
+}

@@ -1,0 +1,230 @@
+//! Lowering, driven through real Dockerfiles against a base image whose configuration is known.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+
+use oci::{Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Raw, Reference};
+
+use super::*;
+use crate::ignore::Ignore;
+use crate::plan::{Plan, StepKind};
+use crate::request::{Context, HostFiles, Network};
+use crate::source::BaseImage;
+use crate::stage;
+
+fn request(dockerfile: &str, args: &[(&str, &str)]) -> Request {
+    Request {
+        dockerfile_name: "Dockerfile".to_owned(),
+        dockerfile: dockerfile.to_owned(),
+        context: Context {
+            root: "/nowhere".into(),
+            ignore: Ignore::default(),
+            ignore_name: ".dockerignore".to_owned(),
+            ignore_text: String::new(),
+        },
+        target: None,
+        build_args: args.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        labels: Vec::new(),
+        platform: Platform::new("linux", "amd64", None),
+        no_cache: false,
+        pull: false,
+        network: Network::Host,
+        limits: runner::Limits::default(),
+        epoch: None,
+        jobs: NonZeroUsize::MIN,
+        host_files: HostFiles::default(),
+    }
+}
+
+/// An image `base` with an environment, a user, a command and a working directory.
+fn bases() -> Bases {
+    let config: ImageConfig = serde_json::from_str(
+        r#"{"architecture":"amd64","os":"linux","author":"someone","config":{"Env":["PATH=/bin","FROM_BASE=1"],
+        "User":"app","Cmd":["old"],"Entrypoint":["/old"],"WorkingDir":"/srv","Labels":{"a":"1"}},
+        "rootfs":{"type":"layers","diff_ids":[]}}"#,
+    )
+    .unwrap();
+    let reference: Reference = "base".parse().unwrap();
+    let config = Raw::write(config);
+    let manifest =
+        Raw::write(Manifest::oci(Descriptor::new(MediaType::OciConfig, config.digest(), 1), Vec::new()));
+    let descriptor = Descriptor::new(MediaType::OciManifest, Digest::of(b"m"), 1);
+    [BaseImage::new(reference, descriptor, manifest, config).unwrap()].into_iter().collect()
+}
+
+fn plan_of(request: &Request) -> Result<Plan, Vec<String>> {
+    let messages = |error: Error| match error {
+        Error::Dockerfile { diagnostics } => diagnostics.into_iter().map(|d| d.message).collect(),
+        other => vec![other.to_string()],
+    };
+    let dockerfile = stage::parse(request, &|_| {}).map_err(messages)?;
+    let stages = stage::select(&dockerfile, request).map_err(messages)?;
+    lower(&stages, &bases(), request).map_err(messages)
+}
+
+fn plan(dockerfile: &str, args: &[(&str, &str)]) -> Plan {
+    plan_of(&request(dockerfile, args)).unwrap_or_else(|errors| panic!("{dockerfile}\n{errors:?}"))
+}
+
+fn target(dockerfile: &str, args: &[(&str, &str)]) -> Stage {
+    let plan = plan(dockerfile, args);
+    plan.stages[plan.target].clone()
+}
+
+fn run_env(stage: &Stage) -> BTreeMap<String, String> {
+    let StepKind::Run(run) = &stage.steps.last().unwrap().kind else { panic!("not a RUN") };
+    run.env.iter().cloned().collect()
+}
+
+#[test]
+fn the_last_writer_of_a_variable_wins() {
+    for (dockerfile, args, expected) in [
+        ("FROM base\nARG A=1\nRUN x", &[][..], Some("1")),
+        ("FROM base\nARG A=1\nRUN x", &[("A", "2")], Some("2")),
+        ("FROM base\nARG A\nRUN x", &[], None),
+        ("FROM base\nENV A=env\nARG A\nRUN x", &[], Some("env")),
+        ("FROM base\nENV A=env\nARG A=arg\nRUN x", &[], Some("arg")),
+        ("FROM base\nARG A=arg\nENV A=env\nRUN x", &[("A", "given")], Some("env")),
+        ("ARG A=global\nFROM base\nARG A\nRUN x", &[], Some("global")),
+        ("ARG A=global\nFROM base\nARG A=own\nRUN x", &[], Some("own")),
+        ("ARG A=global\nFROM base\nRUN x", &[("A", "given")], None),
+        ("FROM base AS a\nARG A=1\nFROM a\nRUN x", &[], Some("1")),
+        ("FROM base AS a\nENV A=env\nARG A=arg\nFROM a\nRUN x", &[], Some("env")),
+        ("FROM base\nARG B=1 A=$B\nRUN x", &[], Some("1")),
+        ("FROM base\nENV A=old\nENV A=new B=$A\nENV A=$B\nRUN x", &[], Some("old")),
+    ] {
+        let found = run_env(&target(dockerfile, args)).get("A").cloned();
+        assert_eq!(found.as_deref(), expected, "{dockerfile} {args:?}");
+    }
+    let env = run_env(&target("FROM base\nARG TARGETARCH\nARG TARGETPLATFORM\nRUN x", &[]));
+    assert_eq!((env["TARGETARCH"].as_str(), env["TARGETPLATFORM"].as_str()), ("amd64", "linux/amd64"));
+}
+
+#[test]
+fn proxies_reach_the_command_and_nothing_else() {
+    let stage = target("FROM base\nRUN x", &[("http_proxy", "p")]);
+    let StepKind::Run(run) = &stage.steps[0].kind else { panic!("not a RUN") };
+    let names: Vec<_> = run.proxy_env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(names, [("HTTP_PROXY", "p"), ("http_proxy", "p")]);
+    assert!(!stage.history[0].created_by.contains('p') || !stage.history[0].created_by.contains("proxy"));
+    let declared = target("FROM base\nARG http_proxy\nRUN x", &[("http_proxy", "p")]);
+    assert!(declared.history[1].created_by.contains("|1 http_proxy=p"));
+}
+
+#[test]
+fn history_is_spelt_as_buildkit_does() {
+    let dockerfile = "FROM base\nARG V=1\nENV A=b C=\"d e\"\nLABEL x=y\nRUN echo $A\nRUN [\"a\", \"b\"]\n\
+        COPY --chown=1:2 f g/ /d/\nADD --chmod=755 f /e\nWORKDIR sub\nUSER u\nEXPOSE 443 80/udp\n\
+        VOLUME /v /w\nSTOPSIGNAL SIGINT\nSHELL [\"/bin/bash\", \"-c\"]\nCMD echo \"x\"\nENTRYPOINT [\"/e\"]\n\
+        HEALTHCHECK --interval=90s CMD true\nMAINTAINER me\n";
+    let lines: Vec<_> =
+        target(dockerfile, &[]).history.into_iter().map(|l| (l.created_by, l.has_layer)).collect();
+    let expected = [
+        ("ARG V=1", false),
+        ("ENV A=b C=d e", false),
+        ("LABEL x=y", false),
+        ("RUN |1 V=1 /bin/sh -c echo $A # buildkit", true),
+        ("RUN |1 V=1 a b # buildkit", true),
+        ("COPY --chown=1:2 f g/ /d/ # buildkit", true),
+        ("ADD --chmod=755 f /e # buildkit", true),
+        ("WORKDIR /srv/sub", true),
+        ("USER u", false),
+        ("EXPOSE [443/tcp 80/udp]", false),
+        ("VOLUME [/v /w]", false),
+        ("STOPSIGNAL SIGINT", false),
+        ("SHELL [/bin/bash -c]", false),
+        ("CMD [\"/bin/bash\" \"-c\" \"echo \\\"x\\\"\"]", false),
+        ("ENTRYPOINT [\"/e\"]", false),
+        (
+            "HEALTHCHECK {Test:[CMD-SHELL true] Interval:1m30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}",
+            false,
+        ),
+        ("MAINTAINER me", false),
+    ];
+    for (found, (text, has_layer)) in lines.iter().zip(expected) {
+        assert_eq!((found.0.as_str(), found.1), (text, has_layer));
+    }
+    assert_eq!(lines.len(), expected.len());
+}
+
+#[test]
+fn an_entrypoint_forgets_an_inherited_command_only() {
+    let config = |dockerfile| target(dockerfile, &[]).config;
+    let inherited = config("FROM base\nLABEL x=y");
+    assert_eq!(inherited.cmd, Some(vec!["old".to_owned()]));
+    assert_eq!(config("FROM base\nENTRYPOINT [\"/e\"]").cmd, None);
+    assert_eq!(config("FROM base\nCMD [\"c\"]\nENTRYPOINT [\"/e\"]").cmd, Some(vec!["c".to_owned()]));
+    assert_eq!(config("FROM base AS a\nCMD [\"c\"]\nFROM a\nENTRYPOINT [\"/e\"]").cmd, None);
+    assert_eq!(config("FROM base\nENTRYPOINT []").entrypoint, None);
+    assert_eq!(config("FROM base\nCMD []").cmd, Some(Vec::new()));
+}
+
+#[test]
+fn paths_are_absolute_and_clean() {
+    let destination = |workdir: &str, to: &str| {
+        let text = format!("FROM scratch\nWORKDIR {workdir}\nCOPY f {to}\n");
+        let stage = target(&text, &[]);
+        let StepKind::Copy(copy) = &stage.steps.last().unwrap().kind else { panic!("not a COPY") };
+        copy.destination.clone()
+    };
+    for (workdir, to, expected) in [
+        ("/a", "b", "/a/b"),
+        ("/a", "b/", "/a/b/"),
+        ("/a", ".", "/a/"),
+        ("/a", "./", "/a/"),
+        ("/a", "/x/../y/.", "/y/"),
+        ("/", ".", "/"),
+        ("/a", "../../b", "/b"),
+    ] {
+        assert_eq!(destination(workdir, to), expected, "{workdir} {to}");
+    }
+    let stage = target("FROM base\nWORKDIR a\nWORKDIR ../b\nWORKDIR /", &[]);
+    assert_eq!(stage.config.working_dir, "/");
+    let layers: Vec<bool> = stage.history.iter().map(|line| line.has_layer).collect();
+    assert_eq!(layers, [true, true, false]);
+}
+
+#[test]
+fn scratch_has_a_path_and_bases_keep_theirs() {
+    let path = |config: &ContainerConfig| config.env.iter().find(|e| e.starts_with("PATH=")).cloned();
+    let expected = format!("PATH={DEFAULT_PATH}");
+    assert_eq!(path(&target("FROM scratch\nCMD x", &[]).config), Some(expected));
+    assert_eq!(path(&target("FROM base\nCMD x", &[]).config).as_deref(), Some("PATH=/bin"));
+}
+
+#[test]
+fn only_needed_stages_are_planned() {
+    let dockerfile = "FROM base AS a\nRUN a\nFROM base AS b\nRUN b\nFROM unresolved AS c\nRUN c\nFROM a\nCOPY --from=b / /\n";
+    let plan = plan(dockerfile, &[]);
+    let names: Vec<_> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
+    assert_eq!((names, plan.target), (vec!["a", "b", "3"], 2));
+    let mut request = request(dockerfile, &[]);
+    request.target = Some("A".to_owned());
+    assert_eq!(plan_of(&request).unwrap().stages.len(), 1);
+    request.target = Some("aa".to_owned());
+    assert_eq!(plan_of(&request).unwrap_err(), ["no stage is named `aa`"]);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    for (dockerfile, expected) in [
+        (
+            "FROM base\nEXPOSE http\nSTOPSIGNAL SIGNO\nVOLUME \"\"\n",
+            &[
+                "`http` is not a port: expected `port[-port][/protocol]`, up to 65535",
+                "`SIGNO` is not a signal: expected a name such as `SIGTERM` or a number",
+            ][..],
+        ),
+        ("FROM base AS a\nCOPY --from=a x /\n", &["the stage `a` cannot copy from itself"]),
+        (
+            "FROM base\nCOPY --from=b x /\nFROM base AS b\nFROM base\nCOPY --from=0 x /\n",
+            &["the stage `b` comes after this one; it must be defined before"],
+        ),
+        ("ARG X\nFROM $X\n", &["the base image's name `$X` is empty"]),
+        ("FROM base\nCOPY https://a/b /\n", &["`COPY` cannot fetch `https://a/b`; `ADD` can"]),
+        ("FROM base\nRUN --mount=type=cache,target=/x y\n", &["`RUN --mount` is not supported yet"]),
+    ] {
+        let found = plan_of(&request(dockerfile, &[])).expect_err(dockerfile);
+        assert_eq!(&found[..expected.len()], expected, "{dockerfile}");
+    }
+}

@@ -1,0 +1,506 @@
+//! Carries out a plan: a thread a stage, steps in order within it, stages side by side.
+//!
+//! A stage goes from step to step with a [`Cursor`]: what the file system is by then, by identity and by place. At
+//! each step: derive the key; a hit moves the cursor; a miss puts the parent's file system together (only now is a
+//! base image fetched and unpacked), executes, commits, remembers. Layers are packed beside all that, and only those
+//! that the target's image consists of.
+//!
+//! Invariants: at most `jobs` steps execute at once; a key is worked on by one thread of one process at a time; the
+//! first failure ends all others, and is the one that is told.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, Scope};
+use std::time::Instant;
+
+use layerfs::layer::PackOptions;
+use layerfs::snapshot::SnapshotId;
+use oci::{Compression, Descriptor, DiffId, Digest, MediaType, Reference};
+
+use crate::cache::{Key, PackedLayer, Record};
+use crate::plan::{Base, Origin, Plan, Stage, StageId, Step, StepKind};
+use crate::source::{Bases, progress_events};
+use crate::step::copy::Source;
+use crate::step::run::Position;
+use crate::{Backends, Error, Event, Events, Request, VertexId, step, timestamp};
+
+/// Asks a build to stop. The one who does also ends the commands that run (`Executor::cancel`).
+#[derive(Debug, Default)]
+pub struct Cancel(AtomicBool);
+
+impl Cancel {
+    /// From now on no further step begins.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether someone asked.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What the target's own steps, and those of the stages below it, came to.
+#[derive(Debug)]
+pub struct Built {
+    /// The layers on top of the base image, bottom first.
+    pub layers: Vec<BuiltLayer>,
+}
+
+/// A layer and when it was made.
+#[derive(Clone, Debug)]
+pub struct BuiltLayer {
+    /// The layer.
+    pub packed: PackedLayer,
+    /// RFC 3339.
+    pub created: String,
+}
+
+/// Carries out `plan`.
+///
+/// # Errors
+/// The first step that failed.
+pub fn solve(
+    plan: &Plan,
+    bases: &Bases,
+    request: &Request,
+    backends: &Backends<'_>,
+    cancel: &Cancel,
+    events: Events<'_>,
+) -> Result<Built, Error> {
+    let solver = Solver {
+        plan,
+        bases,
+        request,
+        backends,
+        cancel,
+        events,
+        slots: Slots { free: Mutex::new(request.jobs.get()), freed: Condvar::new() },
+        next_vertex: AtomicUsize::new(0),
+        in_image: stages_in_image(plan),
+        results: plan.stages.iter().map(|_| Promise::default()).collect(),
+        failure: Mutex::new(None),
+    };
+    thread::scope(|scope| {
+        let solver = &solver;
+        // The last stage runs right here: most Dockerfiles have no other.
+        let last = plan.stages.len() - 1;
+        for id in 0..last {
+            scope.spawn(move || solver.stage(scope, id));
+        }
+        solver.stage(scope, last);
+    });
+    if let Some(error) = solver.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(if cancel.is_cancelled() { Error::Cancelled } else { error });
+    }
+    let target = solver.results[plan.target].wait().ok_or(Error::Cancelled)?;
+    let layers = target.layers.iter().map(|slot| {
+        let packed = slot.packed.get().cloned().ok_or(Error::Cancelled)?;
+        Ok(BuiltLayer { packed, created: slot.created.clone() })
+    });
+    Ok(Built { layers: layers.collect::<Result<_, Error>>()? })
+}
+
+/// The target and the stages it derives from: only their layers are packed.
+fn stages_in_image(plan: &Plan) -> Vec<bool> {
+    let mut in_image = vec![false; plan.stages.len()];
+    let mut next = Some(plan.target);
+    while let Some(id) = next {
+        in_image[id] = true;
+        next = match plan.stages[id].base {
+            Base::Stage(id) => Some(id),
+            _ => None,
+        };
+    }
+    in_image
+}
+
+struct Solver<'a> {
+    plan: &'a Plan,
+    bases: &'a Bases,
+    request: &'a Request,
+    backends: &'a Backends<'a>,
+    cancel: &'a Cancel,
+    events: Events<'a>,
+    slots: Slots,
+    next_vertex: AtomicUsize,
+    in_image: Vec<bool>,
+    results: Vec<Promise<Cursor>>,
+    failure: Mutex<Option<Error>>,
+}
+
+/// What a stage's file system is after some of its steps.
+#[derive(Clone, Debug)]
+struct Cursor {
+    /// Stands for it in keys.
+    identity: Digest,
+    /// Where it is.
+    top: Top,
+    /// The layers made so far, if they are packed at all.
+    layers: Vec<Arc<LayerSlot>>,
+}
+
+/// Where a file system is.
+#[derive(Clone, Debug)]
+enum Top {
+    /// Nowhere: it is empty.
+    Empty,
+    /// In an image that may have to be fetched first.
+    Image(Reference),
+    /// In the store.
+    Snapshot(SnapshotId),
+}
+
+/// A layer that is being packed.
+#[derive(Debug)]
+struct LayerSlot {
+    created: String,
+    packed: OnceLock<PackedLayer>,
+}
+
+impl<'a> Solver<'a> {
+    /// Runs one stage and keeps its result for those who wait.
+    fn stage<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, id: StageId) {
+        // Should this thread panic, those who wait learn that nothing comes.
+        let promise = self.results[id].keeper();
+        match self.steps(scope, id) {
+            Ok(cursor) => promise.keep(cursor),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn steps<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, id: StageId) -> Result<Cursor, Error> {
+        let stage = &self.plan.stages[id];
+        let mut cursor = self.base(&stage.base)?;
+        for (at, step) in stage.steps.iter().enumerate() {
+            let line = self.begin(self.name(stage, at));
+            let made = self.step(stage, at, step, &cursor, &line);
+            let (record, _) = line.end(made, |(_, is_hit)| *is_hit)?;
+            cursor.identity = record.identity;
+            cursor.top = Top::Snapshot(record.snapshot);
+            if self.in_image[id] {
+                let slot = Arc::new(LayerSlot { created: record.created, packed: OnceLock::new() });
+                cursor.layers.push(slot.clone());
+                self.pack(scope, step, record.snapshot, slot);
+            }
+        }
+        Ok(cursor)
+    }
+
+    fn base(&self, base: &Base) -> Result<Cursor, Error> {
+        match base {
+            Base::Scratch => Ok(Cursor { identity: Digest::of(b""), top: Top::Empty, layers: Vec::new() }),
+            Base::Image(reference) => Ok(Cursor {
+                identity: self.image_identity(reference),
+                top: Top::Image(reference.clone()),
+                layers: Vec::new(),
+            }),
+            Base::Stage(id) => self.results[*id].wait().ok_or(Error::Cancelled),
+        }
+    }
+
+    /// An image is its file system: its configuration enters keys through the steps that it changes.
+    fn image_identity(&self, reference: &Reference) -> Digest {
+        self.bases.get(reference).chain().map_or(Digest::of(b""), |chain| chain.0)
+    }
+
+    /// The step's result, and whether an earlier build made it.
+    fn step(
+        &self,
+        stage: &Stage,
+        at: usize,
+        step: &Step,
+        cursor: &Cursor,
+        line: &Line<'_>,
+    ) -> Result<(Record, bool), Error> {
+        self.check()?;
+        let origin = self.origin(step)?;
+        let mut inputs =
+            step::Inputs::new(step, cursor.identity, origin.as_ref().map(|o| o.identity), self.request)?;
+        if let Some(record) = self.hit(&inputs) {
+            return Ok((record, true));
+        }
+        let _turn = self.backends.cache.lock(&inputs.key).map_err(cache_error)?;
+        if let Some(record) = self.hit(&inputs) {
+            return Ok((record, true));
+        }
+        let source = origin.map(|origin| self.open(step, &origin)).transpose()?;
+        // What is copied from a stage is known by its content now, whatever made the stage anew.
+        let short_cut =
+            source.as_ref().map(|source| inputs.by_content(step, source, self.request)).transpose()?;
+        if let (Some(short_cut), Some(record)) = (short_cut, self.hit(&inputs)) {
+            self.backends.cache.put(&short_cut, &record).map_err(cache_error)?;
+            return Ok((record, true));
+        }
+        let parent = self.materialise(&cursor.top)?;
+        let _slot = self.slots.take();
+        self.check()?;
+        let position = Position { stage: &stage.name, step: (at + 1, stage.steps.len()) };
+        let record = self.execute(step, &inputs, parent.as_ref(), source.as_ref(), &position, line.vertex)?;
+        for key in short_cut.iter().chain([&inputs.key]) {
+            self.backends.cache.put(key, &record).map_err(cache_error)?;
+        }
+        Ok((record, false))
+    }
+
+    fn hit(&self, inputs: &step::Inputs) -> Option<Record> {
+        if self.request.no_cache { None } else { self.backends.cache.get(&inputs.key) }
+    }
+
+    fn execute(
+        &self,
+        step: &Step,
+        inputs: &step::Inputs,
+        parent: Option<&SnapshotId>,
+        source: Option<&Source>,
+        position: &Position<'_>,
+        vertex: VertexId,
+    ) -> Result<Record, Error> {
+        let fail = |act| move |source| Error::Step { span: step.span, act, source };
+        let identity = if self.request.no_cache { salted(&inputs.key) } else { inputs.key.0 };
+        let active = self.backends.snapshots.prepare(parent).map_err(fail("prepare the file system"))?;
+        let request = self.request;
+        match &step.kind {
+            StepKind::Run(run) => {
+                let executor = self.backends.executor;
+                step::run::execute((step, run), &active, position, request, executor, (vertex, self.events))?;
+            }
+            StepKind::Copy(copy) => {
+                let context;
+                let source = match source {
+                    Some(source) => source,
+                    None => {
+                        context = Source::context(step, request)?;
+                        &context
+                    }
+                };
+                step::copy::execute(step, copy, &active, inputs.selection(), source, self.events)?;
+            }
+            StepKind::Workdir(workdir) => step::workdir::execute(step, workdir, &active)?,
+        }
+        let snapshot = SnapshotId::key(identity);
+        self.backends.snapshots.commit(active, &snapshot).map_err(fail("keep the file system"))?;
+        let components = inputs.components.clone();
+        Ok(Record { identity, snapshot, created: timestamp::now(), components })
+    }
+
+    /// Where a `COPY` copies from, once that is known; none for the context and for other steps.
+    fn origin(&self, step: &Step) -> Result<Option<Cursor>, Error> {
+        let StepKind::Copy(copy) = &step.kind else { return Ok(None) };
+        match &copy.origin {
+            Origin::Context => Ok(None),
+            Origin::Stage(id) => self.results[*id].wait().map(Some).ok_or(Error::Cancelled),
+            Origin::Image(reference) => self.base(&Base::Image(reference.clone())).map(Some),
+        }
+    }
+
+    fn open(&self, step: &Step, origin: &Cursor) -> Result<Source, Error> {
+        let snapshot = self.materialise(&origin.top)?;
+        Source::snapshot(self.backends.snapshots, snapshot.as_ref()).map_err(|source| Error::Step {
+            span: step.span,
+            act: "open the source",
+            source,
+        })
+    }
+
+    /// Makes sure that a file system is in the store: the only place where a base image is fetched.
+    fn materialise(&self, top: &Top) -> Result<Option<SnapshotId>, Error> {
+        let reference = match top {
+            Top::Empty => return Ok(None),
+            Top::Snapshot(id) => return Ok(Some(*id)),
+            Top::Image(reference) => reference,
+        };
+        let image = self.bases.get(reference);
+        let ready = image.chain().map(SnapshotId::chain).filter(|id| self.backends.snapshots.contains(id));
+        if ready.is_some() {
+            return Ok(ready);
+        }
+        let line = self.begin(format!("[pull] {}", reference.familiar()));
+        let progress = progress_events(line.vertex, self.events);
+        let snapshot = self.backends.images.snapshot(image, &progress);
+        let image_error = |source| Error::Image { reference: reference.clone(), span: None, source };
+        line.end(snapshot.map_err(image_error), |_| false)
+    }
+
+    fn pack<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        step: &'a Step,
+        snapshot: SnapshotId,
+        slot: Arc<LayerSlot>,
+    ) {
+        if let Some(layer) = self.backends.cache.layer(&snapshot, self.request.epoch) {
+            slot.packed.get_or_init(|| layer);
+            return;
+        }
+        scope.spawn(move || match self.pack_now(&snapshot) {
+            Ok(layer) => {
+                slot.packed.get_or_init(|| layer);
+            }
+            Err(source) => self.fail(Error::Step { span: step.span, act: "pack the layer", source }),
+        });
+    }
+
+    fn pack_now(&self, snapshot: &SnapshotId) -> layerfs::Result<PackedLayer> {
+        let epoch = self.request.epoch;
+        let changes = self.backends.snapshots.changes(snapshot)?;
+        let mut writer = self.backends.store.writer()?;
+        layerfs::layer::pack(&changes, &PackOptions { epoch }, &mut writer)?;
+        let (digest, size) = writer.commit()?;
+        let descriptor = Descriptor::new(MediaType::OciLayer(Compression::None), digest, size);
+        let layer = PackedLayer { diff_id: DiffId(digest), descriptor };
+        self.backends.cache.put_layer(snapshot, epoch, &layer)?;
+        Ok(layer)
+    }
+
+    /// `[build 2/4] RUN make`, as BuildKit counts: the base is the first, if there is one.
+    fn name(&self, stage: &Stage, at: usize) -> String {
+        let base = usize::from(stage.base != Base::Scratch);
+        let (number, count) = (at + 1 + base, stage.steps.len() + base);
+        let text = &stage.steps[at].text;
+        match self.plan.stages.len() {
+            1 => format!("[{number}/{count}] {text}"),
+            _ if stage.name.parse::<usize>().is_ok() => {
+                format!("[stage-{} {number}/{count}] {text}", stage.name)
+            }
+            _ => format!("[{} {number}/{count}] {text}", stage.name),
+        }
+    }
+
+    fn begin(&self, name: String) -> Line<'a> {
+        let vertex = self.next_vertex.fetch_add(1, Ordering::Relaxed);
+        (self.events)(Event::Started { vertex, name });
+        Line { vertex, started: Instant::now(), events: self.events }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let failed = lock(&self.failure).is_some();
+        if failed || self.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    fn fail(&self, error: Error) {
+        let first = {
+            let mut failure = lock(&self.failure);
+            let first = failure.is_none();
+            // What follows from a failure is not told in its place.
+            if first || matches!(*failure, Some(Error::Cancelled)) {
+                *failure = Some(error);
+            }
+            first
+        };
+        if first {
+            self.backends.executor.cancel();
+        }
+    }
+}
+
+fn cache_error(source: layerfs::Error) -> Error {
+    Error::Store { act: "use the build cache", source }
+}
+
+/// The identity of what was executed in spite of the cache: nothing that an earlier build made stands on it.
+fn salted(key: &Key) -> Digest {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    Digest::of(format!("{}\n{}\n{}\n{count}", key.0, timestamp::now(), std::process::id()).as_bytes())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One line of progress while its work lasts.
+struct Line<'a> {
+    vertex: VertexId,
+    started: Instant,
+    events: Events<'a>,
+}
+
+impl Line<'_> {
+    fn end<T>(self, result: Result<T, Error>, is_hit: impl FnOnce(&T) -> bool) -> Result<T, Error> {
+        let (vertex, elapsed) = (self.vertex, self.started.elapsed());
+        (self.events)(match &result {
+            Ok(value) if is_hit(value) => Event::Cached { vertex },
+            Ok(_) => Event::Finished { vertex, elapsed },
+            Err(_) => Event::Failed { vertex, elapsed },
+        });
+        result
+    }
+}
+
+/// The right to execute a step: there are as many as `jobs`.
+struct Slots {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Slots {
+    fn take(&self) -> Slot<'_> {
+        let free = lock(&self.free);
+        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Slot(self)
+    }
+}
+
+struct Slot<'a>(&'a Slots);
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.free) += 1;
+        self.0.freed.notify_one();
+    }
+}
+
+/// A value that is there later, or never.
+struct Promise<T> {
+    state: Mutex<State<T>>,
+    kept: Condvar,
+}
+
+enum State<T> {
+    Open,
+    Kept(T),
+    Broken,
+}
+
+impl<T> Default for Promise<T> {
+    fn default() -> Promise<T> {
+        Promise { state: Mutex::new(State::Open), kept: Condvar::new() }
+    }
+}
+
+impl<T: Clone> Promise<T> {
+    /// The value; none if it never comes.
+    fn wait(&self) -> Option<T> {
+        let state = lock(&self.state);
+        let is_open = |state: &mut State<T>| matches!(state, State::Open);
+        match &*self.kept.wait_while(state, is_open).unwrap_or_else(PoisonError::into_inner) {
+            State::Kept(value) => Some(value.clone()),
+            _ => None,
+        }
+    }
+
+    fn keeper(&self) -> Keeper<'_, T> {
+        Keeper(self)
+    }
+}
+
+/// Breaks the promise when dropped without keeping it.
+struct Keeper<'a, T>(&'a Promise<T>);
+
+impl<T> Keeper<'_, T> {
+    fn keep(&self, value: T) {
+        *lock(&self.0.state) = State::Kept(value);
+    }
+}
+
+impl<T> Drop for Keeper<'_, T> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        if matches!(*state, State::Open) {
+            *state = State::Broken;
+        }
+        self.0.kept.notify_all();
+    }
+}

@@ -1,0 +1,380 @@
+//! Where base images come from: the store first, then the image's registry.
+//!
+//! Two acts, far apart in time: *resolving* needs manifest and configuration only and happens before lowering;
+//! *unpacking* needs the layers and happens at the first step that has to execute on top of them, if any does.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use layerfs::snapshot::{SnapshotId, Snapshotter};
+use layerfs::store::Store;
+use oci::{ChainId, Descriptor, DiffId, Digest, Document, ImageConfig, Manifest, Platform, Raw, Reference};
+use serde::{Deserialize, Serialize};
+
+use crate::error::ImageError;
+use crate::stage::Stages;
+use crate::{Error, Event, Events, Request};
+
+/// An image to build on: its documents. Its layers may be anywhere.
+#[derive(Clone, Debug)]
+pub struct BaseImage {
+    /// The name it was asked for by.
+    pub reference: Reference,
+    /// Points to the manifest.
+    pub descriptor: Descriptor,
+    /// The manifest.
+    pub manifest: Raw<Manifest>,
+    /// The configuration.
+    pub config: Raw<ImageConfig>,
+}
+
+impl BaseImage {
+    /// Puts an image together.
+    ///
+    /// # Errors
+    /// When manifest and configuration disagree about the number of layers.
+    pub fn new(
+        reference: Reference,
+        descriptor: Descriptor,
+        manifest: Raw<Manifest>,
+        config: Raw<ImageConfig>,
+    ) -> Result<BaseImage, ImageError> {
+        let (in_manifest, in_config) = (manifest.value().layers.len(), config.value().rootfs.diff_ids.len());
+        if in_manifest != in_config {
+            return Err(ImageError::Layers { in_manifest, in_config });
+        }
+        Ok(BaseImage { reference, descriptor, manifest, config })
+    }
+
+    /// The diff ids of the layers, bottom first.
+    pub fn diff_ids(&self) -> &[DiffId] {
+        &self.config.value().rootfs.diff_ids
+    }
+
+    /// Names the file system; none for an image without layers.
+    pub fn chain(&self) -> Option<ChainId> {
+        ChainId::of(self.diff_ids())
+    }
+
+    /// Each layer with its diff id, bottom first.
+    pub fn layers(&self) -> impl Iterator<Item = (&Descriptor, DiffId)> {
+        self.manifest.value().layers.iter().zip(self.diff_ids().iter().copied())
+    }
+}
+
+/// Told how many bytes of a layer have come so far.
+pub type Progress<'a> = &'a (dyn Fn(&Descriptor, u64) + Sync);
+
+/// Gives images.
+pub trait ImageSource: Sync {
+    /// The documents of `reference` for `platform`. `fresh` asks the registry even where the store knows the name.
+    ///
+    /// # Errors
+    /// When neither has it, or what they have is no image for that platform.
+    fn resolve(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        fresh: bool,
+    ) -> Result<BaseImage, ImageError>;
+
+    /// Fetches all layers of `image` into the store, without unpacking them.
+    ///
+    /// # Errors
+    /// When a layer cannot be had, or is not what its digest promises.
+    fn fetch(&self, image: &BaseImage, progress: Progress<'_>) -> Result<(), ImageError>;
+
+    /// The image's file system as a snapshot, fetched and unpacked if need be; none for an image without layers.
+    ///
+    /// # Errors
+    /// As [`ImageSource::fetch`], and when a layer cannot be unpacked.
+    fn snapshot(&self, image: &BaseImage, progress: Progress<'_>) -> Result<Option<SnapshotId>, ImageError>;
+}
+
+/// The images of a build, by the names that the Dockerfile uses.
+#[derive(Debug, Default)]
+pub struct Bases(BTreeMap<Reference, BaseImage>);
+
+impl Bases {
+    /// The image named `reference`, which must be one of [`Stages::images`].
+    pub fn get(&self, reference: &Reference) -> &BaseImage {
+        &self.0[reference]
+    }
+}
+
+impl FromIterator<BaseImage> for Bases {
+    fn from_iter<I: IntoIterator<Item = BaseImage>>(images: I) -> Bases {
+        Bases(images.into_iter().map(|image| (image.reference.clone(), image)).collect())
+    }
+}
+
+/// Resolves every image that the stages name, side by side.
+///
+/// # Errors
+/// The first image, in the order of the file, that cannot be had.
+pub fn resolve_bases(
+    stages: &Stages<'_>,
+    request: &Request,
+    images: &dyn ImageSource,
+    _events: Events<'_>,
+) -> Result<Bases, Error> {
+    let wanted = stages.images();
+    let resolve = |reference: &Reference| images.resolve(reference, &request.platform, request.pull);
+    let resolved: Vec<_> = match &wanted[..] {
+        // Most Dockerfiles name one image, which the store knows: no thread for that.
+        [(reference, _)] => vec![resolve(reference)],
+        _ => thread::scope(|scope| {
+            let workers: Vec<_> =
+                wanted.iter().map(|(reference, _)| scope.spawn(move || resolve(reference))).collect();
+            workers
+                .into_iter()
+                .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
+        }),
+    };
+    resolved
+        .into_iter()
+        .zip(wanted)
+        .map(|(image, (reference, span))| {
+            image.map_err(|source| Error::Image { reference, span: Some(span), source })
+        })
+        .collect()
+}
+
+/// The real source: a store, and the registries behind it.
+pub struct Images<'a> {
+    store: &'a Store,
+    snapshots: &'a dyn Snapshotter,
+    client: &'a registry::Client,
+    /// One at a time unpacks a chain; others who want the same one wait.
+    unpacking: Mutex<HashMap<ChainId, Arc<Mutex<()>>>>,
+}
+
+/// What the store remembers of a name that was resolved and perhaps never unpacked.
+#[derive(Serialize, Deserialize)]
+struct Resolved {
+    reference: String,
+    platform: String,
+    descriptor: Descriptor,
+}
+
+impl<'a> Images<'a> {
+    /// Images out of `store` and the registries that `client` reaches.
+    pub fn new(store: &'a Store, snapshots: &'a dyn Snapshotter, client: &'a registry::Client) -> Images<'a> {
+        Images { store, snapshots, client, unpacking: Mutex::default() }
+    }
+
+    /// The image as the store has it, without asking anyone.
+    fn stored(&self, reference: &Reference, platform: &Platform) -> Option<BaseImage> {
+        let tagged = self.store.find(&reference.to_string()).ok().flatten();
+        let tagged = tagged.and_then(|image| self.load(reference, image.descriptor));
+        if let Some(image) = tagged.filter(|image| platform.accepts(&image.config.value().platform())) {
+            return Some(image);
+        }
+        let bytes = std::fs::read(self.record_path(reference, platform)).ok()?;
+        let record: Resolved = serde_json::from_slice(&bytes).ok()?;
+        self.load(reference, record.descriptor)
+    }
+
+    fn load(&self, reference: &Reference, descriptor: Descriptor) -> Option<BaseImage> {
+        let manifest = self.store.manifest(&descriptor).ok()?;
+        let config = self.store.config(manifest.value()).ok()?;
+        BaseImage::new(reference.clone(), descriptor, manifest, config).ok()
+    }
+
+    fn record_path(&self, reference: &Reference, platform: &Platform) -> std::path::PathBuf {
+        let name = Digest::of(format!("{reference}\n{platform}").as_bytes()).hex();
+        self.store.root().join("resolved").join(name)
+    }
+
+    fn remember(&self, image: &BaseImage, platform: &Platform) -> Result<(), ImageError> {
+        let record = Resolved {
+            reference: image.reference.to_string(),
+            platform: platform.to_string(),
+            descriptor: image.descriptor.clone(),
+        };
+        let bytes = Raw::write(record);
+        let path = self.record_path(&image.reference, platform);
+        self.store.write_record(&path, bytes.bytes()).map_err(ImageError::Store)
+    }
+
+    fn ask(&self, reference: &Reference, platform: &Platform) -> Result<BaseImage, ImageError> {
+        let fetched = self.client.document(reference).map_err(ImageError::Registry)?;
+        let (descriptor, manifest) = match fetched.document {
+            Document::Manifest(manifest) => (fetched.descriptor, *manifest),
+            Document::Index(index) => {
+                let Some(entry) = index.value().pick(platform) else {
+                    let offered = index.value().manifests.iter().filter(|entry| !entry.is_attestation());
+                    let offered =
+                        offered.filter_map(|entry| entry.platform.as_ref()).map(Platform::to_string);
+                    return Err(ImageError::Platform {
+                        wanted: platform.to_string(),
+                        offered: offered.collect(),
+                    });
+                };
+                let child =
+                    self.client.document(&reference.at(entry.digest)).map_err(ImageError::Registry)?;
+                let Document::Manifest(manifest) = child.document else {
+                    let media_type = child.descriptor.media_type.to_string();
+                    return Err(ImageError::Document(oci::Error::UnsupportedDocument { media_type }));
+                };
+                (child.descriptor, *manifest)
+            }
+        };
+        let config = self.document(reference, &manifest.value().config)?;
+        let config = Raw::parse(config, "image configuration").map_err(ImageError::Document)?;
+        self.store.put_bytes(config.bytes()).map_err(ImageError::Store)?;
+        self.store.put_bytes(manifest.bytes()).map_err(ImageError::Store)?;
+        BaseImage::new(reference.clone(), descriptor, manifest, config)
+    }
+
+    /// A small blob, whole.
+    fn document(&self, reference: &Reference, descriptor: &Descriptor) -> Result<Vec<u8>, ImageError> {
+        if let Ok(bytes) = self.store.read_document(descriptor) {
+            return Ok(bytes);
+        }
+        let limit_bytes = oci::MAX_DOCUMENT_BYTES;
+        if descriptor.size > limit_bytes {
+            let (digest, size_bytes) = (descriptor.digest, descriptor.size);
+            return Err(ImageError::Store(layerfs::Error::TooLarge { digest, size_bytes, limit_bytes }));
+        }
+        let mut bytes = Vec::new();
+        let mut blob = self.client.blob(reference, descriptor).map_err(ImageError::Registry)?;
+        blob.read_to_end(&mut bytes).map_err(|source| {
+            ImageError::Store(layerfs::Error::ReadBlob { digest: descriptor.digest, source })
+        })?;
+        Ok(bytes)
+    }
+
+    fn fetch_layer(
+        &self,
+        reference: &Reference,
+        layer: &Descriptor,
+        progress: Progress<'_>,
+    ) -> Result<(), ImageError> {
+        if self.store.has(&layer.digest) {
+            return Ok(());
+        }
+        let blob = self.client.blob(reference, layer).map_err(ImageError::Registry)?;
+        let mut counted = Counted { source: blob, done_bytes: 0, layer, progress };
+        self.store.put_verified(&mut counted, layer).map_err(ImageError::Store)
+    }
+
+    /// How many layers, counted from the bottom, are unpacked already.
+    fn unpacked(&self, diff_ids: &[DiffId]) -> usize {
+        let known = |count: &usize| {
+            ChainId::of(&diff_ids[..*count])
+                .is_some_and(|chain| self.snapshots.contains(&SnapshotId::chain(chain)))
+        };
+        (1..=diff_ids.len()).rev().find(known).unwrap_or(0)
+    }
+}
+
+impl ImageSource for Images<'_> {
+    fn resolve(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        fresh: bool,
+    ) -> Result<BaseImage, ImageError> {
+        // What a digest names cannot have changed.
+        if !fresh || reference.digest().is_some() {
+            if let Some(image) = self.stored(reference, platform) {
+                return Ok(image);
+            }
+        }
+        let image = self.ask(reference, platform)?;
+        self.remember(&image, platform)?;
+        Ok(image)
+    }
+
+    fn fetch(&self, image: &BaseImage, progress: Progress<'_>) -> Result<(), ImageError> {
+        thread::scope(|scope| {
+            let fetch = |layer| scope.spawn(move || self.fetch_layer(&image.reference, layer, progress));
+            let workers: Vec<_> = image.manifest.value().layers.iter().map(fetch).collect();
+            workers
+                .into_iter()
+                .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    }
+
+    fn snapshot(&self, image: &BaseImage, progress: Progress<'_>) -> Result<Option<SnapshotId>, ImageError> {
+        let Some(chain) = image.chain() else { return Ok(None) };
+        let id = SnapshotId::chain(chain);
+        if self.snapshots.contains(&id) {
+            return Ok(Some(id));
+        }
+        let turn = {
+            let mut unpacking = self.unpacking.lock().unwrap_or_else(PoisonError::into_inner);
+            unpacking.entry(chain).or_default().clone()
+        };
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let diff_ids = image.diff_ids();
+        let done = self.unpacked(diff_ids);
+        let layers: Vec<_> = image.layers().skip(done).collect();
+        let mut parent = ChainId::of(&diff_ids[..done]);
+        // Each layer is unpacked as soon as it is there, while those above it still come.
+        thread::scope(|scope| {
+            let fetch = |layer| scope.spawn(move || self.fetch_layer(&image.reference, layer, progress));
+            let workers: Vec<_> = layers.iter().map(|(layer, _)| fetch(*layer)).collect();
+            for (worker, (layer, diff_id)) in workers.into_iter().zip(&layers) {
+                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                let above = parent.map_or(ChainId::bottom(*diff_id), |chain| chain.with(*diff_id));
+                self.unpack(parent, above, layer, *diff_id).map_err(ImageError::Store)?;
+                parent = Some(above);
+            }
+            Ok(())
+        })?;
+        Ok(Some(id))
+    }
+}
+
+impl Images<'_> {
+    fn unpack(
+        &self,
+        parent: Option<ChainId>,
+        chain: ChainId,
+        layer: &Descriptor,
+        diff_id: DiffId,
+    ) -> layerfs::Result<()> {
+        let parent = parent.map(SnapshotId::chain);
+        let active = self.snapshots.prepare(parent.as_ref())?;
+        layerfs::layer::unpack(self.store.verified(layer)?, &active, diff_id)?;
+        self.snapshots.commit(active, &SnapshotId::chain(chain))
+    }
+}
+
+/// Tells how much has been read, once a mebibyte or so.
+struct Counted<'a, R> {
+    source: R,
+    done_bytes: u64,
+    layer: &'a Descriptor,
+    progress: Progress<'a>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        const STEP: u64 = 1 << 20;
+        let count = self.source.read(buffer)?;
+        let before = self.done_bytes / STEP;
+        self.done_bytes += count as u64;
+        if self.done_bytes / STEP != before || count == 0 {
+            (self.progress)(self.layer, self.done_bytes);
+        }
+        Ok(count)
+    }
+}
+
+/// Turns the progress of an image's layers into events of one line.
+pub fn progress_events<'a>(
+    vertex: crate::VertexId,
+    events: Events<'a>,
+) -> impl Fn(&Descriptor, u64) + Sync + use<'a> {
+    move |layer, done_bytes| {
+        let (label, total_bytes) = (layer.digest.short(), layer.size);
+        events(Event::Transfer { vertex, label, done_bytes, total_bytes });
+    }
+}
