@@ -109,11 +109,10 @@ fn stages_are_grouped() {
         .iter()
         .map(|stage| (stage.index, stage.name, stage.from.base.text.as_str(), stage.instructions.len()))
         .collect();
-    assert_eq!(seen, [
-        (0, Some("build"), "a:$V", 1),
-        (1, None, "build", 2),
-        (2, Some("third"), "scratch", 0)
-    ]);
+    assert_eq!(
+        seen,
+        [(0, Some("build"), "a:$V", 1), (1, None, "build", 2), (2, Some("third"), "scratch", 0)]
+    );
     assert_eq!(stages.stages[0].head.comments, ["the build"]);
 }
 
@@ -177,40 +176,50 @@ fn run_flags_are_typed() {
     let specs: Vec<MountSpec> =
         run.mounts.iter().map(|mount| mount.resolve(&mut |word| Ok(word.text.clone())).unwrap()).collect();
     let text = |text: &str| Some(text.to_owned());
-    assert_eq!(specs, [
-        MountSpec::Cache {
-            target: "/c".into(),
-            id: None,
-            source: None,
-            from: None,
-            read_only: false,
-            sharing: Sharing::Locked,
-            mode: Some(0o700),
-            uid: Some(1),
-            gid: None
-        },
-        MountSpec::Bind { target: "/b".into(), source: text("/s"), from: text("x"), writable: true },
-        MountSpec::Tmpfs { target: "/t".into(), size_bytes: Some(3 << 29) },
-        MountSpec::Secret {
-            id: "b".into(),
-            target: text("/a/b"),
-            env: None,
-            required: false,
-            mode: None,
-            uid: None,
-            gid: None
-        },
-        MountSpec::Secret {
-            id: "k".into(),
-            target: None,
-            env: text("K"),
-            required: false,
-            mode: None,
-            uid: None,
-            gid: None
-        },
-        MountSpec::Ssh { id: "default".into(), target: None, required: true, mode: None, uid: None, gid: None },
-    ]);
+    assert_eq!(
+        specs,
+        [
+            MountSpec::Cache {
+                target: "/c".into(),
+                id: None,
+                source: None,
+                from: None,
+                read_only: false,
+                sharing: Sharing::Locked,
+                mode: Some(0o700),
+                uid: Some(1),
+                gid: None
+            },
+            MountSpec::Bind { target: "/b".into(), source: text("/s"), from: text("x"), writable: true },
+            MountSpec::Tmpfs { target: "/t".into(), size_bytes: Some(3 << 29) },
+            MountSpec::Secret {
+                id: "b".into(),
+                target: text("/a/b"),
+                env: None,
+                required: false,
+                mode: None,
+                uid: None,
+                gid: None
+            },
+            MountSpec::Secret {
+                id: "k".into(),
+                target: None,
+                env: text("K"),
+                required: false,
+                mode: None,
+                uid: None,
+                gid: None
+            },
+            MountSpec::Ssh {
+                id: "default".into(),
+                target: None,
+                required: true,
+                mode: None,
+                uid: None,
+                gid: None
+            },
+        ]
+    );
     assert_eq!((run.network, run.security), (Some(NetworkMode::None), Some(SecurityMode::Insecure)));
     assert_eq!((run.devices[0].name.text.as_str(), run.devices[0].required), ("v.com/c=d", true));
 }
@@ -246,7 +255,9 @@ fn copy_takes_paths_and_heredocs() {
     for source in &twins.sources {
         assert!(matches!(source, CopySource::Heredoc(heredoc) if heredoc.content == "2\n"));
     }
-    let InstructionKind::Add(add) = one("ADD --unpack --keep-git-dir=FALSE --checksum=sha256:x [\"a b\",\"c\"]") else {
+    let InstructionKind::Add(add) =
+        one("ADD --unpack --keep-git-dir=FALSE --checksum=sha256:x [\"a b\",\"c\"]")
+    else {
         panic!()
     };
     assert_eq!((add.unpack, add.keep_git_dir), (Some(true), Some(false)));
@@ -263,7 +274,9 @@ fn the_rest_is_typed() {
     assert_eq!(texts(&words(one("VOLUME [\"/a b\"]"))), ["/a b"]);
     assert!(matches!(one("CMD []"), InstructionKind::Cmd(Command::Exec(args)) if args.is_empty()));
     assert!(matches!(one("CMD a b"), InstructionKind::Cmd(Command::Shell(text)) if text == "a b"));
-    assert!(matches!(one("ENTRYPOINT ['a']"), InstructionKind::Entrypoint(Command::Shell(text)) if text == "['a']"));
+    assert!(
+        matches!(one("ENTRYPOINT ['a']"), InstructionKind::Entrypoint(Command::Shell(text)) if text == "['a']")
+    );
     assert!(matches!(one("SHELL [\"a\"]"), InstructionKind::Shell(args) if args == ["a"]));
     assert!(matches!(one("WORKDIR /a b"), InstructionKind::Workdir(word) if word.text == "/a b"));
     assert!(matches!(one("HEALTHCHECK --huh NONE"), InstructionKind::Healthcheck(Healthcheck::None)));
@@ -272,12 +285,17 @@ fn the_rest_is_typed() {
     else {
         panic!()
     };
-    assert_eq!((check.interval, check.timeout, check.retries), (Some(Duration::from_secs(90)), None, Some(2)));
+    assert_eq!(
+        (check.interval, check.timeout, check.retries),
+        (Some(Duration::from_secs(90)), None, Some(2))
+    );
     assert_eq!(check.test, Command::Exec(vec!["a".into()]));
     let InstructionKind::Arg(arguments) = one("ARG a b= c=\"d e\"") else { panic!() };
     let seen: Vec<_> = arguments
         .iter()
-        .map(|argument| (argument.name.text.as_str(), argument.default.as_ref().map(|word| word.text.as_str())))
+        .map(|argument| {
+            (argument.name.text.as_str(), argument.default.as_ref().map(|word| word.text.as_str()))
+        })
         .collect();
     assert_eq!(seen, [("a", None), ("b", Some("")), ("c", Some("\"d e\""))]);
     let InstructionKind::Label(pairs) = one("LABEL a b c") else { panic!() };
@@ -291,7 +309,8 @@ fn triggers_round_trip() {
         let InstructionKind::OnBuild(on_build) = one(&format!("ONBUILD {text}")) else { panic!() };
         let again = parse_trigger(&on_build.trigger).unwrap_or_else(|found| panic!("{text}: {found:?}"));
         assert_eq!(again.kind.name(), on_build.instruction.kind.name());
-        if let (InstructionKind::Run(a), InstructionKind::Run(b)) = (&again.kind, &on_build.instruction.kind) {
+        if let (InstructionKind::Run(a), InstructionKind::Run(b)) = (&again.kind, &on_build.instruction.kind)
+        {
             assert_eq!(a.command, b.command, "{text}");
         }
     }
@@ -313,6 +332,24 @@ fn an_empty_continuation_is_a_warning() {
     let warnings = parse(text).unwrap().warnings;
     assert_eq!(warnings.len(), 1);
     assert_eq!((warnings[0].rule, warnings[0].span.unwrap().start.line), (Some("NoEmptyContinuation"), 4));
+}
+
+#[test]
+fn very_many_errors_are_cut_off_and_warnings_are_not() {
+    let found = parse(&format!("FROM a\n{}", "RUNN\n".repeat(5_000))).unwrap_err();
+    assert_eq!(found.len(), 201);
+    assert!(found[200].message.contains("more than 200"), "{}", found[200].message);
+    let warned = parse(&format!("FROM a\n{}", "RUN a \\\n\n b\n".repeat(500))).unwrap();
+    assert_eq!((warned.instructions.len(), warned.warnings.len()), (501, 500));
+}
+
+#[test]
+fn hostile_nesting_ends_in_an_error() {
+    let text = format!("FROM a\n{}RUN x\n", "ONBUILD ".repeat(8_000));
+    let found = parse(&text).unwrap_err();
+    assert!(found[0].message.contains("another `ONBUILD`"), "{found:?}");
+    let text = format!("FROM a\nCMD {}\n", "[".repeat(60_000));
+    assert!(matches!(one(text.strip_prefix("FROM a\n").unwrap()), InstructionKind::Cmd(Command::Shell(_))));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::instruction::Heredoc;
 use super::lines::Reader;
 use super::parse::read_statement;
 use super::source::Source;
-use super::statement::Statement;
+use super::statement::{Keyword, Statement};
 
 /// One instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,9 +81,9 @@ fn node(statement: Statement, start_line: usize, end_line: usize) -> Node {
         .sub
         .map_or((statement.keyword, statement.json, statement.args), |sub| (sub.keyword, sub.json, sub.args));
     let (keyword, json, args) = inner;
-    let known = keyword.is_some() && !(is_trigger && keyword == Some(super::statement::Keyword::OnBuild));
-    // An unknown instruction's arguments are one empty one there.
-    let value = if known { args.into_iter().map(|word| word.text).collect() } else { vec![String::new()] };
+    // An unknown instruction's arguments, and those of an `ONBUILD` inside another, are one empty one there.
+    let opaque = keyword.is_none() || (is_trigger && keyword == Some(Keyword::OnBuild) && !args.is_empty());
+    let value = if opaque { vec![String::new()] } else { args.into_iter().map(|word| word.text).collect() };
     Node {
         cmd,
         sub_cmd,

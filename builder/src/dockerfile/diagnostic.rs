@@ -182,13 +182,13 @@ pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     if lower.is_empty() || lower.len() > LONGEST {
         return None;
     }
+    let near = |candidate: &str| (lower.len().max(candidate.chars().count()) / 3).max(1);
     candidates
         .into_iter()
-        .filter(|candidate| candidate.len() <= 4 * LONGEST)
+        .filter(|candidate| candidate.chars().count().abs_diff(lower.len()) <= near(candidate))
         .map(|candidate| (distance(&lower, candidate), candidate))
         .filter(|&(distance, candidate)| {
-            let near = (lower.len().max(candidate.chars().count()) / 3).max(1);
-            distance <= near && distance < lower.len() && candidate != word
+            distance <= near(candidate) && distance < lower.len() && candidate != word
         })
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, candidate)| candidate)

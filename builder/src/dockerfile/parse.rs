@@ -25,10 +25,13 @@ use flags::Flags;
 /// The longest Dockerfile, in bytes; `docker build` takes 2 MiB when it sends one.
 const MAX_SOURCE: usize = 64 << 20;
 
+/// The most errors that are shown; an author has enough to do with these.
+const MAX_ERRORS: usize = 200;
+
 /// Reads a Dockerfile. Bytes that are no UTF-8 are the caller's to replace, see [`String::from_utf8_lossy`].
 ///
 /// # Errors
-/// All errors of the file at once, in the order of the file, its warnings among them.
+/// All errors of the file at once, in the order of the file, its warnings among them; of very many only the first.
 pub fn parse(source: &str) -> Result<Dockerfile, Vec<Diagnostic>> {
     if source.len() > MAX_SOURCE {
         let message = format!("the Dockerfile has {} bytes; at most {MAX_SOURCE} are allowed", source.len());
@@ -46,15 +49,30 @@ pub fn parse(source: &str) -> Result<Dockerfile, Vec<Diagnostic>> {
             Ok(statement) => instructions.extend(typed(&line, statement, &mut found)),
             Err(error) => found.push(error),
         }
+        if found.len() > MAX_ERRORS {
+            break;
+        }
     }
     outline.end(source.text, &mut found);
     let Reader { directives, mut diagnostics, .. } = reader;
     diagnostics.append(&mut found);
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.map_or(0, |span| span.start.offset));
-    if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
-        return Err(diagnostics);
+    let is_error = |found: &Diagnostic| found.severity == Severity::Error;
+    if !diagnostics.iter().any(is_error) {
+        return Ok(Dockerfile { directives, instructions, warnings: diagnostics });
     }
-    Ok(Dockerfile { directives, instructions, warnings: diagnostics })
+    let mut errors = 0;
+    let shown = diagnostics.iter().take_while(|found| {
+        errors += usize::from(is_error(found));
+        errors <= MAX_ERRORS
+    });
+    let shown = shown.count();
+    if shown < diagnostics.len() {
+        diagnostics.truncate(shown);
+        let message = format!("there are more than {MAX_ERRORS} errors; only the first are shown");
+        diagnostics.push(Diagnostic::error_without_place(message));
+    }
+    Err(diagnostics)
 }
 
 /// Reads one instruction that an image stores for `ONBUILD`; the escape character is `\`.
@@ -98,7 +116,7 @@ pub(super) fn read_statement<'s>(
     source: &Source<'s>,
     line: &mut Line<'s>,
 ) -> Result<Statement, Diagnostic> {
-    let mut statement = Statement::split(line, 0..line.text.len(), reader.directives.escape)?;
+    let mut statement = Statement::split(line, reader.directives.escape)?;
     if statement.takes_heredocs() {
         statement.heredocs = heredoc::read(reader, source, line)?;
     }

@@ -93,8 +93,18 @@ pub(super) struct Flag {
 }
 
 impl Statement {
-    /// Splits `range` of a line; its text is not blank.
-    pub(super) fn split(line: &Line<'_>, range: Range<usize>, escape: char) -> Result<Self, Diagnostic> {
+    /// Splits a line.
+    pub(super) fn split(line: &Line<'_>, escape: char) -> Result<Self, Diagnostic> {
+        Self::split_part(line, 0..line.text.len(), escape, false)
+    }
+
+    /// Splits `range` of a line; `nested` if it stands behind `ONBUILD`.
+    fn split_part(
+        line: &Line<'_>,
+        range: Range<usize>,
+        escape: char,
+        nested: bool,
+    ) -> Result<Self, Diagnostic> {
         let text = &line.text;
         let trimmed = trim(text, range.clone());
         let (word, rest) = split_first(text, trimmed.clone());
@@ -114,11 +124,17 @@ impl Statement {
             span: line.span(&trimmed),
             text: text[range].to_owned(),
         };
-        statement.split_args(line, rest, escape)?;
+        statement.split_args(line, rest, escape, nested)?;
         Ok(statement)
     }
 
-    fn split_args(&mut self, line: &Line<'_>, rest: Range<usize>, escape: char) -> Result<(), Diagnostic> {
+    fn split_args(
+        &mut self,
+        line: &Line<'_>,
+        rest: Range<usize>,
+        escape: char,
+        nested: bool,
+    ) -> Result<(), Diagnostic> {
         let words = |ranges: Vec<Range<usize>>| ranges.into_iter().map(|range| line.word(range)).collect();
         let Some(keyword) = self.keyword.filter(|_| !rest.is_empty()) else { return Ok(()) };
         match keyword {
@@ -139,8 +155,10 @@ impl Statement {
                 self.args = vec![line.word(rest)];
             }
             Keyword::Healthcheck => self.split_healthcheck(line, rest)?,
+            // Nested further it is an error, found later; taking it apart as well would only cost stack.
+            Keyword::OnBuild if nested => self.args = vec![line.word(rest)],
             Keyword::OnBuild => {
-                let sub = Self::split(line, rest.start..line.text.len(), escape)?;
+                let sub = Self::split_part(line, rest.start..line.text.len(), escape, true)?;
                 self.sub = Some(Box::new(sub));
             }
         }
