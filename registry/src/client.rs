@@ -2,6 +2,7 @@
 //!
 //! Blobs are in [`pull`](crate::pull) and [`push`](crate::push); how a question is sent is in `exchange`.
 
+use std::fmt;
 use std::sync::Arc;
 
 use oci::digest::Mismatch;
@@ -33,6 +34,12 @@ pub struct Client {
     pub(crate) exchange: Arc<Exchange>,
 }
 
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
 impl Client {
     /// A client that behaves as `options` say.
     pub fn new(options: Options) -> Client {
@@ -48,7 +55,7 @@ impl Client {
             Ok(response) => match described(&response) {
                 Some(descriptor) => {
                     expect_digest(&response, reference, descriptor.digest)?;
-                    return Ok(descriptor);
+                    Ok(descriptor)
                 }
                 // Some registries leave out the digest or the length; the document itself tells.
                 None => Ok(self.document(reference)?.descriptor),
@@ -87,7 +94,7 @@ impl Client {
         };
         let descriptor = Descriptor::new(media_type.clone(), Digest::of(&bytes), bytes.len() as u64);
         let document = Document::parse(bytes, &media_type)
-            .map_err(|source| Error::Document { reference: reference.clone(), source })?;
+            .map_err(|source| Error::Document { reference: reference.to_string(), source })?;
         Ok(Fetched { document, descriptor })
     }
 

@@ -6,8 +6,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use oci::Digest;
 use oci::digest::Mismatch;
-use oci::{Digest, Reference};
 
 /// One entry of a registry's error body. (OCI distribution-spec, "Error Codes".)
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,8 +89,8 @@ pub enum Error {
     },
     /// What came is no image document.
     Document {
-        /// The reference asked for.
-        reference: Reference,
+        /// The reference asked for, in full.
+        reference: String,
         /// What is wrong with it.
         source: oci::Error,
     },

@@ -121,6 +121,8 @@ pub enum Act {
     Corrupt,
     /// So many bytes follow the answer's body, and `Content-Length` counts them.
     Pad(usize),
+    /// So many bytes follow the answer's body, whose length is not announced; the connection ends it.
+    Flood(usize),
     /// The answer comes byte by byte.
     Trickle,
     /// A header is missing from the answer.
@@ -178,7 +180,7 @@ struct State {
     tokens: HashMap<String, (Vec<String>, u32)>,
     faults: Vec<Fault>,
     seen: Vec<Seen>,
-    connections: Vec<TcpStream>,
+    connections: BTreeMap<usize, TcpStream>,
     is_closed: bool,
 }
 
@@ -271,7 +273,7 @@ impl Drop for Registry {
         {
             let mut state = self.state();
             state.is_closed = true;
-            for connection in state.connections.drain(..) {
+            for connection in state.connections.values() {
                 connection.shutdown(Shutdown::Both).ok();
             }
         }
@@ -308,19 +310,19 @@ fn server_config(chain: &str, key: &str) -> ServerConfig {
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     let mut threads = Vec::new();
-    for connection in listener.incoming() {
+    for (id, connection) in listener.incoming().enumerate() {
         let Ok(connection) = connection else { continue };
         {
             let mut state = shared.state();
             if state.is_closed {
                 break;
             }
-            state.connections.extend(connection.try_clone());
+            let Ok(handle) = connection.try_clone() else { continue };
+            state.connections.insert(id, handle);
         }
         let shared = shared.clone();
         threads.push(std::thread::spawn(move || {
             connection.set_nodelay(true).ok();
-            let closing = connection.try_clone();
             // A connection that breaks is the client's affair; the record shows what came of it.
             match &shared.tls {
                 Some(config) => match ServerConnection::new(config.clone()) {
@@ -329,7 +331,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
                 },
                 None => serve(connection, &shared).ok(),
             };
-            closing.map(|connection| connection.shutdown(Shutdown::Both)).ok();
+            // The last handle: closing it, rather than shutting it down, resets what is still being sent.
+            drop(shared.state().connections.remove(&id));
         }));
     }
     for thread in threads {
@@ -385,10 +388,16 @@ fn serve<S: Read + Write>(stream: S, shared: &Shared) -> io::Result<()> {
         let ranged = !matches!(act, Some(Act::WholeBody));
         let mut reply = answer(shared, &head, body, ranged);
         let (mut shown, mut piece) = (usize::MAX, usize::MAX);
-        match act {
-            Some(Act::Cut(bytes)) => shown = bytes,
+        match &act {
+            Some(Act::Cut(bytes)) => shown = *bytes,
             Some(Act::Corrupt) => reply.body.iter_mut().take(1).for_each(|byte| *byte ^= 1),
-            Some(Act::Pad(bytes)) => reply.body.extend(std::iter::repeat_n(b' ', bytes)),
+            Some(Act::Pad(bytes) | Act::Flood(bytes)) => {
+                reply.headers.retain(|(name, _)| name != "content-length");
+                reply.body.extend(std::iter::repeat_n(b' ', *bytes));
+                if matches!(act, Some(Act::Flood(_))) {
+                    reply = reply.with("connection", "close");
+                }
+            }
             Some(Act::Trickle) => piece = 1,
             Some(Act::Without(name)) => reply.headers.retain(|(key, _)| key != name),
             Some(Act::With(name, value)) => reply = reply.with(name, value),
@@ -396,7 +405,7 @@ fn serve<S: Read + Write>(stream: S, shared: &Shared) -> io::Result<()> {
             _ => {}
         }
         wire.reply(&reply, is_head, shown, piece)?;
-        if shown < reply.body.len() {
+        if shown < reply.body.len() || matches!(act, Some(Act::Flood(_))) {
             return Ok(());
         }
     }

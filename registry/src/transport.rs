@@ -436,3 +436,77 @@ fn is_direct(no_proxy: &str, origin: &Origin) -> bool {
         entry == "*" || is_below(&origin.host) || is_below(&with_port)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(authority: &str) -> Origin {
+        Origin::new(Scheme::Https, authority).unwrap()
+    }
+
+    #[test]
+    fn no_proxy_lists_hosts_and_domains() {
+        for (no_proxy, authority, direct) in [
+            ("", "ghcr.io", false),
+            ("*", "ghcr.io", true),
+            ("ghcr.io", "ghcr.io", true),
+            ("GHCR.io", "ghcr.io", true),
+            ("io", "ghcr.io", true),
+            ("cr.io", "ghcr.io", false),
+            (".corp.example", "registry.corp.example", true),
+            ("*.corp.example", "registry.corp.example", true),
+            ("corp.example", "corp.example.evil", false),
+            ("a, b ,ghcr.io", "ghcr.io", true),
+            ("ghcr.io:443", "ghcr.io", true),
+            ("ghcr.io:8443", "ghcr.io", false),
+            ("10.0.0.1", "10.0.0.1:5000", true),
+        ] {
+            assert_eq!(is_direct(no_proxy, &origin(authority)), direct, "{no_proxy} {authority}");
+        }
+    }
+
+    #[test]
+    fn proxies_are_chosen_by_scheme_and_never_for_loopback() {
+        let proxies = crate::Proxies {
+            http: Some("http://plain:1".to_owned()),
+            https: Some("http://secure:1".to_owned()),
+            no_proxy: "direct.example".to_owned(),
+        };
+        let transport = Transport::new(Options { proxies, ..Options::default() });
+        let plain = Origin { scheme: Scheme::Http, ..origin("ghcr.io") };
+        assert_eq!(transport.proxy(&plain).as_deref(), Some("http://plain:1"));
+        assert_eq!(transport.proxy(&origin("ghcr.io")).as_deref(), Some("http://secure:1"));
+        for direct in ["localhost:5000", "127.0.0.1", "[::1]:5000", "direct.example", "a.direct.example"] {
+            assert_eq!(transport.proxy(&origin(direct)), None, "{direct}");
+        }
+    }
+
+    #[test]
+    fn a_proxys_password_stands_in_no_error() {
+        for (address, shown) in [
+            ("http://user:secret@proxy:1", "http://proxy:1"),
+            ("user:secret@proxy:1", "proxy:1"),
+            ("proxy", "proxy"),
+        ] {
+            assert_eq!(redact(address), shown);
+        }
+    }
+
+    #[test]
+    fn only_named_hosts_and_loopback_leave_tls() {
+        let hosts = ["lan.example".to_owned(), "Port.example:5000".to_owned()];
+        let transport = Transport::new(Options { insecure_hosts: hosts.to_vec(), ..Options::default() });
+        for (authority, insecure) in [
+            ("lan.example", true),
+            ("lan.example:8080", true),
+            ("port.example:5000", true),
+            ("port.example", false),
+            ("port.example:5001", false),
+            ("sub.lan.example", false),
+            ("127.0.0.1:5000", false),
+        ] {
+            assert_eq!(transport.is_insecure(&origin(authority)), insecure, "{authority}");
+        }
+    }
+}

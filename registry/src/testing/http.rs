@@ -149,7 +149,9 @@ impl<S: Read + Write> Wire<S> {
         for (name, value) in &reply.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        if !reply.headers.iter().any(|(name, _)| name == "content-length") && reply.status != 204 {
+        let has_length =
+            reply.headers.iter().any(|(name, _)| name == "content-length" || name == "connection");
+        if !has_length && reply.status != 204 {
             head.push_str(&format!("content-length: {}\r\n", reply.body.len()));
         }
         head.push_str("\r\n");

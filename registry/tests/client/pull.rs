@@ -97,9 +97,14 @@ fn a_pinned_reference_resolves_to_nothing_else() {
 fn documents_have_a_limit() {
     let (registry, _, reference) = with_manifest();
     let huge = usize::try_from(MAX_DOCUMENT_BYTES).unwrap();
-    registry.fault("GET", "/manifests/", 1, Act::Pad(huge));
-    let error = client().document(&reference).unwrap_err();
-    assert!(matches!(error, Error::TooLarge { limit_bytes: MAX_DOCUMENT_BYTES, .. }), "{error:?}");
+    for act in [Act::Pad(huge), Act::Flood(huge)] {
+        registry.fault("GET", "/manifests/", 1, act.clone());
+        let error = client().document(&reference).unwrap_err();
+        assert!(
+            matches!(error, Error::TooLarge { limit_bytes: MAX_DOCUMENT_BYTES, .. }),
+            "{act:?}: {error:?}"
+        );
+    }
 }
 
 #[test]
@@ -259,6 +264,10 @@ fn a_blob_is_its_digest_and_size() {
     registry.fault("GET", "/blobs/", 1, Act::Pad(5));
     let error = client().blob(&reference, &descriptor).err().unwrap();
     assert!(matches!(error, Error::Verify { source: Mismatch::Size { .. }, .. }), "{error:?}");
+    registry.fault("GET", "/blobs/", 1, Act::Flood(1_000_000));
+    let error = read(client().blob(&reference, &descriptor).unwrap()).unwrap_err();
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Mismatch>());
+    assert!(matches!(inner, Some(Mismatch::Size { found_bytes: 10_001, .. })), "{error:?}");
 }
 
 #[test]

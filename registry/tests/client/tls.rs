@@ -116,3 +116,21 @@ fn bad_certificates_and_proxies_are_named() {
     let error = client.document(&"registry.example/app:1".parse().unwrap()).unwrap_err();
     assert!(matches!(&error, Error::Proxy { address } if address == "ftp://proxy"), "{error:?}");
 }
+
+#[test]
+fn proxies_carry_what_is_not_loopback() {
+    // No proxy at all, but it records what it is asked for; the registry's name resolves nowhere.
+    let proxy = Registry::start(Setup::default());
+    let address = Some(format!("http://{}", proxy.host()));
+    for (no_proxy, carried) in [("", true), ("invalid", false)] {
+        let proxies =
+            Proxies { http: address.clone(), https: address.clone(), no_proxy: no_proxy.to_owned() };
+        let client = Client::new(Options { proxies, ..Clock::default().options() });
+        let before = proxy.seen().len();
+        let error = client.resolve(&"registry.invalid/app:1".parse().unwrap()).unwrap_err();
+        assert!(error.is_unreachable(), "{error:?}");
+        let seen = proxy.seen().split_off(before);
+        let asked = seen.iter().any(|seen| seen.method == "CONNECT" && seen.target == "registry.invalid:443");
+        assert_eq!(asked, carried, "{seen:?}");
+    }
+}
