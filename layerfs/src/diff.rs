@@ -1,1 +1,313 @@
-//! diff
+//! What a snapshot changed, from its upper directory alone.
+//!
+//! Overlayfs keeps in the upper directory everything that was touched, which is more than what changed: a file
+//! that was only opened for writing, a directory in which only children changed. So each object is compared
+//! with the parent's view, where a look-up costs microseconds; the rest of the parent is never read.
+//!
+//! Order: bytewise by component, deletions before their siblings, a directory before what is in it. Rules:
+//! * what the parent does not have is not deleted;
+//! * a directory that hides the parent's (overlayfs: opaque) becomes deletions of the parent's children, or one
+//!   opaque mark if they are many;
+//! * every ancestor of a change is a change; when nothing but its children changed it has the parent's time,
+//!   and a directory that differs by its time alone is not a change: creating and deleting a temporary file
+//!   must not make a layer;
+//! * names of one file are one file: the first in order has the content, the others link to it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, major, minor, openat, readlinkat, statat};
+use rustix::io::Errno;
+
+use crate::entry::{Entry, Kind, Time, is_whiteout};
+use crate::remove::{is_dir, names, open_dir};
+use crate::snapshot::Changes;
+use crate::whiteout::{self, OPAQUE_XATTR, join};
+use crate::xattr::{self, Xattrs};
+use crate::{Error, Result};
+
+/// More deletions than this in one opaque directory become one opaque mark.
+const MAX_DELETIONS: usize = 1000;
+
+/// One step from the parent to the snapshot.
+#[derive(Debug)]
+pub enum Change {
+    /// The parent's object of this path is gone, with all below it.
+    Delete {
+        /// In the form of [`Entry::path`].
+        path: Vec<u8>,
+    },
+    /// All the parent had in this directory is gone; what the snapshot has there follows in full.
+    Opaque {
+        /// In the form of [`Entry::path`].
+        dir: Vec<u8>,
+    },
+    /// This object is new or differs from the parent's.
+    Put {
+        /// What it is.
+        entry: Entry,
+        /// Its content, if it is a regular file and no link to an earlier one.
+        content: Option<File>,
+    },
+}
+
+/// Calls `sink` with every change, in order; the root itself is none.
+pub fn walk(changes: &Changes, sink: &mut dyn FnMut(Change) -> Result<()>) -> Result<()> {
+    let mut walker = Walker { sink, links: HashMap::new(), unsaid: Vec::new() };
+    let here = |source: Errno| fail(b"", source);
+    let upper = openat(&changes.upper, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(here)?;
+    let lower = match &changes.lower {
+        Some(view) => Some(open_dir(view.root(), b".").map_err(here)?),
+        None => None,
+    };
+    walker.walk_dir(b"", &upper, lower.as_ref(), false)
+}
+
+struct Walker<'a> {
+    sink: &'a mut dyn FnMut(Change) -> Result<()>,
+    /// The first path of every file with several names.
+    links: HashMap<(u64, u64), Vec<u8>>,
+    /// Ancestors of the present place that differ from the parent's by nothing yet.
+    unsaid: Vec<Entry>,
+}
+
+/// An object of the upper directory or of the parent's view.
+struct Object {
+    stat: Stat,
+    entry: Entry,
+    /// Open if it is a regular file or a directory.
+    fd: Option<OwnedFd>,
+}
+
+impl Walker<'_> {
+    /// `hiding`: what of the parent is not in the upper directory is gone.
+    fn walk_dir(&mut self, path: &[u8], upper: &OwnedFd, lower: Option<&OwnedFd>, hiding: bool) -> Result<()> {
+        let mut kept = Vec::new();
+        let mut deleted = BTreeSet::new();
+        for name in names(upper).map_err(|errno| fail(path, errno))? {
+            let at = join(path, &name);
+            let stat = statat(upper, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| fail(&at, errno))?;
+            if is_whiteout(&stat) {
+                if self.lower_has(lower, &name, &at)? {
+                    deleted.insert(name);
+                }
+            } else if whiteout::is_reserved(&name) {
+                let reason = "layers use names that begin with `.wh.` for deletions";
+                return Err(Error::Unpackable { path: path_of(&at), reason });
+            } else {
+                kept.push(name);
+            }
+        }
+        let mut lower = lower;
+        if let (Some(dir), true) = (lower, hiding) {
+            for name in names(dir).map_err(|errno| fail(path, errno))? {
+                if kept.binary_search(&name).is_err() && self.lower_has(Some(dir), &name, &join(path, &name))? {
+                    deleted.insert(name);
+                }
+            }
+            if deleted.len() > MAX_DELETIONS {
+                self.say(Change::Opaque { dir: path.to_vec() })?;
+                deleted.clear();
+                lower = None;
+            }
+        }
+        for name in deleted {
+            self.say(Change::Delete { path: join(path, &name) })?;
+        }
+        for name in kept {
+            self.visit(&join(path, &name), upper, lower, &name, hiding)?;
+        }
+        Ok(())
+    }
+
+    fn visit(
+        &mut self,
+        path: &[u8],
+        upper: &OwnedFd,
+        lower: Option<&OwnedFd>,
+        name: &[u8],
+        hiding: bool,
+    ) -> Result<()> {
+        let Some(mine) = Object::open(upper, name, path)? else { return Ok(()) };
+        let theirs = match lower {
+            Some(lower) => Object::open(lower, name, path)?.filter(|object| !is_whiteout(&object.stat)),
+            None => None,
+        };
+        if is_dir(mine.stat.st_mode) {
+            return self.visit_dir(path, mine, theirs, hiding);
+        }
+        let linked = mine.stat.st_nlink > 1;
+        if !linked && let Some(theirs) = &theirs && mine.same_as(theirs, path)? {
+            return Ok(());
+        }
+        let Object { stat, mut entry, fd } = mine;
+        if linked {
+            let key = (stat.st_dev, stat.st_ino);
+            if let Some(first) = self.links.get(&key) {
+                entry.kind = Kind::HardLink { target: first.clone() };
+                return self.say(Change::Put { entry, content: None });
+            }
+            self.links.insert(key, path.to_vec());
+        }
+        self.say(Change::Put { entry, content: fd.map(File::from) })
+    }
+
+    fn visit_dir(&mut self, path: &[u8], mine: Object, theirs: Option<Object>, hiding: bool) -> Result<()> {
+        let Some(fd) = &mine.fd else { return Ok(()) };
+        let theirs = theirs.filter(|object| is_dir(object.stat.st_mode));
+        let hiding = hiding || is_opaque(fd).map_err(|errno| fail(path, errno))?;
+        let depth = self.unsaid.len();
+        match &theirs {
+            Some(theirs) if mine.entry == (Entry { mtime: mine.entry.mtime, ..theirs.entry.clone() }) => {
+                self.unsaid.push(theirs.entry.clone());
+            }
+            _ => self.say(Change::Put { entry: mine.entry.clone(), content: None })?,
+        }
+        self.walk_dir(path, fd, theirs.as_ref().and_then(|object| object.fd.as_ref()), hiding)?;
+        self.unsaid.truncate(depth);
+        Ok(())
+    }
+
+    /// Passes a change on, after the ancestors that have not been mentioned.
+    fn say(&mut self, change: Change) -> Result<()> {
+        for entry in self.unsaid.drain(..) {
+            (self.sink)(Change::Put { entry, content: None })?;
+        }
+        (self.sink)(change)
+    }
+
+    fn lower_has(&self, lower: Option<&OwnedFd>, name: &[u8], path: &[u8]) -> Result<bool> {
+        let Some(lower) = lower else { return Ok(false) };
+        match statat(lower, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(!is_whiteout(&stat)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(fail(path, errno)),
+        }
+    }
+}
+
+impl Object {
+    /// None if it is not there, or is a socket, which no archive can hold.
+    fn open(dir: &OwnedFd, name: &[u8], path: &[u8]) -> Result<Option<Object>> {
+        match Object::try_open(dir, name, path) {
+            Err(Errno::NOENT) => Ok(None),
+            object => object.map_err(|errno| fail(path, errno)),
+        }
+    }
+
+    fn try_open(dir: &OwnedFd, name: &[u8], path: &[u8]) -> rustix::io::Result<Option<Object>> {
+        let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let (mut fd, mut xattrs) = (None, Xattrs::new());
+        let device = (major(stat.st_rdev), minor(stat.st_rdev));
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOATIME | OFlags::CLOEXEC;
+                fd = Some(openat(dir, name, flags, Mode::empty())?);
+                Kind::File { size: u64::try_from(stat.st_size).unwrap_or(0) }
+            }
+            FileType::Directory => {
+                fd = Some(open_dir(dir, name)?);
+                Kind::Directory
+            }
+            FileType::Symlink => Kind::Symlink { target: readlinkat(dir, name, Vec::new())?.into_bytes() },
+            FileType::CharacterDevice => Kind::CharDevice { major: device.0, minor: device.1 },
+            FileType::BlockDevice => Kind::BlockDevice { major: device.0, minor: device.1 },
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket | FileType::Unknown => return Ok(None),
+        };
+        // Nothing else can have attributes that travel.
+        if let Some(fd) = &fd {
+            xattrs = xattr::read(fd)?;
+        }
+        let entry = Entry {
+            path: path.to_vec(),
+            kind,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: Time::of(&stat),
+            xattrs,
+        };
+        Ok(Some(Object { stat, entry, fd }))
+    }
+
+    /// Whether two objects that are no directories are alike in everything that a layer holds.
+    fn same_as(&self, other: &Object, path: &[u8]) -> Result<bool> {
+        if self.entry != other.entry {
+            return Ok(false);
+        }
+        match (&self.fd, &other.fd) {
+            (Some(mine), Some(theirs)) => same_content(mine, theirs)
+                .map_err(|source| Error::Pack { path: path_of(path), source }),
+            _ => Ok(true),
+        }
+    }
+}
+
+/// Compares two files that are just as long as one another.
+fn same_content(mine: &OwnedFd, theirs: &OwnedFd) -> std::io::Result<bool> {
+    // Clones share the position in the file, so each is read by its offset.
+    let mut place = 0;
+    let (mut left, mut right) = (vec![0; 128 * 1024], vec![0; 128 * 1024]);
+    loop {
+        let count = rustix::io::pread(mine, &mut left, place)?;
+        if count == 0 {
+            return Ok(true);
+        }
+        let mut matched = 0;
+        while matched < count {
+            let got = rustix::io::pread(theirs, &mut right[..count - matched], place + matched as u64)?;
+            if got == 0 || left[matched..matched + got] != right[..got] {
+                return Ok(false);
+            }
+            matched += got;
+        }
+        place += count as u64;
+    }
+}
+
+fn is_opaque(dir: impl AsFd) -> rustix::io::Result<bool> {
+    let mut value = [0; 1];
+    match fgetxattr(dir, OPAQUE_XATTR, &mut value) {
+        Ok(_) => Ok(value == *b"y"),
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn fail(path: &[u8], errno: Errno) -> Error {
+    Error::Pack { path: path_of(path), source: errno.into() }
+}
+
+pub(crate) fn path_of(path: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec(path.to_vec()))
+}
+
+/// Reads exactly `size` bytes of `file` in pieces; a file that changes meanwhile is an error.
+pub(crate) fn read_exactly(
+    file: &mut File,
+    size: u64,
+    buffer: &mut [u8],
+    mut piece: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let mut left = size;
+    while left > 0 {
+        let room = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        match file.read(&mut buffer[..room]) {
+            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                piece(&buffer[..count])?;
+                left -= count as u64;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

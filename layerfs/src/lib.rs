@@ -24,11 +24,13 @@ mod ingest;
 pub mod layer;
 pub mod layout;
 pub mod lock;
+mod memo;
 mod remove;
 pub mod snapshot;
 pub mod store;
 mod sys;
 pub mod walk;
 pub mod whiteout;
+mod xattr;
 
 pub use error::{Error, IoResultExt, Result};

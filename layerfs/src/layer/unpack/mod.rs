@@ -1,0 +1,334 @@
+//! Layers, and archives for ADD, to files.
+//!
+//! Three things happen to every byte: it is decompressed and hashed in one thread, and read as a tar and
+//! written in another. Order for one entry: its parent is opened below the root, by the kernel (`place`); what is in the way
+//! goes; the object is made, then gets its content, owner, attributes, mode and time in this order, because
+//! changing the owner clears capabilities and set-user-id bits. Times of directories come last of all, since
+//! making children changes them.
+//!
+//! The destination is the merged view, so that overlayfs itself writes whiteouts and opaque marks. A deletion
+//! in a layer is about lower layers whatever its place in the archive: what this layer has made, which is what
+//! the upper directory has, stays (`hide`).
+
+mod hide;
+mod pipe;
+mod place;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use oci::DiffId;
+use rustix::fs::{AtFlags, Dev, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{chmodat, chownat, fchmod, fchown, futimens, linkat, makedev, mkdirat, mknodat, openat, symlinkat};
+use rustix::fs::{statat, unlinkat, utimensat};
+use rustix::io::Errno;
+
+use super::tar::{Limits, Problem, Reader};
+use crate::diff::path_of;
+use crate::entry::{Entry, Kind, Time};
+use crate::remove::{is_dir, open_dir, remove_tree};
+use crate::snapshot::Active;
+use crate::whiteout::{self, Name, join};
+use crate::{Error, Result, xattr};
+use place::Parents;
+
+/// Where an archive goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination<'a> {
+    /// No path of the archive leads out of here.
+    pub root: BorrowedFd<'a>,
+    /// If `root` is the merged view of an overlay: its upper directory.
+    pub upper: Option<BorrowedFd<'a>>,
+}
+
+/// How an archive is taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Whether `.wh.` names delete, as in layers, or are files, as in other archives.
+    pub whiteouts: Whiteouts,
+    /// Owner and group of everything, instead of the archive's.
+    pub owner: Option<(u32, u32)>,
+    /// The directory below the root that the archive's paths begin at, in the form of [`Entry::path`]. Links
+    /// in it are followed below the root; it is made if it is missing.
+    pub prefix: Vec<u8>,
+    /// What is accepted.
+    pub limits: Limits,
+}
+
+/// What names beginning with `.wh.` mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Whiteouts {
+    /// They delete from lower layers.
+    #[default]
+    Apply,
+    /// They are names like others.
+    Literal,
+}
+
+/// What was unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unpacked {
+    /// The digest of the decompressed bytes, all of them.
+    pub diff_id: DiffId,
+    /// How many entries there were.
+    pub entries: u64,
+}
+
+/// Applies a layer, compressed or not, to `active`; fails unless its decompressed bytes are `expected`.
+///
+/// After a failure `active` holds part of the layer and must be dropped.
+pub fn unpack_layer(source: impl Read + Send, active: &Active, expected: DiffId) -> Result<Unpacked> {
+    let destination = Destination { root: active.root(), upper: active.upper() };
+    let unpacked = unpack(source, destination, &Options::default())?;
+    match unpacked.diff_id == expected {
+        true => Ok(unpacked),
+        false => Err(Error::DiffId { expected, found: unpacked.diff_id }),
+    }
+}
+
+/// Unpacks an archive, compressed by gzip or zstd or not at all.
+pub fn unpack(source: impl Read + Send, destination: Destination<'_>, options: &Options) -> Result<Unpacked> {
+    std::thread::scope(|scope| {
+        let (mut pipe, decompressing) = pipe::open(scope, source);
+        let entries = {
+            let mut reader = Reader::new(&mut pipe, options.limits);
+            let mut unpacker = Unpacker::new(destination, options)?;
+            let mut entries = 0;
+            while let Some(entry) = reader.next_entry()? {
+                unpacker.apply(entry, &mut reader)?;
+                entries += 1;
+            }
+            unpacker.set_times()?;
+            entries
+        };
+        // What follows the archive's end belongs to the digest too.
+        std::io::copy(&mut pipe, &mut std::io::sink()).map_err(|source| Error::ReadArchive { source })?;
+        drop(pipe);
+        let digest = decompressing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok(Unpacked { diff_id: DiffId(digest), entries })
+    })
+}
+
+struct Unpacker<'a> {
+    destination: Destination<'a>,
+    options: &'a Options,
+    parents: Parents<'a>,
+    /// The times that directories shall have at the end.
+    times: BTreeMap<Vec<u8>, Time>,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Unpacker<'a> {
+    fn new(destination: Destination<'a>, options: &'a Options) -> Result<Unpacker<'a>> {
+        let parents = Parents::new(destination.root);
+        let buffer = vec![0; 256 * 1024];
+        Ok(Unpacker { destination, options, parents, times: BTreeMap::new(), buffer })
+    }
+
+    fn apply<R: Read>(&mut self, mut entry: Entry, reader: &mut Reader<R>) -> Result<()> {
+        let refuse = |path: &[u8], problem| Error::Archive { entry: Some(path_of(path)), problem };
+        if self.options.whiteouts == Whiteouts::Apply {
+            let (dir, name) = super::pack::split(&entry.path);
+            if dir.split(|byte| *byte == b'/').any(whiteout::is_reserved) {
+                // AUFS kept its own files below such directories.
+                return Ok(());
+            }
+            match whiteout::classify(name) {
+                Name::Ordinary => {}
+                Name::Ignored => return Ok(()),
+                Name::Invalid => return Err(refuse(&entry.path, Problem::Whiteout)),
+                Name::Opaque => return self.hide_children(dir).map_err(|errno| fail(&entry.path, errno)),
+                Name::Whiteout(hidden) => {
+                    return self.hide(dir, hidden).map_err(|errno| fail(&entry.path, errno));
+                }
+            }
+        }
+        if entry.kind == (Kind::CharDevice { major: 0, minor: 0 }) {
+            return Err(refuse(&entry.path, Problem::WhiteoutDevice));
+        }
+        if let Some((uid, gid)) = self.options.owner {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
+        if !self.options.prefix.is_empty() {
+            entry.path = prefixed(&self.options.prefix, &entry.path);
+            if let Kind::HardLink { target } = &mut entry.kind {
+                *target = prefixed(&self.options.prefix, target);
+            }
+        }
+        self.put(&entry, reader)
+    }
+
+    fn put<R: Read>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
+        let failed = |errno: Errno| fail(&entry.path, errno);
+        if entry.path.is_empty() {
+            let root = open_dir(self.destination.root, b".").map_err(failed)?;
+            return self.finish_dir(&root, entry).map_err(failed);
+        }
+        let (dir, name) = super::pack::split(&entry.path);
+        let parent = self.parents.open(dir, &mut self.times).map_err(failed)?;
+        match &entry.kind {
+            Kind::Directory => {
+                let fd = self.make_dir(&parent, name).map_err(failed)?;
+                self.finish_dir(&fd, entry).map_err(failed)
+            }
+            Kind::File { .. } => {
+                let file = self.make(&parent, name, create_file).map_err(failed)?;
+                loop {
+                    let count = reader.read_data(&mut self.buffer)?;
+                    if count == 0 {
+                        break;
+                    }
+                    write_all(&file, &self.buffer[..count]).map_err(failed)?;
+                }
+                set_attributes(&file, entry)
+                    .and_then(|()| futimens(&file, &entry.mtime.timestamps()))
+                    .map_err(failed)
+            }
+            Kind::HardLink { target } => {
+                let (target_dir, target_name) = super::pack::split(target);
+                let target_parent = self.parents.look_up(target_dir).map_err(failed)?;
+                self.make(&parent, name, |parent, name| {
+                    linkat(&target_parent, target_name, parent, name, AtFlags::empty())
+                })
+                .map_err(failed)
+            }
+            Kind::Symlink { target } => {
+                self.make(&parent, name, |parent, name| symlinkat(target.as_slice(), parent, name)).map_err(failed)?;
+                finish_node(&parent, name, entry).map_err(failed)
+            }
+            Kind::CharDevice { major, minor } => {
+                self.make_node(&parent, entry, FileType::CharacterDevice, makedev(*major, *minor)).map_err(failed)
+            }
+            Kind::BlockDevice { major, minor } => {
+                self.make_node(&parent, entry, FileType::BlockDevice, makedev(*major, *minor)).map_err(failed)
+            }
+            Kind::Fifo => self.make_node(&parent, entry, FileType::Fifo, 0).map_err(failed),
+        }
+    }
+
+    /// Makes something that is no directory; what has its place goes.
+    fn make<T>(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        make: impl Fn(&OwnedFd, &[u8]) -> rustix::io::Result<T>,
+    ) -> rustix::io::Result<T> {
+        match make(parent, name) {
+            Err(Errno::EXIST) => {
+                self.clear(parent, name)?;
+                make(parent, name)
+            }
+            result => result,
+        }
+    }
+
+    fn make_node(&mut self, parent: &OwnedFd, entry: &Entry, kind: FileType, device: Dev) -> rustix::io::Result<()> {
+        let (_, name) = super::pack::split(&entry.path);
+        let private = Mode::from_raw_mode(0o600);
+        self.make(parent, name, |parent, name| mknodat(parent, name, kind, private, device))?;
+        finish_node(parent, name, entry)
+    }
+
+    /// A directory stays a directory with all that is in it.
+    fn make_dir(&mut self, parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+        let private = Mode::from_raw_mode(0o700);
+        match mkdirat(parent, name, private) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => match open_dir(parent, name) {
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    self.clear(parent, name)?;
+                    mkdirat(parent, name, private)?;
+                }
+                opened => return opened,
+            },
+            Err(errno) => return Err(errno),
+        }
+        open_dir(parent, name)
+    }
+
+    fn finish_dir(&mut self, dir: &OwnedFd, entry: &Entry) -> rustix::io::Result<()> {
+        fchown(dir, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
+        xattr::replace(dir, &entry.xattrs)?;
+        fchmod(dir, Mode::from_raw_mode(entry.mode))?;
+        self.times.insert(entry.path.clone(), entry.mtime);
+        Ok(())
+    }
+
+    /// Removes what is in the way of an entry.
+    fn clear(&mut self, parent: impl AsFd, name: &[u8]) -> rustix::io::Result<()> {
+        let stat = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if is_dir(stat.st_mode) {
+            remove_tree(&parent, name)?;
+        } else {
+            unlinkat(&parent, name, AtFlags::empty())?;
+        }
+        // The remembered parent may have been reached through what is gone.
+        self.parents.forget();
+        Ok(())
+    }
+
+    /// Deepest first, so that no directory is touched after it got its time.
+    fn set_times(&mut self) -> Result<()> {
+        self.parents.forget();
+        for (path, time) in std::mem::take(&mut self.times).into_iter().rev() {
+            match self.set_time(&path, time) {
+                // Deleted or replaced by a later entry.
+                Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(errno) => return Err(fail(&path, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    fn set_time(&mut self, path: &[u8], time: Time) -> rustix::io::Result<()> {
+        if path.is_empty() {
+            return futimens(open_dir(self.destination.root, b".")?, &time.timestamps());
+        }
+        let (dir, name) = super::pack::split(path);
+        let parent = self.parents.look_up(dir)?;
+        if !is_dir(statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode) {
+            return Err(Errno::NOTDIR);
+        }
+        utimensat(parent, name, &time.timestamps(), AtFlags::SYMLINK_NOFOLLOW)
+    }
+}
+
+fn create_file(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(parent, name, flags, Mode::from_raw_mode(0o600))
+}
+
+/// Owner, then attributes, then mode.
+fn set_attributes(file: &OwnedFd, entry: &Entry) -> rustix::io::Result<()> {
+    fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
+    xattr::set(file, &entry.xattrs)?;
+    fchmod(file, Mode::from_raw_mode(entry.mode))
+}
+
+/// The same for what is not opened: links, devices and pipes, which have no attributes that travel.
+fn finish_node(parent: &OwnedFd, name: &[u8], entry: &Entry) -> rustix::io::Result<()> {
+    let (owner, group) = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
+    chownat(parent, name, owner, group, AtFlags::SYMLINK_NOFOLLOW)?;
+    if !matches!(entry.kind, Kind::Symlink { .. }) {
+        // Nobody can have replaced it by a link: the view is ours alone.
+        chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
+    }
+    utimensat(parent, name, &entry.mtime.timestamps(), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        let count = rustix::io::retry_on_intr(|| rustix::io::write(file, bytes))?;
+        bytes = &bytes[count..];
+    }
+    Ok(())
+}
+
+fn prefixed(prefix: &[u8], path: &[u8]) -> Vec<u8> {
+    if path.is_empty() { prefix.to_vec() } else { join(prefix, path) }
+}
+
+fn fail(path: &[u8], errno: Errno) -> Error {
+    Error::Unpack { entry: path_of(path), source: errno.into() }
+}

@@ -1,0 +1,164 @@
+//! Where entries go: their parent directories, resolved by the kernel below the root.
+//!
+//! Links in parents are followed, as images rely on it (`/lib` is a link to `usr/lib`), but never out of the
+//! root. Entries come directory by directory, so the last parent is kept open.
+
+use std::collections::BTreeMap;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{chmodat, fstat, mkdirat, openat2, readlinkat, unlinkat};
+use rustix::io::Errno;
+
+use crate::entry::Time;
+use crate::layer::pack::split;
+use crate::whiteout::join;
+
+/// As many links as the kernel follows in one path.
+const MAX_LINKS: u32 = 40;
+
+pub(super) struct Parents<'a> {
+    root: BorrowedFd<'a>,
+    last: Option<(Vec<u8>, OwnedFd)>,
+}
+
+impl<'a> Parents<'a> {
+    pub(super) fn new(root: BorrowedFd<'a>) -> Parents<'a> {
+        Parents { root, last: None }
+    }
+
+    /// The directory `dir`, made if it is missing. Its present time goes into `times`, unless it has one there:
+    /// what is about to happen in it is no change of the directory itself.
+    pub(super) fn open(&mut self, dir: &[u8], times: &mut BTreeMap<Vec<u8>, Time>) -> rustix::io::Result<OwnedFd> {
+        if let Some((path, fd)) = &self.last
+            && path == dir
+        {
+            return rustix::io::fcntl_dupfd_cloexec(fd, 0);
+        }
+        let fd = match self.look_up(dir) {
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                self.make_dirs(dir, times, 0)?;
+                self.look_up(dir)?
+            }
+            fd => fd?,
+        };
+        if !times.contains_key(dir) {
+            times.insert(dir.to_vec(), Time::of(&fstat(&fd)?));
+        }
+        self.last = Some((dir.to_vec(), rustix::io::fcntl_dupfd_cloexec(&fd, 0)?));
+        Ok(fd)
+    }
+
+    /// The directory `dir`, which must be there.
+    pub(super) fn look_up(&self, dir: &[u8]) -> rustix::io::Result<OwnedFd> {
+        let dir = if dir.is_empty() { b"." } else { dir };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        resolve_dir(self.root, dir, resolve)
+    }
+
+    /// To be called when a path that led somewhere may lead elsewhere.
+    pub(super) fn forget(&mut self) {
+        self.last = None;
+    }
+
+    /// Makes `dir` and its parents: 0755, root's, without a time of their own. A dangling link's target is
+    /// made; a file in the way goes.
+    fn make_dirs(&self, dir: &[u8], times: &mut BTreeMap<Vec<u8>, Time>, links: u32) -> rustix::io::Result<()> {
+        if links > MAX_LINKS {
+            return Err(Errno::LOOP);
+        }
+        let mut path = Vec::new();
+        for name in dir.split(|byte| *byte == b'/') {
+            let parent = self.look_up(&path)?;
+            let above = std::mem::take(&mut path);
+            path = join(&above, name);
+            match self.look_up(&path) {
+                Ok(_) => continue,
+                Err(Errno::NOENT) => {}
+                Err(Errno::NOTDIR) => unlinkat(&parent, name, AtFlags::empty())?,
+                Err(errno) => return Err(errno),
+            }
+            match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) => {
+                    chmodat(&parent, name, Mode::from_raw_mode(0o755), AtFlags::empty())?;
+                    times.insert(path.clone(), Time::default());
+                }
+                Err(Errno::EXIST) => {
+                    let target = readlinkat(&parent, name, Vec::new())?.into_bytes();
+                    self.make_dirs(&lexical(&above, &target), times, links + 1)?;
+                }
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    /// `dir` without links in it; none if it is not there.
+    pub(super) fn canonical(&self, dir: &[u8]) -> rustix::io::Result<Option<Vec<u8>>> {
+        let strict = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        let plain = if dir.is_empty() { b"." } else { dir };
+        match resolve_dir(self.root, plain, strict) {
+            Ok(_) => return Ok(Some(dir.to_vec())),
+            Err(Errno::LOOP) => {}
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(errno) => return Err(errno),
+        }
+        let mut real = Vec::new();
+        let mut left: Vec<Vec<u8>> = dir.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec).collect();
+        let mut links = 0;
+        while let Some(name) = left.pop() {
+            match name.as_slice() {
+                b"" | b"." => continue,
+                b".." => {
+                    real = split(&real).0.to_vec();
+                    continue;
+                }
+                _ => {}
+            }
+            let parent = resolve_dir(self.root, if real.is_empty() { b"." } else { &real }, strict)?;
+            match readlinkat(&parent, name.as_slice(), Vec::new()) {
+                Ok(target) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(Errno::LOOP);
+                    }
+                    let target = target.into_bytes();
+                    if target.starts_with(b"/") {
+                        real.clear();
+                    }
+                    left.extend(target.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec));
+                }
+                Err(Errno::INVAL) => real = join(&real, &name),
+                Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(Some(real))
+    }
+}
+
+/// Opens a directory below `root`, for paths to be resolved from.
+pub(super) fn resolve_dir(root: BorrowedFd<'_>, dir: &[u8], resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    loop {
+        match openat2(root, dir, flags, Mode::empty(), resolve) {
+            // Something was renamed meanwhile somewhere on this machine (openat2(2)).
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Where a link in `dir` leads, going by the names alone. Only used to decide what to make: the result is
+/// resolved below the root again.
+fn lexical(dir: &[u8], target: &[u8]) -> Vec<u8> {
+    let mut path = if target.starts_with(b"/") { Vec::new() } else { dir.to_vec() };
+    for name in target.split(|byte| *byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => path = split(&path).0.to_vec(),
+            name => path = join(&path, name),
+        }
+    }
+    path
+}
