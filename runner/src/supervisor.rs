@@ -204,7 +204,7 @@ impl Supervisor {
                 group: &group,
                 cgroup_mounts: &cgroup_mounts,
                 filter: filter.as_deref(),
-                nofile: self.nofile.clone(),
+                nofile: self.nofile,
             }),
             Ok(((setup, report), sys::Clone::Parent { pid, pidfd })) => {
                 drop(report);

@@ -190,6 +190,8 @@ pub(crate) fn reap(pid: i32) -> io::Result<(i32, libc::rusage)> {
 
 /// Sets the loopback interface of the current network namespace up.
 pub(crate) fn loopback_up() -> io::Result<()> {
+    /// `IFF_UP | IFF_RUNNING` of linux/if.h.
+    const UP_AND_RUNNING: libc::c_short = 0x1 | 0x40;
     // SAFETY: ifreq is plain data; the socket is owned by the OwnedFd; the ioctl reads and writes `request`.
     unsafe {
         let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
@@ -200,7 +202,7 @@ pub(crate) fn loopback_up() -> io::Result<()> {
         let mut request: libc::ifreq = zeroed();
         request.ifr_name[0] = b'l' as libc::c_char;
         request.ifr_name[1] = b'o' as libc::c_char;
-        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        request.ifr_ifru.ifru_flags = UP_AND_RUNNING;
         check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request).into())
     }
 }

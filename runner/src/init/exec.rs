@@ -45,7 +45,21 @@ pub(super) fn environment(job: &Job, identity: &Identity) -> Vec<(OsString, OsSt
 }
 
 /// Becomes the program; comes back only with the reason why not.
+///
+/// Every descriptor but the standard ones and `report` is closed.
 pub(super) fn execute(
+    args: &[OsString],
+    environment: &[(OsString, OsString)],
+    own_program: ProgramId,
+    report: &OwnedFd,
+) -> Failure {
+    match try_execute(args, environment, own_program, report) {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    }
+}
+
+fn try_execute(
     args: &[OsString],
     environment: &[(OsString, OsString)],
     own_program: ProgramId,

@@ -20,7 +20,7 @@ use crate::user::Identity;
 
 /// Sets the resource limits asked for, over the ones lbuild was started with.
 pub(super) fn limit_resources(seed: &Seed<'_>) -> Result<()> {
-    setrlimit(Kernel::Nofile, seed.nofile.clone())?;
+    setrlimit(Kernel::Nofile, seed.nofile)?;
     for limit in &seed.job.process.rlimits {
         setrlimit(kernel_resource(limit.resource), Rlimit { current: limit.soft, maximum: limit.hard })?;
     }

@@ -52,14 +52,24 @@ pub(crate) struct Seed<'a> {
     pub(crate) nofile: Rlimit,
 }
 
+/// The exit code of a container that was never one; nobody but the launcher sees it.
+const SETUP_EXIT_CODE: i32 = 125;
+
 /// Becomes the program, or reports why not.
 pub(crate) fn run(seed: &Seed<'_>) -> ! {
     let outcome = catch_unwind(AssertUnwindSafe(|| set_up(seed)));
-    if let Ok(Err(failure)) = outcome {
-        // If the launcher is gone nobody wants to know.
-        let _gone = protocol::send(&seed.report, &Report::Failed(failure), &[]);
+    match outcome {
+        Ok(Err(failure)) => give_up(&seed.report, failure),
+        Ok(Ok(never)) => match never {},
+        Err(_panic) => sys::exit_now(SETUP_EXIT_CODE),
     }
-    sys::exit_now(125)
+}
+
+/// Tells the launcher why there is no program, and ends.
+fn give_up(report: &OwnedFd, failure: Failure) -> ! {
+    // If the launcher is gone nobody wants to know.
+    let _gone = protocol::send(report, &Report::Failed(failure), &[]);
+    sys::exit_now(SETUP_EXIT_CODE)
 }
 
 fn set_up(seed: &Seed<'_>) -> Result<Infallible, Failure> {
@@ -91,7 +101,8 @@ fn set_up(seed: &Seed<'_>) -> Result<Infallible, Failure> {
     sys::cloexec_from(3).at(|| Step::Detach)?;
     identity::become_user(seed, &identity)?;
     die_with_launcher(&seed.report).at(|| Step::Detach)?;
-    exec::execute(&job.process.args, &environment, own_program, &seed.report)
+    // Not by returning: the descriptors that are owned here are closed by now.
+    give_up(&seed.report, exec::execute(&job.process.args, &environment, own_program, &seed.report))
 }
 
 /// Gives up everything of the launcher's that is not this container's.

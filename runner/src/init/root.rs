@@ -10,8 +10,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, mkdirat, open, openat,
-    openat2, readlinkat, statat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, StatxFlags, Uid, chownat,
+    fstat, fstatfs, mkdirat, open, openat, openat2, readlinkat, statat, statx,
 };
 use rustix::io::{Errno, Result};
 use rustix::mount::{
@@ -182,6 +182,10 @@ impl<'a> Root<'a> {
             if links > MOST_LINKS {
                 return Err(Errno::LOOP);
             }
+            if fstatfs(&next)?.f_type == PROC_SUPER_MAGIC {
+                // The text of a magic link is not a path, and nothing can be created in `/proc`.
+                return Err(Errno::NOENT);
+            }
             let target = readlinkat(&next, c"", Vec::new())?;
             let target = Path::new(OsStr::from_bytes(target.to_bytes()));
             if target.is_absolute() {
@@ -208,7 +212,10 @@ impl<'a> Root<'a> {
         }
     }
 
-    /// Creates a mount point and tells the launcher, who removes it in the end.
+    /// Creates a mount point; one in the root file system is told to the launcher, who removes it in the end.
+    ///
+    /// One in a mount of the user's stays, as with Docker: another container may have mounted on it
+    /// meanwhile, and removing a mount point takes the mounts of others off it.
     fn create_stub(&self, parent: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> Result<()> {
         let before = modified(&fstat(parent)?);
         match kind {
@@ -217,6 +224,9 @@ impl<'a> Root<'a> {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
                 drop(openat(parent, name, flags, Mode::from_bits_truncate(0o644))?);
             }
+        }
+        if mount_id(parent)? != mount_id(self.directory)? {
+            return Ok(());
         }
         let made = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let record = StubRecord {
@@ -266,6 +276,11 @@ impl<'a> Root<'a> {
         move_mount(&copy, c"", self.directory, c"", flags)?;
         Ok(copy)
     }
+}
+
+/// Which mount a place belongs to.
+fn mount_id(place: BorrowedFd<'_>) -> Result<u64> {
+    Ok(statx(place, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
 }
 
 /// The names on a path, `..` among them; where the path starts does not matter.

@@ -40,12 +40,13 @@ const SKIPPED: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Decision {
     Allow,
-    Refuse(u16),
+    /// With this error number.
+    Refuse(i32),
     AllowIf(Test),
 }
 
-const FORBIDDEN: Decision = Decision::Refuse(libc::EPERM as u16);
-const ABSENT: Decision = Decision::Refuse(libc::ENOSYS as u16);
+const FORBIDDEN: Decision = Decision::Refuse(libc::EPERM);
+const ABSENT: Decision = Decision::Refuse(libc::ENOSYS);
 
 /// Compiles the default profile for this machine and these capabilities.
 pub(crate) fn compile(capabilities: CapabilitySet) -> Vec<sock_filter> {
@@ -198,7 +199,7 @@ fn jump_always(distance: usize) -> sock_filter {
 
 fn ret(decision: Decision) -> sock_filter {
     let value = match decision {
-        Decision::Refuse(errno) => libc::SECCOMP_RET_ERRNO | u32::from(errno),
+        Decision::Refuse(errno) => libc::SECCOMP_RET_ERRNO | errno.cast_unsigned(),
         Decision::Allow | Decision::AllowIf(_) => libc::SECCOMP_RET_ALLOW,
     };
     statement(libc::BPF_RET | libc::BPF_K, value)

@@ -52,7 +52,7 @@ fn the_search_agrees_with_the_table_for_every_number_and_architecture() {
             for number in 0..=known + 50 {
                 let expected = match table.get(&number) {
                     Some(Decision::Allow) => ALLOW,
-                    Some(Decision::Refuse(errno)) => libc::SECCOMP_RET_ERRNO | u32::from(*errno),
+                    Some(Decision::Refuse(errno)) => libc::SECCOMP_RET_ERRNO | errno.cast_unsigned(),
                     Some(Decision::AllowIf(_)) => continue,
                     None if number > known => ENOSYS,
                     None => EPERM,
