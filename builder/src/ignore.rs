@@ -1,9 +1,10 @@
-//! The patterns of a `.dockerignore` (and of `COPY --exclude`): which paths of a tree are left out, and by which line.
+//! The patterns of a `.dockerignore` (and of `COPY --exclude`): which paths of a tree are left out, and by
+//! which line.
 //!
-//! The rules are those of moby's patternmatcher: patterns are tried in order, the last one that matches decides, `!`
-//! takes back in, and a pattern matches all that lies in a folder that it matches. There is no anchoring rule as in
-//! `.gitignore`: `foo` is `foo` in the root and nothing else. Comparing one pattern with one path is
-//! [`crate::dockerfile::glob`]; walking the tree and choosing the file is `context.rs`.
+//! The rules are those of moby's patternmatcher: patterns are tried in order, the last one that matches
+//! decides, `!` takes back in, and a pattern matches all that lies in a folder that it matches. There is no
+//! anchoring rule as in `.gitignore`: `foo` is `foo` in the root and nothing else. Comparing one pattern with
+//! one path is [`crate::dockerfile::glob`]; walking the tree and choosing the file is `context.rs`.
 //!
 //! Invariant: a path that [`Ignore::may_reinclude_below`] refuses has nothing below it that would be kept.
 
@@ -75,8 +76,8 @@ impl std::fmt::Display for PatternError {
 impl std::error::Error for PatternError {}
 
 impl Ignore {
-    /// Reads a `.dockerignore`. A `#` in the first column begins a comment; blanks at the ends of a line go; `!` before
-    /// a pattern takes back in; one leading `/` goes.
+    /// Reads a `.dockerignore`. A `#` in the first column begins a comment; blanks at the ends of a line go;
+    /// `!` before a pattern takes back in; one leading `/` goes.
     ///
     /// # Errors
     /// The first line that is no pattern.
@@ -103,8 +104,8 @@ impl Ignore {
         Ok(Self { patterns })
     }
 
-    /// The patterns of `COPY --exclude`; the "line" of each is its number, from 1. Unlike in a file a leading `/` stays,
-    /// and nothing in a tree of relative paths matches it.
+    /// The patterns of `COPY --exclude`; the "line" of each is its number, from 1. Unlike in a file a leading
+    /// `/` stays, and nothing in a tree of relative paths matches it.
     ///
     /// # Errors
     /// The first that is no pattern.
@@ -131,8 +132,8 @@ impl Ignore {
         self.patterns.is_empty()
     }
 
-    /// What the patterns say about `path`: relative to the root, cleaned, parts joined by `/`. The root itself is never
-    /// left out.
+    /// What the patterns say about `path`: relative to the root, cleaned, parts joined by `/`. The root
+    /// itself is never left out.
     pub fn decide(&self, path: &[u8]) -> Decision {
         match self.deciding(path) {
             Some(at) => {
@@ -148,8 +149,8 @@ impl Ignore {
         self.decide(path).ignored
     }
 
-    /// Whether something below the folder `dir` can be kept; certainly so if `dir` itself is kept. If not, a walker need
-    /// not enter it.
+    /// Whether something below the folder `dir` can be kept; certainly so if `dir` itself is kept. If not, a
+    /// walker need not enter it.
     pub fn may_reinclude_below(&self, dir: &[u8]) -> bool {
         let Some(at) = self.deciding(dir).filter(|&at| !self.patterns[at].reincludes) else { return true };
         self.patterns[at + 1..].iter().any(|pattern| pattern.reincludes && pattern.glob.can_match_below(dir))

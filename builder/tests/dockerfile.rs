@@ -1,4 +1,5 @@
-//! Goldens of the parser: every folder of `testdata/dockerfile/err` and `ok` is a test, and what goldens cannot show.
+//! Goldens of the parser: every folder of `testdata/dockerfile/err` and `ok` is a test, and what goldens
+//! cannot show.
 #![allow(clippy::disallowed_methods)]
 
 use std::fs;

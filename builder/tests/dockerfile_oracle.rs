@@ -1,8 +1,9 @@
-//! The untyped view of every Dockerfile we have, compared with the official Go parser's (PyPI package `dockerfile`).
+//! The untyped view of every Dockerfile we have, compared with the official Go parser's (PyPI package
+//! `dockerfile`).
 //!
-//! Reads `testdata/dockerfile/ok`, and the folder named by `LBUILD_TEST_CORPUS`, `../shared/corpus` beside the workspace
-//! by default. `LBUILD_TEST_PYTHON` names an interpreter that has the package; where none has, the test is skipped with
-//! a word, or fails if `CI` is `true`.
+//! Reads `testdata/dockerfile/ok`, and the folder named by `LBUILD_TEST_CORPUS`, `../shared/corpus` beside
+//! the workspace by default. `LBUILD_TEST_PYTHON` names an interpreter that has the package; where none has,
+//! the test is skipped with a word, or fails if `CI` is `true`.
 #![allow(clippy::disallowed_methods, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
@@ -11,11 +12,11 @@ use std::process::{Command, Stdio};
 use builder::dockerfile::ast;
 use serde_json::Value;
 
-/// Prints for each file named on stdin one line of JSON: its entries, `null` if the parser refuses it, a
+/// Prints for each file named one line of JSON: its entries, `null` if the parser refuses it, a
 /// text if the package cannot hand over what the parser found.
 const ORACLE: &str = r#"
 import dockerfile, json, sys
-for path in sys.stdin.read().splitlines():
+for path in sys.argv[1:]:
     try:
         text = open(path, encoding="utf-8", errors="replace", newline="").read()
         entries = [dict(c._asdict()) for c in dockerfile.parse_string(text)]
@@ -77,7 +78,8 @@ fn same(ours: &Value, theirs: &Value) -> bool {
             theirs[key] = Value::String(String::new());
         }
     }
-    // The package holds an older parser, which takes `["a"] x` for JSON; BuildKit's of today takes it for a command.
+    // The package holds an older parser, which takes `["a"] x` for JSON; BuildKit's of today takes it for a
+    // command.
     if theirs["json"] == true && ours["json"] == false {
         return true;
     }
@@ -94,15 +96,8 @@ fn same(ours: &Value, theirs: &Value) -> bool {
 }
 
 fn ask(python: &str, files: &[PathBuf]) -> Vec<Value> {
-    let list: String = files.iter().map(|file| format!("{}\n", file.display())).collect();
-    let input = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(input.path(), list).unwrap();
-    let output = Command::new(python)
-        .args(["-c", ORACLE])
-        .stdin(std::fs::File::open(input.path()).unwrap())
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
+    let output =
+        Command::new(python).args(["-c", ORACLE]).args(files).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "the oracle ended with {}", output.status);
     let text = String::from_utf8(output.stdout).unwrap();
     let answers: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -1,8 +1,8 @@
-//! The untyped view of a Dockerfile that the official Go parser gives (PyPI package `dockerfile`): one entry an
-//! instruction, in the order of the file.
+//! The untyped view of a Dockerfile that the official Go parser gives (PyPI package `dockerfile`): one entry
+//! an instruction, in the order of the file.
 //!
-//! It stands on the same statements as `parse.rs`, before they are understood: unknown instructions and wrong flags are
-//! in it like all others. Only what the official parser refuses is refused here.
+//! It stands on the same statements as `parse.rs`, before they are understood: unknown instructions and wrong
+//! flags are in it like all others. Only what the official parser refuses is refused here.
 
 use serde_json::{Value, json};
 
@@ -39,8 +39,8 @@ pub struct Node {
 /// The entries of a Dockerfile.
 ///
 /// # Errors
-/// What the official parser refuses: a bad directive, a `ENV` without value, a mixed JSON array, an open heredoc, no
-/// instructions at all. All errors at once.
+/// What the official parser refuses: a bad directive, a `ENV` without value, a mixed JSON array, an open
+/// heredoc, no instructions at all. All errors at once.
 pub fn nodes(source: &str) -> Result<Vec<Node>, Vec<Diagnostic>> {
     let source = Source::new(source);
     let mut reader = Reader::new(&source);

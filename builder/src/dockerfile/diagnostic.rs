@@ -1,7 +1,7 @@
 //! What the parser has to say to the author of a Dockerfile: a message, a place, a hint.
 //!
-//! Positions, spans, the renderer and the did-you-mean search live here; which diagnostics exist does not: each is made
-//! where it is found. The rendered text follows the shape of rustc's:
+//! Positions, spans, the renderer and the did-you-mean search live here; which diagnostics exist does not:
+//! each is made where it is found. The rendered text follows the shape of rustc's:
 //!
 //! ```text
 //! error: unknown instruction `RUNN`
@@ -174,8 +174,8 @@ fn printable(c: char) -> char {
     if c.is_control() && c != '\t' { '\u{fffd}' } else { c }
 }
 
-/// The candidate nearest to `word`, if it is near enough to be meant: letters' case apart, at most a third of the
-/// letters differ.
+/// The candidate nearest to `word`, if it is near enough to be meant: letters' case apart, at most a third of
+/// the letters differ.
 pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const LONGEST: usize = 64;
     let lower: Vec<char> = word.to_lowercase().chars().collect();

@@ -1,11 +1,12 @@
 //! Replacing `$variables`, quotes and escapes in a word, by the rules of BuildKit's shell lexer.
 //!
-//! The forms: `$n`, `${n}`, `${n:-w}`, `${n-w}`, `${n:+w}`, `${n+w}`, `${n:?w}`, `${n?w}`, `${n#p}`, `${n##p}`,
-//! `${n%p}`, `${n%%p}`, `${n/p/r}`, `${n//p/r}`; the word `w` and the pattern `p` are expanded in turn. Matching the
-//! patterns is `pattern.rs`; which texts are expanded at all, and with which variables, is the lowering's business.
+//! The forms: `$n`, `${n}`, `${n:-w}`, `${n-w}`, `${n:+w}`, `${n+w}`, `${n:?w}`, `${n?w}`, `${n#p}`,
+//! `${n##p}`, `${n%p}`, `${n%%p}`, `${n/p/r}`, `${n//p/r}`; the word `w` and the pattern `p` are expanded in
+//! turn. Matching the patterns is `pattern.rs`; which texts are expanded at all, and with which variables, is
+//! the lowering's business.
 //!
-//! One departure from BuildKit, on purpose: in `${n//p/r}` the replacement is inserted as it is. There, a `$1` in its
-//! value is taken for a group of a regular expression.
+//! One departure from BuildKit, on purpose: in `${n//p/r}` the replacement is inserted as it is. There, a
+//! `$1` in its value is taken for a group of a regular expression.
 //!
 //! Invariants: the work is linear in the text and the values; nesting and the size of the result are bounded.
 
@@ -24,8 +25,8 @@ pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub struct Expanded<T = String> {
     /// The text or the words.
     pub value: T,
-    /// The variables that were used and are not set, each once, in order. A form that says what to do without the
-    /// variable (`${n:-w}`, `${n:+w}`, `${n:?w}`) does not count.
+    /// The variables that were used and are not set, each once, in order. A form that says what to do without
+    /// the variable (`${n:-w}`, `${n:+w}`, `${n:?w}`) does not count.
     pub unset: Vec<String>,
 }
 
@@ -54,7 +55,8 @@ pub fn expand_word(text: &str, escape: char, lookup: Lookup<'_>) -> Result<Expan
     Lexer { escape, ..Lexer::new(text, lookup) }.run().map(Output::into_text)
 }
 
-/// Expands `text` and splits it at blanks, those that came out of variables included. Quoted blanks do not split.
+/// Expands `text` and splits it at blanks, those that came out of variables included. Quoted blanks do not
+/// split.
 ///
 /// # Errors
 /// As [`expand_word`].

@@ -1,8 +1,8 @@
 //! Path patterns: the wildcards of `COPY` (Go's `filepath.Match`) and the lines of a `.dockerignore`.
 //!
-//! Both dialects become a list of [`Item`]s that is run as a set of states, so that a match costs at most the length of
-//! the pattern times the length of the path, whatever either holds. Paths are bytes: what is no UTF-8 counts byte by
-//! byte. The order of several patterns and `!` are `ignore.rs`.
+//! Both dialects become a list of items that is run as a set of states, so that a match costs at most the
+//! length of the pattern times the length of the path, whatever either holds. Paths are bytes: what is no
+//! UTF-8 counts byte by byte. The order of several patterns and `!` are `ignore.rs`.
 
 /// A pattern that no path can be compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +21,8 @@ impl std::fmt::Display for BadPattern {
 
 impl std::error::Error for BadPattern {}
 
-/// Whether `name` as a whole matches `pattern` by the rules of Go's `filepath.Match`: `*` and `?` stop at `/`, `[a-z]`
-/// and `[^a-z]` are classes, `\` escapes.
+/// Whether `name` as a whole matches `pattern` by the rules of Go's `filepath.Match`: `*` and `?` stop at
+/// `/`, `[a-z]` and `[^a-z]` are classes, `\` escapes.
 ///
 /// # Errors
 /// A malformed pattern. (`COPY` lets such a pattern match nothing.)
@@ -99,8 +99,8 @@ impl Glob {
         compile(pattern, Dialect::Wildcard)
     }
 
-    /// The dialect of `.dockerignore`, `COPY --exclude` and `COPY --parents`: `**` crosses `/`. The pattern must be
-    /// [`clean`].
+    /// The dialect of `.dockerignore`, `COPY --exclude` and `COPY --parents`: `**` crosses `/`. The pattern
+    /// must be [`clean`].
     ///
     /// # Errors
     /// A malformed pattern.
@@ -152,7 +152,8 @@ impl Glob {
         }
     }
 
-    /// Reads `path`; `at_slash` is told before each `/` whether the folder so far matches, and may end the run.
+    /// Reads `path`; `at_slash` is told before each `/` whether the folder so far matches, and may end the
+    /// run.
     fn run(&self, path: &[u8], mut at_slash: impl FnMut(bool) -> bool) -> Run<'_> {
         let mut run = Run::new(&self.items);
         let mut first = true;
@@ -201,7 +202,8 @@ fn compile(pattern: &[u8], dialect: Dialect) -> Result<Glob, BadPattern> {
     Ok(Glob { items })
 }
 
-/// The rest of a `[…]` that began at `start`, by `filepath.Match`'s grammar: at least one range, `-` and `]` escaped.
+/// The rest of a `[…]` that began at `start`, by `filepath.Match`'s grammar: at least one range, `-` and `]`
+/// escaped.
 fn class(
     rest: &mut std::iter::Peekable<impl Iterator<Item = (Letter, usize)>>,
     start: usize,

@@ -1,11 +1,11 @@
 //! The tree of a Dockerfile: its instructions, typed, with the place each came from.
 //!
-//! Here live the nouns only. Reading them from text is `parse.rs`, replacing variables is `expand.rs`, deciding what an
-//! instruction does to an image is the builder's lowering.
+//! Here live the nouns only. Reading them from text is `parse.rs`, replacing variables is `expand.rs`,
+//! deciding what an instruction does to an image is the builder's lowering.
 //!
 //! Invariants:
-//! * A [`Word`] holds the text as written: quotes, escapes and `$variables` still stand in it. A field that is a plain
-//!   `String` is final: nothing in it is ever expanded.
+//! * A [`Word`] holds the text as written: quotes, escapes and `$variables` still stand in it. A field that
+//!   is a plain `String` is final: nothing in it is ever expanded.
 //! * Flags have been checked: a value of these types never holds an unknown, doubled or misplaced flag.
 //! * The first instruction that is not an `ARG` is a `FROM`, and there is at least one `FROM`.
 
@@ -182,7 +182,8 @@ pub struct RunInstruction {
 /// The three things that `RUN` can be asked to execute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunCommand {
-    /// Text for the stage's shell. With heredocs among other words it is the line, then bodies and terminators.
+    /// Text for the stage's shell. With heredocs among other words it is the line, then bodies and
+    /// terminators.
     Shell(String),
     /// The argument vector, from a JSON array; at least one argument.
     Exec(Vec<String>),
@@ -290,8 +291,8 @@ pub enum CopySource {
 pub struct Heredoc {
     /// The name, unquoted: also the terminator and, for `COPY`, the name of the file.
     pub name: String,
-    /// Whether variables in the body are expanded: no part of the name was quoted. Always with `\` as the escape, and
-    /// with quotes left alone.
+    /// Whether variables in the body are expanded: no part of the name was quoted. Always with `\` as the
+    /// escape, and with quotes left alone.
     pub expand: bool,
     /// `<<-`: tabs at the head of each line do not belong to the body.
     pub strip_tabs: bool,

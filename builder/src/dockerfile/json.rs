@@ -32,8 +32,8 @@ pub(super) fn array(text: &str) -> Array {
     Array::Strings(strings)
 }
 
-/// Decodes the inside of a string whose escapes are known to be well-formed. As in Go half a surrogate pair becomes the
-/// replacement character.
+/// Decodes the inside of a string whose escapes are known to be well-formed. As in Go half a surrogate pair
+/// becomes the replacement character.
 fn unescape(raw: &str) -> String {
     let mut text = String::with_capacity(raw.len());
     let mut chars = raw.chars();

@@ -1,7 +1,9 @@
-//! Physical lines become logical ones: comments dropped, continuations joined, directives taken from the head.
+//! Physical lines become logical ones: comments dropped, continuations joined, directives taken from the
+//! head.
 //!
-//! The order for each line: line end and byte order mark off, blanks before an instruction off, comment or directive,
-//! then continuations. Bodies of heredocs are read through [`Reader::body_line`], where none of this applies.
+//! The order for each line: line end and byte order mark off, blanks before an instruction off, comment or
+//! directive, then continuations. Bodies of heredocs are read through [`Reader::body_line`], where none of
+//! this applies.
 //!
 //! Invariants: every byte of a logical line can be found again in the source; a logical line is never blank.
 

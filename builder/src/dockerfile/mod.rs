@@ -1,9 +1,10 @@
 //! The Dockerfile language: text in, typed instructions with places out. Pure code: no files, no environment.
 //!
-//! The way of a file: `source` counts lines and columns, `lines` joins physical lines to logical ones (comments,
-//! continuations, directives), `heredoc` takes the bodies below them, `words` splits a line by its instruction's rules,
-//! `parse` makes the typed [`instruction`]s. Replacing variables is a separate act ([`expand`]), because what they hold
-//! is known only while lowering. [`ast`] prints the untyped view that the official parser gives.
+//! The way of a file: `source` counts lines and columns, `lines` joins physical lines to logical ones
+//! (comments, continuations, directives), `heredoc` takes the bodies below them, `words` splits a line by its
+//! instruction's rules, `parse` makes the typed [`instruction`]s. Replacing variables is a separate act
+//! ([`expand`]), because what they hold is known only while lowering. [`ast`] prints the untyped view that
+//! the official parser gives.
 //!
 //! What is not here: which stage is needed, what an instruction does, what a name refers to.
 

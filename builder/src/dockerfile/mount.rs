@@ -1,9 +1,9 @@
 //! `RUN --mount`: its options as written, and what they mean once their variables are known.
 //!
-//! Options stay raw in a [`Mount`] because every value may hold variables (`type=$T` is legal); [`Mount::resolve`]
-//! expands them from left to right and checks each against the type known at that point, as BuildKit does: `size=` and
-//! `required` must therefore follow `type=`. A mount without any variable is resolved once while parsing, so that its
-//! mistakes are reported with all others.
+//! Options stay raw in a [`Mount`] because every value may hold variables (`type=$T` is legal);
+//! [`Mount::resolve`] expands them from left to right and checks each against the type known at that point,
+//! as BuildKit does: `size=` and `required` must therefore follow `type=`. A mount without any variable is
+//! resolved once while parsing, so that its mistakes are reported with all others.
 
 mod resolve;
 

@@ -1,8 +1,8 @@
 //! Statements become typed instructions: every flag checked, every argument counted.
 //!
-//! The order: split a line ([`Statement`]), take its heredocs, type it, go on with the next line whatever was wrong with
-//! this one; at the end the rules about the file as a whole. `parse/` holds the instructions that need more than a few
-//! lines: [`flags`], [`files`] (`COPY`, `ADD`), [`run`], [`health`].
+//! The order: split a line ([`Statement`]), take its heredocs, type it, go on with the next line whatever was
+//! wrong with this one; at the end the rules about the file as a whole. `parse/` holds the instructions that
+//! need more than a few lines: [`flags`], [`files`] (`COPY`, `ADD`), [`run`], [`health`].
 
 mod files;
 mod flags;
@@ -31,7 +31,8 @@ const MAX_ERRORS: usize = 200;
 /// Reads a Dockerfile. Bytes that are no UTF-8 are the caller's to replace, see [`String::from_utf8_lossy`].
 ///
 /// # Errors
-/// All errors of the file at once, in the order of the file, its warnings among them; of very many only the first.
+/// All errors of the file at once, in the order of the file, its warnings among them; of very many only the
+/// first.
 pub fn parse(source: &str) -> Result<Dockerfile, Vec<Diagnostic>> {
     if source.len() > MAX_SOURCE {
         let message = format!("the Dockerfile has {} bytes; at most {MAX_SOURCE} are allowed", source.len());
@@ -78,7 +79,8 @@ pub fn parse(source: &str) -> Result<Dockerfile, Vec<Diagnostic>> {
 /// Reads one instruction that an image stores for `ONBUILD`; the escape character is `\`.
 ///
 /// # Errors
-/// What is wrong with it, spans pointing into `text`; also if it is none or more than one, or one that is no trigger.
+/// What is wrong with it, spans pointing into `text`; also if it is none or more than one, or one that is no
+/// trigger.
 pub fn parse_trigger(text: &str) -> Result<Instruction, Vec<Diagnostic>> {
     if text.len() > MAX_SOURCE {
         let message = format!("the trigger has {} bytes; at most {MAX_SOURCE} are allowed", text.len());

@@ -1,7 +1,7 @@
 //! The shell patterns inside substitutions: `*`, `?` and the escapes `\*`, `\?`, `\\`; no `[…]`.
 //!
-//! `*` and `?` do not match a line end. A pattern is run as a set of states, so the work is the product of the lengths
-//! at most, whatever the pattern.
+//! `*` and `?` do not match a line end. A pattern is run as a set of states, so the work is the product of
+//! the lengths at most, whatever the pattern.
 
 /// The escaped character that no escape exists for; `None` at the end of the pattern.
 #[derive(Debug)]
@@ -73,7 +73,8 @@ impl Pattern {
         &value[..begin.unwrap_or(value.len())]
     }
 
-    /// `value` with its first match, or all that do not overlap, replaced; `None` if it grows beyond `limit` bytes.
+    /// `value` with its first match, or all that do not overlap, replaced; `None` if it grows beyond `limit`
+    /// bytes.
     pub(super) fn replace(&self, value: &str, replacement: &str, all: bool, limit: usize) -> Option<String> {
         let mut out = String::new();
         let mut copied = 0;
@@ -125,8 +126,8 @@ impl Pattern {
     }
 }
 
-/// The states that a text read so far may be in. A state is the number of items matched; each remembers the leftmost
-/// start that leads to it.
+/// The states that a text read so far may be in. A state is the number of items matched; each remembers the
+/// leftmost start that leads to it.
 struct Run<'p> {
     items: &'p [Item],
     states: Vec<Option<usize>>,

@@ -8,7 +8,8 @@ use super::diagnostic::{Pos, Span};
 pub(super) struct Source<'a> {
     pub(super) text: &'a str,
     line_starts: Vec<usize>,
-    /// The place asked for last: columns are counted on from there, or a long line would be counted once a word.
+    /// The place asked for last: columns are counted on from there, or a long line would be counted once a
+    /// word.
     last: Cell<Pos>,
 }
 

@@ -1,6 +1,7 @@
 //! One logical line, split by the rules of its instruction but not yet understood: keyword, flags, arguments.
 //!
-//! This is the view of the official parser, which `ast.rs` prints and from which `parse.rs` makes typed instructions.
+//! This is the view of the official parser, which `ast.rs` prints and from which `parse.rs` makes typed
+//! instructions.
 
 use std::ops::Range;
 

@@ -39,7 +39,8 @@ pub(super) fn split_blanks(text: &str, range: Range<usize>) -> Vec<Range<usize>>
     words
 }
 
-/// The words between blanks, quoted blanks apart; quotes and escapes stay. An escape at the very end is dropped.
+/// The words between blanks, quoted blanks apart; quotes and escapes stay. An escape at the very end is
+/// dropped.
 pub(super) fn split_quoted(text: &str, range: Range<usize>, escape: char) -> Vec<Range<usize>> {
     let mut words = Vec::new();
     let mut start = None;
@@ -93,8 +94,8 @@ impl FlagText {
     }
 }
 
-/// The flags at the head of the arguments, and the rest. A bare `--` ends them and is dropped. Quotes group, and `\`
-/// escapes inside both kinds of them and outside.
+/// The flags at the head of the arguments, and the rest. A bare `--` ends them and is dropped. Quotes group,
+/// and `\` escapes inside both kinds of them and outside.
 pub(super) fn split_flags(text: &str, range: Range<usize>) -> (Vec<FlagText>, Range<usize>) {
     let mut flags = Vec::new();
     let mut rest = range;

@@ -1,4 +1,5 @@
-//! The tables of patterns. A row is `lines | path | +` if the path is left out, `-` if it is kept; `,` separates lines.
+//! The tables of patterns. A row is `lines | path | +` if the path is left out, `-` if it is kept; `,`
+//! separates lines.
 
 use super::*;
 

@@ -1,5 +1,5 @@
-//! The tables of expansions. A row is `text => result`, or `text => ! part of the error`; blanks round both parts go,
-//! `·` stands for a blank that counts.
+//! The tables of expansions. A row is `text => result`, or `text => ! part of the error`; blanks round both
+//! parts go, `·` stands for a blank that counts.
 
 use super::*;
 

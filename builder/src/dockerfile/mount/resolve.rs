@@ -302,8 +302,8 @@ fn number(key: &Word, at: Span, value: &str, radix: u32) -> Result<u32, Diagnost
     })
 }
 
-/// Sizes as Docker writes them: a decimal number, blanks, then `b`, `k`, `m`, `g`, `t` or `p`, optionally with `b` or
-/// `ib`, in any case; all of them powers of 1024.
+/// Sizes as Docker writes them: a decimal number, blanks, then `b`, `k`, `m`, `g`, `t` or `p`, optionally
+/// with `b` or `ib`, in any case; all of them powers of 1024.
 fn size(at: Span, value: &str) -> Result<u64, Diagnostic> {
     let bad = || {
         Diagnostic::error(at, format!("mount option `size` is a number of bytes, not `{value}`"))

@@ -4,8 +4,8 @@ use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::instruction::Word;
 use crate::dockerfile::statement::{Flag, Statement};
 
-/// Flags still to be asked for. Every question names a flag that the instruction knows; [`Flags::finish`] refuses what
-/// nobody asked for.
+/// Flags still to be asked for. Every question names a flag that the instruction knows; [`Flags::finish`]
+/// refuses what nobody asked for.
 pub(super) struct Flags<'s, 'f> {
     statement: &'s Statement,
     found: &'f mut Vec<Diagnostic>,

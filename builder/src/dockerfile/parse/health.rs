@@ -74,7 +74,8 @@ fn count(word: Option<Word>, found: &mut Vec<Diagnostic>) -> Option<u32> {
     }
 }
 
-/// A duration as Go's `time.ParseDuration` reads it, negative ones refused: numbers with a unit each, `1h15m30.5s`.
+/// A duration as Go's `time.ParseDuration` reads it, negative ones refused: numbers with a unit each,
+/// `1h15m30.5s`.
 fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
