@@ -30,6 +30,8 @@ pub struct Options {
     pub retry: Retry,
     /// How many blobs are transferred at once with one host, in each direction.
     pub transfers_per_host: usize,
+    /// How large a request may be, in bytes, once a registry has refused a larger one.
+    pub chunk_bytes: u64,
 }
 
 impl Default for Options {
@@ -45,6 +47,7 @@ impl Default for Options {
             idle_timeout: Duration::from_secs(120),
             retry: Retry::default(),
             transfers_per_host: 6,
+            chunk_bytes: 64 * 1024 * 1024,
         }
     }
 }

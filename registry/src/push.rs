@@ -2,13 +2,15 @@
 //!
 //! Order for a blob: ask whether it is there; let the registry mount it from a repository that has it; else
 //! open an upload session and stream the bytes in one request. A session that fails is left, and the next try
-//! opens a new one, after asking whether the last one arrived after all. (OCI distribution-spec, "Push".)
+//! opens a new one, after asking whether the last one arrived after all. Where one request is too large (413),
+//! the bytes go in chunks. (OCI distribution-spec, "Push".)
 //!
 //! Invariants: memory does not grow with the blob; what `progress` is told adds up to the blob's size if the
 //! push succeeds, and to nothing if it fails.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
+use std::ops::Range;
 
 use oci::digest::Mismatch;
 use oci::{Descriptor, Digest, MediaType, Reference};
@@ -73,7 +75,7 @@ impl Client {
         let exchange = &*self.exchange;
         let upload = Upload { exchange, to, descriptor, source, meter: Meter::new(progress) };
         if upload.exists()? {
-            upload.meter.count(descriptor.size);
+            upload.meter.settle(descriptor.size);
             return Ok(Pushed::Existed);
         }
         let is_other =
@@ -82,7 +84,7 @@ impl Client {
         for from in mount_from.iter().filter(is_other).take(MAX_MOUNTS) {
             match upload.mount(from) {
                 Some(Mount::Done) => {
-                    upload.meter.count(descriptor.size);
+                    upload.meter.settle(descriptor.size);
                     return Ok(Pushed::Mounted);
                 }
                 Some(Mount::Session(url)) => {
@@ -96,11 +98,18 @@ impl Client {
         exchange.options().retry.run(|tries| {
             // The answer to the last try may be all that was lost.
             if tries > 0 && upload.exists()? {
-                upload.meter.count(descriptor.size);
+                upload.meter.settle(descriptor.size);
                 return Ok(Pushed::Uploaded);
             }
             let session = session.take().map_or_else(|| upload.begin(), Ok)?;
-            upload.send(session, tries > 0)
+            match upload.send(session, tries > 0) {
+                Err(Error::Status { status: 413, .. })
+                    if descriptor.size > exchange.options().chunk_bytes =>
+                {
+                    upload.send_in_chunks()
+                }
+                result => result,
+            }
         })
     }
 
@@ -197,30 +206,81 @@ impl<'a> Upload<'a> {
     /// Streams the blob into `session`. `ask_first` gives the registry the chance to refuse before the bytes
     /// flow: a refusal in the middle breaks the connection, and what it said is lost. (RFC 9110, 10.1.1.)
     fn send(&self, session: Url, ask_first: bool) -> Result<Pushed, Error> {
-        let mut headers = Headers::from([("content-type", "application/octet-stream".to_owned())]);
-        if ask_first && self.descriptor.size > 0 {
+        let (digest, size) = (self.descriptor.digest, self.descriptor.size);
+        let mut headers = Headers::new();
+        if ask_first && size > 0 {
             headers.push(("expect", "100-continue".to_owned()));
         }
-        let failure = RefCell::new(None);
-        let open = || -> Result<Box<dyn Read + '_>, Error> {
-            self.meter.reset();
-            let reader = self.source.open_at(0).map_err(|source| self.unreadable(source))?;
-            Ok(Box::new(Exact { reader, left: self.descriptor.size, meter: &self.meter, failure: &failure }))
-        };
-        let digest = self.descriptor.digest;
         let url = session.clone().with_query("digest", &digest.to_string());
-        let content = Content::Stream { open: &open, bytes: self.descriptor.size };
-        let call = Call { headers, content, ..self.call(Method::Put, url) };
-        let result = self.exchange.once(&call).and_then(|response| expect_digest(&response, digest));
-        let error = match (result, failure.take()) {
-            (Ok(()), _) => {
-                self.meter.settle(self.descriptor.size);
-                return Ok(Pushed::Uploaded);
+        let result = self.put(Method::Put, url, headers, 0..size);
+        self.finish(session, result)
+    }
+
+    /// Sends the blob piece by piece, for registries behind a limit on the size of one request.
+    ///
+    /// The registry's `Range` says how far it has come, which may be less than was sent.
+    fn send_in_chunks(&self) -> Result<Pushed, Error> {
+        let (digest, size) = (self.descriptor.digest, self.descriptor.size);
+        let mut session = self.begin()?;
+        let mut offset = 0;
+        while offset < size {
+            let end = size.min(offset.saturating_add(self.exchange.options().chunk_bytes.max(1)));
+            let headers = Headers::from([("content-range", format!("{offset}-{}", end - 1))]);
+            let chunk = self.put(Method::Patch, session.clone(), headers, offset..end);
+            let next = chunk.and_then(|response| {
+                let taken = response
+                    .header("range")
+                    .and_then(parse_range_end)
+                    .map_or(end, |last| last.saturating_add(1));
+                if taken <= offset || taken > end {
+                    let reason = "expected a `Range` that ends within the chunk";
+                    return Err(Error::Answer { url: response.url.to_string(), reason });
+                }
+                Ok((self.session(&response)?, taken))
+            });
+            match next {
+                Ok(next) => (session, offset) = next,
+                Err(error) => return self.finish(session, Err(error)),
             }
-            (Err(_), Some(source)) => self.unreadable(source),
-            (Err(error), None) => error,
+        }
+        let url = session.clone().with_query("digest", &digest.to_string());
+        let result = self.exchange.once(&self.call(Method::Put, url));
+        self.finish(session, result)
+    }
+
+    /// Sends a range of the blob's bytes.
+    fn put(
+        &self,
+        method: Method,
+        url: Url,
+        mut headers: Headers,
+        range: Range<u64>,
+    ) -> Result<Response, Error> {
+        headers.push(("content-type", "application/octet-stream".to_owned()));
+        let failure = RefCell::new(None);
+        let bytes = range.end - range.start;
+        let open = || -> Result<Box<dyn Read + '_>, Error> {
+            self.meter.settle(range.start);
+            let reader = self.source.open_at(range.start).map_err(|source| self.unreadable(source))?;
+            Ok(Box::new(Exact { reader, left: bytes, meter: &self.meter, failure: &failure }))
         };
-        self.meter.reset();
+        let call =
+            Call { headers, content: Content::Stream { open: &open, bytes }, ..self.call(method, url) };
+        let result = self.exchange.once(&call);
+        match failure.take() {
+            Some(source) if result.is_err() => Err(self.unreadable(source)),
+            _ => result,
+        }
+    }
+
+    /// Closes the books on an upload, and its session if the registry still has it open.
+    fn finish(&self, session: Url, result: Result<Response, Error>) -> Result<Pushed, Error> {
+        let result = result.and_then(|response| expect_digest(&response, self.descriptor.digest));
+        let Err(error) = result else {
+            self.meter.settle(self.descriptor.size);
+            return Ok(Pushed::Uploaded);
+        };
+        self.meter.settle(0);
         if !error.is_unreachable() {
             // A courtesy, so that the registry need not wait for the session to time out.
             drop(self.exchange.once(&self.call(Method::Delete, session)));
@@ -245,22 +305,15 @@ impl<'a> Meter<'a> {
     }
 
     fn count(&self, bytes: u64) {
-        self.told.set(self.told.get() + bytes);
-        (self.progress)(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.settle(self.told.get() + bytes);
     }
 
     /// Makes what was told be `bytes`.
     fn settle(&self, bytes: u64) {
-        if self.told.get() != bytes {
-            self.reset();
-            self.count(bytes);
-        }
-    }
-
-    fn reset(&self) {
-        let told = self.told.replace(0);
-        if told > 0 {
-            (self.progress)(-i64::try_from(told).unwrap_or(i64::MAX));
+        let signed = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let told = self.told.replace(bytes);
+        if told != bytes {
+            (self.progress)(signed(bytes) - signed(told));
         }
     }
 }
@@ -305,6 +358,11 @@ fn push_scope(reference: &Reference) -> String {
     format!("repository:{}:pull,push", reference.repository())
 }
 
+/// The last byte of `0-9`, which the distribution API writes without a unit.
+fn parse_range_end(text: &str) -> Option<u64> {
+    text.trim().trim_start_matches("bytes").trim_start_matches(['=', ' ']).split_once('-')?.1.parse().ok()
+}
+
 fn expect_digest(response: &Response, expected: Digest) -> Result<(), Error> {
     let answered = response.header("docker-content-digest").and_then(|text| text.parse().ok());
     match answered {
@@ -312,5 +370,19 @@ fn expect_digest(response: &Response, expected: Digest) -> Result<(), Error> {
             Err(Error::Verify { url: response.url.to_string(), source: Mismatch::Digest { expected, found } })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_where_a_range_ends() {
+        for (text, end) in
+            [("0-9", Some(9)), ("bytes=0-9", Some(9)), ("bytes 0-0", Some(0)), ("9", None), ("0-", None)]
+        {
+            assert_eq!(parse_range_end(text), end, "{text}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What lives here: the distribution API over loopback, in memory, with basic and token authentication; a plan
 //! of [`Fault`]s; and a record of every request, so that a test can say what was *not* sent. What does not:
-//! anything that must be fast or complete. Listing, deleting and chunked uploads are not here.
+//! anything that must be fast or complete. Listing and deleting are not here.
 //!
 //! Every connection has a thread; dropping the [`Registry`] closes all connections and joins all threads.
 
@@ -36,6 +36,8 @@ pub struct Setup {
     pub mounts: Mounts,
     /// Where upload sessions are said to be.
     pub location: Location,
+    /// How many bytes of one chunk it takes at most.
+    pub takes: Option<usize>,
 }
 
 /// Whom the registry lets in.
@@ -176,7 +178,7 @@ struct State {
     blobs: BTreeMap<(String, String), Vec<u8>>,
     manifests: BTreeMap<(String, String), (String, Vec<u8>)>,
     sessions: u32,
-    open_sessions: Vec<String>,
+    open_sessions: BTreeMap<String, Vec<u8>>,
     tokens: HashMap<String, (Vec<String>, u32)>,
     faults: Vec<Fault>,
     seen: Vec<Seen>,
@@ -507,7 +509,7 @@ fn upload(shared: &Shared, head: &Head, repository: &str, session: &str, body: V
             }
             state.sessions += 1;
             let id = format!("u{}", state.sessions);
-            state.open_sessions.push(id.clone());
+            state.open_sessions.insert(id.clone(), Vec::new());
             let path = format!("/v2/{repository}/blobs/uploads/{id}");
             let location = match &shared.setup.location {
                 Location::Path => path,
@@ -525,15 +527,28 @@ fn upload(shared: &Shared, head: &Head, repository: &str, session: &str, body: V
             if needs_state && head.query("_state").as_deref() != Some("a+b=") {
                 return refusal(400, "BLOB_UPLOAD_INVALID", "the session's state is lost");
             }
-            state.open_sessions.retain(|open| open != session);
+            let mut whole = state.open_sessions.remove(session).unwrap_or_default();
+            whole.extend(body);
+            let body = whole;
             if Digest::of(&body).to_string() != expected {
                 return refusal(400, "DIGEST_INVALID", "the bytes have another digest");
             }
             state.blobs.insert((repository.to_owned(), expected.clone()), body);
             Reply::new(201).with("docker-content-digest", expected)
         }
+        "PATCH" => {
+            let Some(held) = state.open_sessions.get_mut(session) else { return Reply::new(404) };
+            let range = head.header("content-range").and_then(|range| range.split_once('-'));
+            if range.is_none_or(|(start, _)| start != held.len().to_string()) {
+                return Reply::new(416);
+            }
+            held.extend_from_slice(&body[..body.len().min(shared.setup.takes.unwrap_or(usize::MAX))]);
+            Reply::new(202)
+                .with("location", format!("/v2/{repository}/blobs/uploads/{session}"))
+                .with("range", format!("0-{}", held.len() - 1))
+        }
         "DELETE" => {
-            state.open_sessions.retain(|open| open != session);
+            state.open_sessions.remove(session);
             Reply::new(204)
         }
         _ => Reply::new(405),

@@ -36,6 +36,7 @@ pub(crate) enum Method {
     Get,
     Post,
     Put,
+    Patch,
     Delete,
 }
 
@@ -46,6 +47,7 @@ impl Method {
             Method::Get => "GET",
             Method::Post => "POST",
             Method::Put => "PUT",
+            Method::Patch => "PATCH",
             Method::Delete => "DELETE",
         }
     }
@@ -204,9 +206,8 @@ impl Transport {
         Ok(match agent.run(request) {
             Ok(_) => (Scheme::Https, true),
             Err(error) => match as_io_kind(&error) {
-                Some(io::ErrorKind::ConnectionRefused | io::ErrorKind::TimedOut) | None => {
-                    (Scheme::Http, false)
-                }
+                // Nobody answered; who asks again later may find somebody.
+                Some(io::ErrorKind::ConnectionRefused) | None => (Scheme::Http, false),
                 Some(_) => (Scheme::Http, true),
             },
         })

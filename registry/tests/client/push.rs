@@ -241,3 +241,32 @@ fn pushes_side_by_side_and_reads_from_the_same_host() {
     });
     assert_eq!(results.into_inner().unwrap(), [Pushed::Uploaded; 4]);
 }
+
+#[test]
+fn what_is_too_large_for_one_request_goes_in_chunks() {
+    for (takes, patches) in [(None, 3), (Some(30_000), 4)] {
+        let registry = Registry::start(Setup { takes, ..Setup::default() });
+        registry.fault("PUT", "/uploads/", 1, status(413));
+        let options = registry::Options { chunk_bytes: 40_000, ..crate::support::Clock::default().options() };
+        let bytes = noise(100_000);
+        let pushed = push(&Client::new(options), &registry.reference("app:1"), &bytes, &[]).unwrap();
+        assert_eq!(pushed, Pushed::Uploaded);
+        assert_eq!(registry.blob("app", Digest::of(&bytes)), Some(bytes));
+        assert_eq!(registry.seen().iter().filter(|seen| seen.method == "PATCH").count(), patches);
+        assert_eq!(registry.open_sessions(), 0);
+    }
+}
+
+#[test]
+fn a_chunk_that_is_refused_or_lied_about_ends_the_push() {
+    for act in [status(413), status(416), Act::With("range", "0-99999999".to_owned())] {
+        let registry = Registry::start(Setup::default());
+        registry.fault("PUT", "/uploads/", 1, status(413));
+        registry.fault("PATCH", "/uploads/", 1, act.clone());
+        let options = registry::Options { chunk_bytes: 40_000, ..crate::support::Clock::default().options() };
+        let error =
+            push(&Client::new(options), &registry.reference("app:1"), &noise(100_000), &[]).unwrap_err();
+        assert!(matches!(error, Error::Status { .. } | Error::Answer { .. }), "{act:?}: {error:?}");
+        assert_eq!(registry.open_sessions(), 0, "{act:?}");
+    }
+}
