@@ -3,8 +3,8 @@
 //! What lives here: which value goes with a request, and that it is fetched once for all threads. What does
 //! not: where it may be sent (`exchange` sends it to the registry's own origin alone).
 //!
-//! The way: a registry's first 401 carries a [`challenge`]; it is remembered for the registry. `Basic` is
-//! answered from the [`keychain`]. `Bearer` is answered by a [`token`] for the scopes at hand, kept until four
+//! The way: a registry's first 401 carries a challenge; it is remembered for the registry. `Basic` is
+//! answered from the [`keychain`]. `Bearer` is answered by a token for the scopes at hand, kept until four
 //! fifths of its life are over or the registry refuses it.
 
 pub(crate) mod challenge;
