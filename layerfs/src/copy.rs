@@ -12,11 +12,12 @@
 //! `--chmod`, owned by `--chown` (8); a destination directory that is there keeps its metadata and its time,
 //! directories below it take those of the source (9); a file never replaces a directory, nor a directory a
 //! file (10); modes with all bits, times to the nanosecond, attributes, hard links inside one source and
-//! special files are kept (11); owner and mode can be overridden (12 to 14).
+//! special files are kept (11); owner and mode can be overridden (12 to 14); ADD unpacks archives (18).
 //!
 //! Invariants: the sources are read as they were selected, or the copy fails; nothing is written outside of
 //! the target root, whatever links are in it or are put in it meanwhile.
 
+mod archive;
 mod data;
 mod file;
 mod mode;
@@ -45,6 +46,8 @@ pub struct Options {
     pub mode: Option<ModeChange>,
     /// The latest modification time that anything may have, in seconds since 1970.
     pub epoch: Option<i64>,
+    /// Whether a selected file that is an archive is unpacked into the destination, as ADD does.
+    pub unpack: bool,
 }
 
 /// What came of a copy.
@@ -71,7 +74,7 @@ pub fn copy(
     for selected in &selection.sources {
         if selected.metadata.kind == Kind::Directory {
             copy_directory(&copier, source, selected, target, destination)?;
-        } else {
+        } else if !options.unpack || !archive::unpack(&copier, source, selected, target, destination)? {
             copy_file(&copier, source, selected, target, destination)?;
         }
     }

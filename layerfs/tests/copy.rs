@@ -251,7 +251,7 @@ fn points_8_and_12_to_14_owner_and_mode_of_what_is_made() {
 
     let owner = Some(Owner { uid: 3_000_000, gid: 5 });
     for (chmod, directory, file) in [("0750", 0o750, 0o750), ("u=rwX,go=rX", 0o755, 0o644)] {
-        let options = Options { owner, mode: Some(chmod.parse().unwrap()), epoch: None };
+        let options = Options { owner, mode: Some(chmod.parse().unwrap()), ..Options::default() };
         let destination = format!("/y{file}/z");
         world.copy_with(&world.select(&["d"]).unwrap(), &destination, &options).unwrap();
         for (path, mode) in [("", directory), ("/..", directory), ("/a", file), ("/l", 0o777)] {
@@ -364,6 +364,95 @@ fn point_17_exclusions_are_relative_to_each_source() {
     world.copy_with(&selection, "/", &Options::default()).unwrap();
     // `skip/x` goes, and `one/skip` with it; `two/skip` comes back with what is kept in it.
     assert_eq!(world.target(), ["keep=", "skip/", "skip/again/", "skip/again/kept=", "sub/", "sub/skip="]);
+}
+
+/// Writes `c/NAME`, an archive of a directory `x` with a file, a link out of it and a file behind that link,
+/// compressed as Python's tarfile calls it.
+fn archive(world: &World, name: &str, compression: &str) {
+    let script = "
+import io, sys, tarfile
+with tarfile.open(sys.argv[1], 'w:' + sys.argv[2]) as tar:
+    def add(name, **fields):
+        entry = tarfile.TarInfo(name)
+        entry.uid, entry.gid, entry.mtime = 11, 12, 1000
+        for field, value in fields.items():
+            setattr(entry, field, value)
+        tar.addfile(entry, io.BytesIO(b'A' * entry.size))
+    add('x', type=tarfile.DIRTYPE, mode=0o750)
+    add('x/a', size=3, mode=0o4755)
+    add('x/out', type=tarfile.SYMTYPE, linkname='/inside')
+    add('x/out/b', size=2)
+    add('.wh.kept', size=1)
+";
+    let path = world.path("c").join(name);
+    let status =
+        std::process::Command::new("python3").args(["-c", script]).arg(path).arg(compression).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn point_18_archives_are_unpacked_whatever_their_name() {
+    for (name, compression) in [("plain", ""), ("x.gz", "gz"), ("x.tar", "bz2"), ("x.txt", "xz")] {
+        let world = World::new();
+        archive(&world, name, compression);
+        world.file("t/kept", "K").link("t/way", "real/dir");
+        let options = Options {
+            owner: Some(Owner { uid: 4, gid: 5 }),
+            mode: Some("0700".parse().unwrap()),
+            unpack: true,
+            ..Options::default()
+        };
+        for destination in ["/way", "/"] {
+            world.copy_with(&world.select(&[name]).unwrap(), destination, &options).unwrap();
+        }
+        let expected = [
+            ".wh.kept=A",
+            "inside/",
+            "inside/b=AA",
+            "kept=K",
+            "real/",
+            "real/dir/",
+            "real/dir/.wh.kept=A",
+            "real/dir/x/",
+            "real/dir/x/a=AAA",
+            "real/dir/x/out -> /inside",
+            "way -> real/dir",
+            "x/",
+            "x/a=AAA",
+            "x/out -> /inside",
+        ];
+        assert_eq!(world.target(), expected, "{name}");
+        let made = |path: &str| (mode_of(world.path(path)), meta(world.path(path)).uid());
+        assert_eq!([made("t/x/a"), made("t/x"), made("t/real/dir")], [(0o4755, 4), (0o750, 4), (0o755, 4)]);
+        // COPY never unpacks, and ADD does not with `--unpack=false`.
+        world.copy(&[name], "/copied");
+        assert!(fs::read(world.path("t/copied")).unwrap() == fs::read(world.path("c").join(name)).unwrap());
+    }
+}
+
+#[test]
+fn point_18_what_is_no_archive_is_copied() {
+    let world = World::new();
+    archive(&world, "whole", "gz");
+    let whole = fs::read(world.path("c/whole")).unwrap();
+    let cases = [
+        ("empty", Vec::new()),
+        ("text", b"text that is longer than one block of a tar\n".repeat(40)),
+        ("zeros", vec![0; 4096]),
+        ("short", vec![0x1f]),
+        ("bare.gz", b"\x1f\x8b\x08\0 and no more of it".to_vec()),
+        ("bare.xz", b"\xfd7zXZ\0 and no more of it".to_vec()),
+        ("bare.bz2", b"BZh9 and no more of it".to_vec()),
+    ];
+    let options = Options { unpack: true, ..Options::default() };
+    for (name, bytes) in &cases {
+        fs::write(world.path("c").join(name), bytes).unwrap();
+        world.copy_with(&world.select(&[name]).unwrap(), "/d/", &options).unwrap();
+        assert!(fs::read(world.path("t/d").join(name)).unwrap() == *bytes, "{name}");
+    }
+    // It begins as an archive, so a copy of the damaged file is not what was meant.
+    fs::write(world.path("c/damaged"), &whole[..whole.len() - 30]).unwrap();
+    assert!(world.copy_with(&world.select(&["damaged"]).unwrap(), "/e/", &options).is_err());
 }
 
 #[test]

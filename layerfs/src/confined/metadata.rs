@@ -8,6 +8,8 @@ use rustix::fs::{AtFlags, FileType, Statx, StatxFlags};
 use rustix::io;
 use rustix::path::Arg;
 
+pub use crate::entry::Time;
+
 /// The type of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -67,15 +69,6 @@ impl Kind {
             Kind::BlockDevice => FileType::BlockDevice,
         }
     }
-}
-
-/// A point in time since 1970-01-01T00:00:00Z.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Time {
-    /// Whole seconds, rounded down; negative before 1970.
-    pub seconds: i64,
-    /// 0 to 999,999,999.
-    pub nanoseconds: u32,
 }
 
 /// Who owns a file. The default is root.

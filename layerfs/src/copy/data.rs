@@ -4,6 +4,7 @@
 //! (`FICLONE`), then inside the kernel (`copy_file_range(2)`), then by read and write. Holes stay holes.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,7 +40,7 @@ pub(super) fn copy(
         buffer.resize(BUFFER, 0);
     }
     if size_bytes <= SHORT {
-        return Ok(read_write(source, target, 0, size_bytes, buffer)? && ends_at(source, size_bytes)?);
+        return short(source, target, size_bytes, buffer);
     }
     if ways.clone.load(Ordering::Relaxed) {
         match rustix::fs::ioctl_ficlone(target, source) {
@@ -56,6 +57,23 @@ pub(super) fn copy(
     }
     target.set_len(size_bytes)?;
     ends_at(source, size_bytes)
+}
+
+/// One byte more than there should be is asked for, and would tell that the file has grown.
+fn short(mut source: &File, target: &File, size_bytes: u64, buffer: &mut [u8]) -> std::io::Result<bool> {
+    let mut length = 0;
+    while length as u64 <= size_bytes {
+        match source.read(&mut buffer[length..]) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Ok(0) => break,
+            count => length += count?,
+        }
+    }
+    if length as u64 != size_bytes {
+        return Ok(false);
+    }
+    target.write_all_at(&buffer[..length], 0)?;
+    Ok(true)
 }
 
 /// The next range of the source that holds data, from `at` on and before `size_bytes`.

@@ -1,0 +1,97 @@
+//! ADD of a local archive: recognised by its content, and unpacked into the destination.
+//!
+//! Here: what counts as an archive, and bzip2 and xz, which layers never use. Not here: tar, gzip and zstd
+//! ([`crate::layer`]). A file whose first header is not that of a tar, compressed or not, is no archive and is
+//! copied as it is; one that turns out to be damaged only later is an error.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use liblzma::stream::{CONCATENATED, Stream};
+
+use super::Selected;
+use super::file::Copier;
+use crate::confined::{Kind, Metadata, NewDirectory, Root, open_exact, open_listed};
+use crate::layer::codec;
+use crate::layer::tar::{Limits, Problem, Reader};
+use crate::layer::unpack::{self, Destination, Whiteouts};
+use crate::walk::Entry;
+use crate::{Error, IoResultExt, Result};
+
+/// What an xz archive may ask for to be decompressed, in bytes; `xz -9` needs 65 MiB.
+const XZ_MEMORY: u64 = 512 << 20;
+
+/// Unpacks `selected` if it is an archive; `false` if it is none. `--chmod` does not apply to what is unpacked.
+pub(super) fn unpack(
+    copier: &Copier<'_>,
+    source: &Root,
+    selected: &Selected,
+    target: &Root,
+    destination: &Path,
+) -> Result<bool> {
+    if selected.metadata.kind != Kind::File {
+        return Ok(false);
+    }
+    let mut file = open(source, selected)?;
+    if !is_archive(&file).at("read", &selected.path)? {
+        return Ok(false);
+    }
+    file.rewind().at("read", &selected.path)?;
+    let new = NewDirectory { mode: 0o755, ..copier.new_directory() };
+    target.open_or_make_dir(destination, &new)?;
+    let missing = || Error::NotADirectory { path: destination.to_owned() };
+    let prefix = target.resolve(destination)?.ok_or_else(missing)?.path;
+    let options = unpack::Options {
+        whiteouts: Whiteouts::Literal,
+        owner: copier.options.owner.map(|owner| (owner.uid, owner.gid)),
+        prefix: prefix.as_os_str().as_bytes().to_owned(),
+        limits: Limits::default(),
+    };
+    let destination = Destination { root: target.as_fd(), upper: None };
+    unpack::unpack(decompressed(file).at("read", &selected.path)?, destination, &options)?;
+    Ok(true)
+}
+
+fn open(source: &Root, selected: &Selected) -> Result<File> {
+    let path = selected.path.as_os_str().as_bytes().to_owned();
+    let entry = Entry { path, metadata: selected.metadata };
+    let dir = open_exact(source.as_fd(), entry.parent()).at("open", &selected.path)?;
+    let file = open_listed(dir.as_fd(), entry.name()).at("open", &selected.path)?;
+    match Metadata::of(&file).at("read the metadata of", &selected.path)?.is_unchanged(&selected.metadata) {
+        true => Ok(file),
+        false => Err(Error::SourceChanged { path: selected.path.clone() }),
+    }
+}
+
+/// Whether a file begins, once decompressed, with the header of a tar. A header that is one and is refused for
+/// what it says makes an archive too: unpacking it will tell why.
+fn is_archive(file: &File) -> io::Result<bool> {
+    let Ok(decoder) = decompressed(file).and_then(codec::decoder) else { return Ok(false) };
+    Ok(match Reader::new(decoder, Limits::default()).next_entry() {
+        Ok(first) => first.is_some(),
+        Err(Error::Archive { problem, .. }) => {
+            !matches!(problem, Problem::Checksum | Problem::Truncated | Problem::Number { .. })
+        }
+        Err(_) => false,
+    })
+}
+
+/// The bytes of a file, decompressed if they are bzip2's or xz's. Gzip and zstd stay: unpacking reads them.
+fn decompressed<'a>(mut file: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let mut head = Vec::with_capacity(6);
+    file.by_ref().take(6).read_to_end(&mut head)?;
+    let head_says = |magic: &[u8]| head.starts_with(magic);
+    let (bzip2, xz) = (head_says(b"BZh"), head_says(b"\xfd7zXZ\0"));
+    let whole = io::Cursor::new(head).chain(file);
+    Ok(if bzip2 {
+        Box::new(bzip2::read::MultiBzDecoder::new(whole))
+    } else if xz {
+        let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED).map_err(io::Error::from)?;
+        Box::new(liblzma::bufread::XzDecoder::new_stream(BufReader::new(whole), stream))
+    } else {
+        Box::new(whole)
+    })
+}
