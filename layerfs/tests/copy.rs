@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use layerfs::Error;
 use layerfs::confined::{NewDirectory, Owner, Root};
 use layerfs::copy::{Copied, Filters, Options, Selection, copy, select};
+use layerfs::snapshot::{SnapshotId, Snapshotter};
+use layerfs::store::Store;
 use layerfs::walk::{Filter, Visit};
 use rustix::fs::{FileType, Mode, XattrFlags};
 use tempfile::TempDir;
@@ -616,4 +618,43 @@ fn a_directory_that_flips_into_a_link_leads_nowhere_outside() {
     });
     assert_eq!(fs::read_dir(world.path("outside")).unwrap().count(), 1);
     assert_eq!(fs::read_to_string(world.path("outside/precious")).unwrap(), "precious");
+}
+
+/// What a build does: into the merged view of a snapshot, and out of one as `COPY --from` does.
+#[test]
+fn copies_into_and_out_of_snapshots() {
+    let world = World::new();
+    world.file("c/d/sub/new", "new").file("c/d/file", "new").mode("c/d/sub", 0o711);
+    let store = Store::open(&world.path("store")).unwrap();
+    let snapshots = store.snapshots();
+    let id = |name: &str| SnapshotId::key(oci::Digest::of(name.as_bytes()));
+
+    let base = snapshots.prepare(None).unwrap();
+    let root = Root::duplicate(base.root()).unwrap();
+    root.make_dirs(Path::new("/usr/d/sub/old"), &NewDirectory { mode: 0o700, ..Default::default() }).unwrap();
+    root.symlink(Path::new("usr"), Path::new("way")).unwrap();
+    drop(root.create_file(Path::new("/usr/d/file"), 0o600, Owner::default()).unwrap());
+    snapshots.commit(base, &id("base")).unwrap();
+
+    let step = snapshots.prepare(Some(&id("base"))).unwrap();
+    let merged = Root::duplicate(step.root()).unwrap();
+    let before = merged.metadata(Path::new("/usr/d")).unwrap().unwrap();
+    let selection = world.select(&["d"]).unwrap();
+    copy(&world.root("c"), &selection, &merged, Path::new("/way/d/"), &Options::default()).unwrap();
+    let after = merged.metadata(Path::new("/usr/d")).unwrap().unwrap();
+    assert_eq!((after.mode, after.modified), (before.mode, before.modified));
+    assert_eq!(merged.metadata(Path::new("/usr/d/sub")).unwrap().unwrap().mode, 0o711);
+    drop(merged);
+    snapshots.commit(step, &id("step")).unwrap();
+
+    let view = snapshots.view(&id("step")).unwrap();
+    let from = Root::duplicate(view.root()).unwrap();
+    let selection = select(&from, &["/way"], &filters(None, None)).unwrap();
+    copy(&from, &selection, &world.root("t"), Path::new("/"), &Options::default()).unwrap();
+    assert_eq!(world.target(), ["d/", "d/file=new", "d/sub/", "d/sub/new=new", "d/sub/old/"]);
+    // The layer below is as it was.
+    let view = snapshots.view(&id("base")).unwrap();
+    let base = Root::duplicate(view.root()).unwrap();
+    assert_eq!(base.read_small(Path::new("/way/d/file"), 10).unwrap().unwrap(), b"");
+    assert_eq!(base.list(Path::new("/usr/d/sub")).unwrap(), ["old"]);
 }
