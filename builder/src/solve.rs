@@ -13,9 +13,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Scope};
 use std::time::Instant;
 
-use layerfs::layer::PackOptions;
+use layerfs::layer::pack::PackOptions;
 use layerfs::snapshot::SnapshotId;
-use oci::{Compression, Descriptor, DiffId, Digest, MediaType, Reference};
+use oci::{Digest, Reference};
 
 use crate::cache::{Key, PackedLayer, Record};
 use crate::plan::{Base, Origin, Plan, Stage, StageId, Step, StepKind};
@@ -344,11 +344,8 @@ impl<'a> Solver<'a> {
     fn pack_now(&self, snapshot: &SnapshotId) -> layerfs::Result<PackedLayer> {
         let epoch = self.request.epoch;
         let changes = self.backends.snapshots.changes(snapshot)?;
-        let mut writer = self.backends.store.writer()?;
-        layerfs::layer::pack(&changes, &PackOptions { epoch }, &mut writer)?;
-        let (digest, size) = writer.commit()?;
-        let descriptor = Descriptor::new(MediaType::OciLayer(Compression::None), digest, size);
-        let layer = PackedLayer { diff_id: DiffId(digest), descriptor };
+        let packed = self.backends.store.put_layer(&changes, PackOptions { epoch })?;
+        let layer = PackedLayer { diff_id: packed.diff_id, descriptor: packed.descriptor() };
         self.backends.cache.put_layer(snapshot, epoch, &layer)?;
         Ok(layer)
     }

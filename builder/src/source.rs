@@ -342,7 +342,7 @@ impl Images<'_> {
     ) -> layerfs::Result<()> {
         let parent = parent.map(SnapshotId::chain);
         let active = self.snapshots.prepare(parent.as_ref())?;
-        layerfs::layer::unpack(self.store.verified(layer)?, &active, diff_id)?;
+        layerfs::layer::unpack::unpack_layer(self.store.verified(layer)?, &active, diff_id)?;
         self.snapshots.commit(active, &SnapshotId::chain(chain))
     }
 }

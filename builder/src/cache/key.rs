@@ -41,7 +41,7 @@ impl KeyBuilder {
     pub fn new(kind: &str, parent: Digest) -> KeyBuilder {
         let mut builder = KeyBuilder { components: Vec::new() };
         builder.add("version", VERSION);
-        builder.add("layer format", layerfs::layer::LAYER_FORMAT.to_string());
+        builder.add("layer format", layerfs::layer::pack::LAYER_FORMAT.to_string());
         builder.add("step", kind);
         builder.add("parent", parent.to_string());
         builder

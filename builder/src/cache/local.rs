@@ -56,7 +56,7 @@ impl<'a> LocalCache<'a> {
 
     fn layer_path(&self, snapshot: &SnapshotId, epoch: Option<i64>) -> PathBuf {
         let epoch = epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
-        let text = format!("{}\n{snapshot}\n{epoch}", layerfs::layer::LAYER_FORMAT);
+        let text = format!("{}\n{snapshot}\n{epoch}", layerfs::layer::pack::LAYER_FORMAT);
         self.path("layer-", Digest::of(text.as_bytes()))
     }
 

@@ -3,6 +3,7 @@
 mod layout;
 mod push;
 
+use layerfs::layer::codec::Codec;
 use layerfs::store::Store;
 use oci::{Compression, Descriptor, ImageConfig, Manifest, MediaType, Raw, Reference};
 
@@ -11,9 +12,6 @@ use crate::{Backends, Error, Events, Image, VertexId};
 
 pub use layout::{Layout, oci};
 pub use push::push;
-
-/// gzip's level for layers that leave the store.
-pub const GZIP_LEVEL: i32 = 6;
 
 /// What is delivered: an image of which the store has every blob.
 #[derive(Clone, Debug)]
@@ -77,11 +75,12 @@ pub fn name(store: &Store, descriptor: &Descriptor, names: &[Reference]) -> Resu
 /// When a layer cannot be read or its compressed form cannot be written.
 pub fn compress(image: &Complete, store: &Store) -> Result<Complete, Error> {
     let fail = |source| Error::Store { act: "compress the layers", source };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut manifest = image.manifest.value().clone();
     let diff_ids = &image.config.value().rootfs.diff_ids;
     for (layer, diff_id) in manifest.layers.iter_mut().zip(diff_ids) {
         if layer.media_type.layer_compression() == Some(Compression::None) {
-            *layer = store.compressed(layer, *diff_id, Compression::Gzip, GZIP_LEVEL).map_err(fail)?;
+            *layer = store.compressed(*diff_id, Codec::new(Compression::Gzip), threads).map_err(fail)?;
         }
     }
     if manifest == *image.manifest.value() {

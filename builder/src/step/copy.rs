@@ -147,14 +147,9 @@ pub(crate) fn execute(
         None => source.is_context.then(Owner::default),
     };
     let mode = copy.mode.as_deref().map(str::parse::<ModeChange>).transpose().map_err(fail)?;
-    let options = Options { owner, mode, epoch: None };
+    let options = Options { owner, mode, epoch: None, unpack: copy.unpack };
     let target = Root::duplicate(active.root()).map_err(fail)?;
-    let destination = Path::new(&copy.destination);
-    if copy.unpack {
-        files::add(&source.root, selection, &target, destination, &options).map_err(fail)?;
-    } else {
-        files::copy(&source.root, selection, &target, destination, &options).map_err(fail)?;
-    }
+    files::copy(&source.root, selection, &target, Path::new(&copy.destination), &options).map_err(fail)?;
     Ok(())
 }
 
