@@ -88,12 +88,12 @@ impl World {
         self.path(&format!("{name}-{}", self.outputs.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// The tree of an image as umoci unpacks it.
-    pub(crate) fn tree(&self, image: &Image) -> Tree {
-        let (view, into) = (self.next("view"), self.next("tree"));
+    /// An image as umoci unpacks it.
+    pub(crate) fn unpack(&self, image: &Image) -> Rootfs {
+        let (view, folder) = (self.next("view"), self.next("rootfs"));
         image.tagged(&view);
-        peers::umoci_unpack(&view, &into);
-        Tree::of(&into)
+        peers::umoci_unpack(&view, &folder);
+        Rootfs { tree: Tree::of(&folder), folder }
     }
 
     fn mounts(&self) -> Vec<String> {
@@ -172,10 +172,49 @@ impl Build<'_> {
         (Image::open(&layout), output)
     }
 
-    /// It must succeed; gives the image's tree.
-    pub(crate) fn tree(self) -> Tree {
+    /// It must succeed; gives the image unpacked.
+    pub(crate) fn rootfs(self) -> Rootfs {
         let world = self.world;
-        world.tree(&self.image())
+        world.unpack(&self.image())
+    }
+
+    /// It must succeed; gives the text of `/out`, for steps that write down what they see.
+    pub(crate) fn out(self) -> String {
+        self.rootfs().text("/out")
+    }
+}
+
+/// An unpacked image.
+pub(crate) struct Rootfs {
+    pub(crate) folder: PathBuf,
+    pub(crate) tree: Tree,
+}
+
+impl Rootfs {
+    /// What stands at `path`: `file 0644 0:0 …`, or `nothing`.
+    pub(crate) fn get(&self, path: &str) -> &str {
+        self.tree.get(path).unwrap_or("nothing")
+    }
+
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.tree.get(path).is_some()
+    }
+
+    pub(crate) fn text(&self, path: &str) -> String {
+        let path = self.folder.join(path.trim_start_matches('/'));
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// `path` must begin with each of these, in `get`'s words.
+    #[track_caller]
+    pub(crate) fn expect(&self, expected: &[(&str, &str)]) {
+        for (path, line) in expected {
+            assert!(
+                self.get(path).starts_with(line),
+                "{path}: expected `{line}`, found `{}`",
+                self.get(path)
+            );
+        }
     }
 }
 

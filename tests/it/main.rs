@@ -16,5 +16,15 @@ mod source;
 mod tree;
 
 mod build;
+mod cache;
+mod contain;
+mod copy;
+mod errors;
+mod examples;
 mod layering;
+mod look;
+mod output;
+mod parity;
+mod push;
+mod run;
 mod tidy;

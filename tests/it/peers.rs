@@ -59,6 +59,11 @@ impl Containers {
         Containers { folder: folder.to_owned(), driver: "vfs" }
     }
 
+    /// `overlay` shares layers: for building.
+    pub(crate) fn overlay(folder: &Path) -> Containers {
+        Containers { folder: folder.to_owned(), driver: "overlay" }
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
@@ -117,6 +122,14 @@ impl Containers {
             "nofile=1024:1024",
         ];
         run(self.command("podman").args(["--runtime", "runc"]).args(fixed).arg(reference).args(args))
+    }
+}
+
+impl Drop for Containers {
+    /// Overlay storage is a mount upon itself, which outlives buildah.
+    fn drop(&mut self) {
+        let storage = self.folder.join("storage/overlay");
+        rustix::mount::unmount(storage, rustix::mount::UnmountFlags::DETACH).ok();
     }
 }
 

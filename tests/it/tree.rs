@@ -43,10 +43,6 @@ impl Tree {
         self.0.get(path).map(String::as_str)
     }
 
-    pub(crate) fn has(&self, path: &str) -> bool {
-        self.0.contains_key(path)
-    }
-
     pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
