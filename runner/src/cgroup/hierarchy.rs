@@ -82,8 +82,8 @@ pub(crate) struct Hierarchies {
     v2: Option<V2>,
     /// The controllers our v2 cgroup has.
     in_v2: Vec<String>,
-    /// The leaf we moved into, and the controllers we gave to its siblings.
-    moved: Option<(PathBuf, Vec<Controller>)>,
+    /// The leaf we moved into.
+    moved: Option<PathBuf>,
 }
 
 impl Hierarchies {
@@ -188,17 +188,17 @@ impl Hierarchies {
     ) -> Result<Option<PathBuf>, (Controller, Obstacle)> {
         let Some(V2 { top, own }) = self.v2.clone() else { return Ok(None) };
         let Some(&first) = controllers.first() else { return Ok(Some(own)) };
-        if gives(&own, controllers) {
-            return Ok(Some(own));
-        }
-        match give(&own, controllers) {
-            Ok(()) => return Ok(Some(own)),
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
-            Err(error) => {
-                let path = own.join("cgroup.subtree_control").display().to_string();
-                let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                return Err((first, Obstacle::Refused { path, errno }));
-            }
+        // The root cgroup may hold processes as well; it is the one without a type.
+        let is_root = !own.join("cgroup.type").exists();
+        if is_root || is_empty(&own) {
+            return match give(&own, controllers) {
+                Ok(()) => Ok(Some(own)),
+                Err(error) => {
+                    let path = own.join("cgroup.subtree_control").display().to_string();
+                    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                    Err((first, Obstacle::Refused { path, errno }))
+                }
+            };
         }
         if self.move_aside(&own, controllers).is_ok() {
             return Ok(Some(own));
@@ -217,7 +217,12 @@ impl Hierarchies {
         let parent = rustix::process::getppid().map_or(0, rustix::process::Pid::as_raw_pid);
         let moved = super::write(&leaf.join("cgroup.procs"), "0")
             .and_then(|()| super::write(&leaf.join("cgroup.procs"), &parent.to_string()))
-            .and_then(|()| give(own, controllers));
+            .and_then(|()| match is_empty(own) {
+                true => give(own, controllers),
+                // With processes left, pids and cpu could be given but no container put below (threaded
+                // mode).
+                false => Err(io::ErrorKind::ResourceBusy.into()),
+            });
         if moved.is_err() {
             // Others share our cgroup: undo. A failure to undo leaves us in the leaf, which changes nothing.
             for pid in [0, parent] {
@@ -225,18 +230,19 @@ impl Hierarchies {
             }
             super::removed(&leaf);
         } else {
-            self.moved = Some((leaf, controllers.to_vec()));
+            self.moved = Some(leaf);
         }
         moved
     }
 
     /// Undoes [`Hierarchies::move_aside`] when the launcher ends and its containers are gone.
     pub(crate) fn leave(&mut self) {
-        let (Some((leaf, controllers)), Some(v2)) = (self.moved.take(), &self.v2) else { return };
-        // Best effort: whatever refuses here leaves an empty leaf behind and nothing else.
-        for controller in controllers {
-            let _still_used =
-                super::write(&v2.own.join("cgroup.subtree_control"), &format!("-{}", controller.name()));
+        let (Some(leaf), Some(v2)) = (self.moved.take(), &self.v2) else { return };
+        // Best effort: whatever refuses here leaves an empty leaf behind and nothing else. All that our
+        // cgroup gives was given by us: it had processes before.
+        let given = v2.own.join("cgroup.subtree_control");
+        for controller in words(&given) {
+            let _still_used = super::write(&given, &format!("-{controller}"));
         }
         let _refused = super::write(&v2.own.join("cgroup.procs"), "0");
         super::removed(&leaf);
@@ -247,6 +253,11 @@ impl Hierarchies {
 fn gives(cgroup: &Path, controllers: &[Controller]) -> bool {
     let given = words(&cgroup.join("cgroup.subtree_control"));
     controllers.iter().all(|controller| given.iter().any(|name| name == controller.name()))
+}
+
+/// Whether no process is in a v2 cgroup itself.
+fn is_empty(cgroup: &Path) -> bool {
+    words(&cgroup.join("cgroup.procs")).is_empty()
 }
 
 /// Makes a v2 cgroup give controllers to its children.

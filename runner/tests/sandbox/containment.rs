@@ -1,6 +1,9 @@
 //! Containment: what a process in a sandbox cannot see, reach or do.
 
 use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use runner::{Capability, CapabilitySet, Mount, MountSource, Network, Seccomp, detached_tree};
 
@@ -158,15 +161,20 @@ int main(void) {
 }
 "#;
 
+/// Compiles [`PAYLOAD`] into a static program.
+pub(crate) fn compile_payload(program: &Path) {
+    let mut compiler = Command::new("cc");
+    let compiler = compiler.args(["-static", "-x", "c", "-o"]).arg(program).arg("-").stdin(Stdio::piped());
+    let mut running = compiler.spawn().expect("a C compiler is installed");
+    running.stdin.take().unwrap().write_all(PAYLOAD.as_bytes()).unwrap();
+    assert!(running.wait().unwrap().success());
+}
+
 fn forbidden_system_calls(host: &Host) {
     let root = Root::new();
     // In a virtual machine without a compiler the payload comes along.
     if fs::copy("/payload", root.path("payload")).is_err() {
-        let source = root.path("payload.c");
-        fs::write(&source, PAYLOAD).unwrap();
-        let mut compiler = std::process::Command::new("cc");
-        let made = compiler.arg("-static").arg("-o").arg(root.path("payload")).arg(&source).status().unwrap();
-        assert!(made.success());
+        compile_payload(&root.path("payload"));
     }
     let out = host.run(root.sandbox(), &runner::Process::new(["/payload"])).unwrap().success();
     let expected = "af_alg 1\naf_vsock 1\naf_unix 0\nclone3 38\nkeyctl 1\nadd_key 1\nbpf 1\nio_uring 1\n\

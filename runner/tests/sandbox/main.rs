@@ -9,6 +9,7 @@ mod hostile;
 mod process;
 mod stubs;
 mod support;
+mod vm;
 
 use libtest_mimic::{Arguments, Trial};
 use support::Host;
@@ -34,6 +35,16 @@ fn main() -> std::process::ExitCode {
                 Ok(())
             }));
         }
+    }
+    for &(name, test) in vm::TESTS {
+        let trial = Trial::test(format!("vm::{name}"), move || {
+            test(host);
+            Ok(())
+        });
+        trials.push(match vm::obstacle() {
+            None => trial,
+            Some(reason) => trial.with_kind(format!("skipped: {reason}")).with_ignored_flag(true),
+        });
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
