@@ -3,10 +3,10 @@
 //! Here: the record of one file, the listing of a selection, what differs between two listings. Not here:
 //! which files are selected ([`crate::copy::select`]), what else a step's key is made of.
 //!
-//! A record is the SHA-256 of [`RECORD`] and then, each field with its length before it or of fixed length:
+//! A record is the SHA-256 of `RECORD` and then, each field with its length before it or of fixed length:
 //! type, mode (0777 for a link), uid, gid, device numbers, the link's target, the number of extended
 //! attributes and their names and values, and the digest of the data. A listing's digest is that of
-//! [`LISTING`], the sources, and for each of them the number of entries and their paths and records. Neither
+//! `LISTING`, the sources, and for each of them the number of entries and their paths and records. Neither
 //! sees the time, the inode, the number of links, or any name above a selected directory; of a selected
 //! directory itself nothing counts, because nothing of it is copied, and of a selected file also its name,
 //! because a destination directory takes it.
