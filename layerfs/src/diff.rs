@@ -21,7 +21,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, major, minor, openat, readlinkat, statat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, major, minor, openat, readlinkat, statat,
+};
 use rustix::io::Errno;
 
 use crate::entry::{Entry, Kind, Time, is_whiteout};
@@ -60,8 +62,9 @@ pub enum Change {
 pub fn walk(changes: &Changes, sink: &mut dyn FnMut(Change) -> Result<()>) -> Result<()> {
     let mut walker = Walker { sink, links: HashMap::new(), unsaid: Vec::new() };
     let here = |source: Errno| fail(b"", source);
-    let upper = openat(&changes.upper, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(here)?;
+    let upper =
+        openat(&changes.upper, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(here)?;
     let lower = match &changes.lower {
         Some(view) => Some(open_dir(view.root(), b".").map_err(here)?),
         None => None,
@@ -87,7 +90,13 @@ struct Object {
 
 impl Walker<'_> {
     /// `hiding`: what of the parent is not in the upper directory is gone.
-    fn walk_dir(&mut self, path: &[u8], upper: &OwnedFd, lower: Option<&OwnedFd>, hiding: bool) -> Result<()> {
+    fn walk_dir(
+        &mut self,
+        path: &[u8],
+        upper: &OwnedFd,
+        lower: Option<&OwnedFd>,
+        hiding: bool,
+    ) -> Result<()> {
         let mut kept = Vec::new();
         let mut deleted = BTreeSet::new();
         for name in names(upper).map_err(|errno| fail(path, errno))? {
@@ -107,7 +116,9 @@ impl Walker<'_> {
         let mut lower = lower;
         if let (Some(dir), true) = (lower, hiding) {
             for name in names(dir).map_err(|errno| fail(path, errno))? {
-                if kept.binary_search(&name).is_err() && self.lower_has(Some(dir), &name, &join(path, &name))? {
+                if kept.binary_search(&name).is_err()
+                    && self.lower_has(Some(dir), &name, &join(path, &name))?
+                {
                     deleted.insert(name);
                 }
             }
@@ -143,7 +154,10 @@ impl Walker<'_> {
             return self.visit_dir(path, mine, theirs, hiding);
         }
         let linked = mine.stat.st_nlink > 1;
-        if !linked && let Some(theirs) = &theirs && mine.same_as(theirs, path)? {
+        if !linked
+            && let Some(theirs) = &theirs
+            && mine.same_as(theirs, path)?
+        {
             return Ok(());
         }
         let Object { stat, mut entry, fd } = mine;
@@ -164,7 +178,11 @@ impl Walker<'_> {
         let hiding = hiding || is_opaque(fd).map_err(|errno| fail(path, errno))?;
         let depth = self.unsaid.len();
         match &theirs {
-            Some(theirs) if mine.entry == (Entry { mtime: mine.entry.mtime, ..theirs.entry.clone() }) => {
+            // One that was made anew has a time of its own.
+            Some(theirs) if hiding && mine.entry == theirs.entry => self.unsaid.push(mine.entry.clone()),
+            Some(theirs)
+                if !hiding && mine.entry == (Entry { mtime: mine.entry.mtime, ..theirs.entry.clone() }) =>
+            {
                 self.unsaid.push(theirs.entry.clone());
             }
             _ => self.say(Change::Put { entry: mine.entry.clone(), content: None })?,
@@ -207,7 +225,8 @@ impl Object {
         let device = (major(stat.st_rdev), minor(stat.st_rdev));
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOATIME | OFlags::CLOEXEC;
+                let flags =
+                    OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOATIME | OFlags::CLOEXEC;
                 fd = Some(openat(dir, name, flags, Mode::empty())?);
                 Kind::File { size: u64::try_from(stat.st_size).unwrap_or(0) }
             }
@@ -243,8 +262,9 @@ impl Object {
             return Ok(false);
         }
         match (&self.fd, &other.fd) {
-            (Some(mine), Some(theirs)) => same_content(mine, theirs)
-                .map_err(|source| Error::Pack { path: path_of(path), source }),
+            (Some(mine), Some(theirs)) => {
+                same_content(mine, theirs).map_err(|source| Error::Pack { path: path_of(path), source })
+            }
             _ => Ok(true),
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oci::{Digest, DiffId};
+use oci::{DiffId, Digest};
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -207,7 +207,10 @@ impl fmt::Display for Error {
             Error::ReadArchive { .. } => write!(f, "cannot read the archive"),
             Error::Unpack { entry, .. } => write!(f, "cannot unpack `{}`", entry.display()),
             Error::DiffId { expected, found } => {
-                write!(f, "the layer's content differs from its image: expected `{expected}`, found `{found}`")
+                write!(
+                    f,
+                    "the layer's content differs from its image: expected `{expected}`, found `{found}`"
+                )
             }
             Error::Pack { path, .. } => write!(f, "cannot pack `{}`", path.display()),
             Error::Unpackable { path, reason } => {

@@ -94,7 +94,9 @@ impl Store {
             let manifest = image.descriptor.digest;
             let begins = |digest: &Digest| digest.hex().starts_with(digits);
             // An image of which not everything is here can still be found by its manifest.
-            if !begins(&manifest) && !self.manifest(&image.descriptor).is_ok_and(|m| begins(&m.value().config.digest)) {
+            if !begins(&manifest)
+                && !self.manifest(&image.descriptor).is_ok_and(|m| begins(&m.value().config.digest))
+            {
                 continue;
             }
             match &found {

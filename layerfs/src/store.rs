@@ -103,7 +103,11 @@ impl Store {
     pub fn read_document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let Descriptor { digest, size, .. } = descriptor;
         if *size > MAX_DOCUMENT_BYTES {
-            return Err(Error::TooLarge { digest: *digest, size_bytes: *size, limit_bytes: MAX_DOCUMENT_BYTES });
+            return Err(Error::TooLarge {
+                digest: *digest,
+                size_bytes: *size,
+                limit_bytes: MAX_DOCUMENT_BYTES,
+            });
         }
         let mut bytes = Vec::new();
         self.verified(descriptor)?

@@ -196,7 +196,12 @@ fn gzip(source: &mut dyn Read, out: &mut dyn Write, level: u32, threads: usize) 
 }
 
 /// Hands the blocks of `source` to the workers and writes their results in order.
-fn feed(source: &mut dyn Read, out: &mut dyn Write, jobs: SyncSender<Job>, threads: usize) -> io::Result<Crc> {
+fn feed(
+    source: &mut dyn Read,
+    out: &mut dyn Write,
+    jobs: SyncSender<Job>,
+    threads: usize,
+) -> io::Result<Crc> {
     let mut crc = Crc::new();
     let mut waiting: VecDeque<Receiver<io::Result<Vec<u8>>>> = VecDeque::new();
     let mut collect = |waiting: &mut VecDeque<Receiver<io::Result<Vec<u8>>>>, most: usize| {
@@ -248,7 +253,8 @@ fn compress_block(deflate: &mut Compress, job: &Job) -> io::Result<Vec<u8>> {
     let flush = if job.last { FlushCompress::Finish } else { FlushCompress::Sync };
     let mut out = Vec::with_capacity(job.block.len() / 2 + 1024);
     loop {
-        let read = usize::try_from(deflate.total_in()).map_or(job.block.len(), |read| read.min(job.block.len()));
+        let read =
+            usize::try_from(deflate.total_in()).map_or(job.block.len(), |read| read.min(job.block.len()));
         let status = deflate.compress_vec(&job.block[read..], &mut out, flush)?;
         let all_read = deflate.total_in() == job.block.len() as u64;
         // Room that is left over says that nothing is waiting to be put out.
@@ -334,7 +340,10 @@ mod tests {
                 assert_eq!(detect(&once), compression, "{length}");
                 assert!(decompress(&once).unwrap() == bytes, "{compression:?} {length}");
                 for threads in [2, 3, 8] {
-                    assert!(compress(&bytes, compression, threads) == once, "{compression:?} {length} {threads}");
+                    assert!(
+                        compress(&bytes, compression, threads) == once,
+                        "{compression:?} {length} {threads}"
+                    );
                 }
             }
         }
@@ -344,7 +353,9 @@ mod tests {
     fn one_member_that_any_gunzip_reads() {
         let bytes = sample(3 * BLOCK + 5);
         let mut out = Vec::new();
-        flate2::read::GzDecoder::new(&compress(&bytes, Compression::Gzip, 3)[..]).read_to_end(&mut out).unwrap();
+        flate2::read::GzDecoder::new(&compress(&bytes, Compression::Gzip, 3)[..])
+            .read_to_end(&mut out)
+            .unwrap();
         assert!(out == bytes);
     }
 

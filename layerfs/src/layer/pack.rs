@@ -91,7 +91,8 @@ fn write_tar(changes: &Changes, options: PackOptions, out: &mut dyn Write) -> Re
             }
             Change::Opaque { dir } => tar.entry(&mark(whiteout::opaque_path(&dir))).map_err(written),
             Change::Put { mut entry, content } => {
-                entry.mtime.seconds = options.epoch.map_or(entry.mtime.seconds, |epoch| epoch.min(entry.mtime.seconds));
+                entry.mtime.seconds =
+                    options.epoch.map_or(entry.mtime.seconds, |epoch| epoch.min(entry.mtime.seconds));
                 check(&entry)?;
                 tar.entry(&entry).map_err(written)?;
                 let (Kind::File { size }, Some(mut file)) = (&entry.kind, content) else { return Ok(()) };

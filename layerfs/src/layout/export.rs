@@ -65,13 +65,20 @@ impl Store {
         Ok(blobs)
     }
 
-    fn add_closure(&self, descriptor: &Descriptor, blobs: &mut BTreeMap<Digest, u64>, depth: u8) -> Result<()> {
+    fn add_closure(
+        &self,
+        descriptor: &Descriptor,
+        blobs: &mut BTreeMap<Digest, u64>,
+        depth: u8,
+    ) -> Result<()> {
         let document = Document::parse(self.read_document(descriptor)?, &descriptor.media_type)?;
         blobs.insert(descriptor.digest, descriptor.size);
         match document {
             Document::Manifest(manifest) => {
                 let manifest = manifest.value();
-                blobs.extend(manifest.layers.iter().chain([&manifest.config]).map(|part| (part.digest, part.size)));
+                blobs.extend(
+                    manifest.layers.iter().chain([&manifest.config]).map(|part| (part.digest, part.size)),
+                );
             }
             // An index within an index is legal, and deeper ones are nobody's.
             Document::Index(index) if depth < 2 => {
@@ -90,16 +97,27 @@ impl Store {
         Ok(())
     }
 
-    fn export_directory(&self, path: &Path, blobs: &BTreeMap<Digest, u64>, entries: Vec<Descriptor>) -> Result<()> {
+    fn export_directory(
+        &self,
+        path: &Path,
+        blobs: &BTreeMap<Digest, u64>,
+        entries: Vec<Descriptor>,
+    ) -> Result<()> {
         let temporary = beside(path);
-        let result = self.fill_directory(&temporary, blobs, entries).and_then(|()| replace_dir(&temporary, path));
+        let result =
+            self.fill_directory(&temporary, blobs, entries).and_then(|()| replace_dir(&temporary, path));
         result.inspect_err(|_| {
             // The error that matters is the one being returned.
             let _left_over = std::fs::remove_dir_all(&temporary);
         })
     }
 
-    fn fill_directory(&self, dir: &Path, blobs: &BTreeMap<Digest, u64>, entries: Vec<Descriptor>) -> Result<()> {
+    fn fill_directory(
+        &self,
+        dir: &Path,
+        blobs: &BTreeMap<Digest, u64>,
+        entries: Vec<Descriptor>,
+    ) -> Result<()> {
         let folder = dir.join("blobs/sha256");
         std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder).at("create", &folder)?;
         for digest in blobs.keys() {
@@ -112,7 +130,12 @@ impl Store {
         write_layout_files(dir, entries)
     }
 
-    fn export_archive(&self, out: impl Write, blobs: &BTreeMap<Digest, u64>, entries: Vec<Descriptor>) -> Result<()> {
+    fn export_archive(
+        &self,
+        out: impl Write,
+        blobs: &BTreeMap<Digest, u64>,
+        entries: Vec<Descriptor>,
+    ) -> Result<()> {
         let failed = |source| Error::WriteLayer { source };
         let mut tar = Writer::new(out);
         for dir in ["blobs", "blobs/sha256"] {
@@ -135,8 +158,9 @@ impl Store {
         let mut blob = oci::Verifier::new(self.open_blob(digest)?, *digest, size);
         let mut buffer = vec![0; 256 * 1024];
         loop {
-            let count =
-                blob.read(&mut buffer).map_err(|source: io::Error| Error::ReadBlob { digest: *digest, source })?;
+            let count = blob
+                .read(&mut buffer)
+                .map_err(|source: io::Error| Error::ReadBlob { digest: *digest, source })?;
             if count == 0 {
                 return Ok(());
             }

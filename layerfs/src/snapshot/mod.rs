@@ -14,12 +14,14 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use oci::{ChainId, Digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use overlay::Overlay;
 
+use crate::lock::Lock;
 use crate::{Error, IoResultExt, Result, remove};
 
 /// The name of a committed snapshot; always a safe file name.
@@ -56,7 +58,8 @@ impl FromStr for SnapshotId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<SnapshotId> {
-        let chain = text.strip_prefix("chain-").and_then(Digest::from_hex).map(|hex| SnapshotId::Chain(ChainId(hex)));
+        let chain =
+            text.strip_prefix("chain-").and_then(Digest::from_hex).map(|hex| SnapshotId::Chain(ChainId(hex)));
         chain
             .or_else(|| text.strip_prefix("key-").and_then(Digest::from_hex).map(SnapshotId::Key))
             .ok_or_else(|| Error::SnapshotId { text: text.to_owned() })
@@ -111,6 +114,8 @@ pub struct Active {
     upper: OwnedFd,
     dir: ActiveDir,
     ancestors: Vec<SnapshotId>,
+    /// Nobody may collect what lies below.
+    in_use: Arc<Lock>,
 }
 
 impl Active {
@@ -166,12 +171,18 @@ impl Drop for ActiveDir {
 #[derive(Debug)]
 pub struct View {
     root: OwnedFd,
+    _in_use: Arc<Lock>,
 }
 
 impl View {
     /// The root of the merged view.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
+    }
+
+    /// A second, detached mount of the same view, for a container to attach in its own namespace.
+    pub fn try_clone_root(&self) -> Result<OwnedFd> {
+        overlay::clone_mount(self.root.as_fd())
     }
 }
 

@@ -15,23 +15,26 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, Gid, Mode, RenameFlags, Uid, fchmod, fchown, fstat, futimens};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+};
 use rustix::mount::{fsconfig_set_string, fsmount, fsopen, open_tree};
 use serde::{Deserialize, Serialize};
 
 use super::{Active, ActiveDir, Changes, SnapshotId, Snapshotter, View, open_at};
+use crate::entry::Time;
 use crate::ingest::{Ingest, open_dir};
 use crate::lock::Lock;
-use crate::{Error, IoResultExt, Result, remove};
+use crate::{Error, IoResultExt, Result, remove, xattr};
 
 /// The snapshots of a store. A clone works on the same snapshots.
 #[derive(Clone, Debug)]
 pub struct Overlay {
     root: PathBuf,
     /// The store stays in use for as long as anybody works on its snapshots.
-    _lock: Arc<Lock>,
+    lock: Arc<Lock>,
 }
 
 /// What `meta.json` says.
@@ -43,7 +46,7 @@ struct Meta {
 
 impl Overlay {
     pub(crate) fn new(root: &Path, lock: Arc<Lock>) -> Overlay {
-        Overlay { root: root.to_owned(), _lock: lock }
+        Overlay { root: root.to_owned(), lock }
     }
 
     /// Whether this kernel and this process can mount what snapshots need; the error says what is missing.
@@ -70,6 +73,21 @@ impl Overlay {
         let root = dir.path.join("fs");
         rustix::fs::chmod(&root, 0o755.into()).at("set the mode of", &root)?;
         Ok(dir)
+    }
+
+    /// The root of a merged view is that of its top layer, so a new one begins as its parent's.
+    fn copy_root(&self, parent: &SnapshotId, dir: &ActiveDir) -> Result<()> {
+        let (from, to) = (self.dir(parent).join("fs"), dir.path.join("fs"));
+        let source = open_at(&from)?;
+        let target = open_at(&to)?;
+        let copy = || {
+            let stat = fstat(&source)?;
+            fchown(&target, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+            xattr::set(&target, &xattr::read(&source)?)?;
+            fchmod(&target, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+            futimens(&target, &Time::of(&stat).timestamps())
+        };
+        copy().at("copy the attributes of the root to", &to)
     }
 
     /// The id and its ancestors: the layers of its view, top first.
@@ -104,7 +122,7 @@ impl Overlay {
             }
             layers => mount_overlay(layers, None)?,
         };
-        Ok(View { root })
+        Ok(View { root, _in_use: Arc::clone(&self.lock) })
     }
 }
 
@@ -112,13 +130,16 @@ impl Snapshotter for Overlay {
     fn prepare(&self, parent: Option<&SnapshotId>) -> Result<Active> {
         let ancestors = parent.map(|id| self.stack(id)).transpose()?.unwrap_or_default();
         let dir = self.new_dir()?;
+        if let Some(parent) = parent {
+            self.copy_root(parent, &dir)?;
+        }
         let root = self.mount(&dir, &self.layers(&ancestors))?;
         let upper = open_at(&dir.path.join("fs"))?;
-        Ok(Active { root, upper, dir, ancestors })
+        Ok(Active { root, upper, dir, ancestors, in_use: Arc::clone(&self.lock) })
     }
 
     fn commit(&self, active: Active, id: &SnapshotId) -> Result<()> {
-        let Active { root, upper, dir, ancestors } = active;
+        let Active { root, upper, dir, ancestors, in_use: _in_use } = active;
         drop(root);
         drop(upper);
         remove::remove_tree(open_at(&dir.path)?, b"work").at("delete", dir.path.join("work"))?;
@@ -176,7 +197,9 @@ pub(super) fn clone_mount(mount: BorrowedFd<'_>) -> Result<OwnedFd> {
         Ok(fd) => Ok(fd),
         // Before Linux 6.15 a detached mount cannot be cloned. The mount itself can be attached, once, and
         // stays usable by descriptor afterwards.
-        Err(Errno::INVAL) => mount.try_clone_to_owned().map_err(|source| Error::Mount { step: "clone", source }),
+        Err(Errno::INVAL) => {
+            mount.try_clone_to_owned().map_err(|source| Error::Mount { step: "clone", source })
+        }
         Err(errno) => Err(Error::Mount { step: "clone", source: errno.into() }),
     }
 }

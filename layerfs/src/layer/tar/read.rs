@@ -251,7 +251,8 @@ fn gnu_name(body: &[u8]) -> Vec<u8> {
 
 /// Global headers carry comments, such as a commit's id; those mean nothing here.
 fn refuse_global(body: &[u8]) -> Result<(), Problem> {
-    let harmful = |key: &[u8]| matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse.");
+    let harmful =
+        |key: &[u8]| matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse.");
     match pax::parse(body)?.iter().any(|(key, _)| harmful(key)) {
         true => Err(Problem::GlobalHeader),
         false => Ok(()),

@@ -20,7 +20,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use oci::DiffId;
 use rustix::fs::{AtFlags, Dev, FileType, Gid, Mode, OFlags, Uid};
-use rustix::fs::{chmodat, chownat, fchmod, fchown, futimens, linkat, makedev, mkdirat, mknodat, openat, symlinkat};
+use rustix::fs::{
+    chmodat, chownat, fchmod, fchown, futimens, linkat, makedev, mkdirat, mknodat, openat, symlinkat,
+};
 use rustix::fs::{statat, unlinkat, utimensat};
 use rustix::io::Errno;
 
@@ -194,12 +196,13 @@ impl<'a> Unpacker<'a> {
                 .map_err(failed)
             }
             Kind::Symlink { target } => {
-                self.make(&parent, name, |parent, name| symlinkat(target.as_slice(), parent, name)).map_err(failed)?;
+                self.make(&parent, name, |parent, name| symlinkat(target.as_slice(), parent, name))
+                    .map_err(failed)?;
                 finish_node(&parent, name, entry).map_err(failed)
             }
-            Kind::CharDevice { major, minor } => {
-                self.make_node(&parent, entry, FileType::CharacterDevice, makedev(*major, *minor)).map_err(failed)
-            }
+            Kind::CharDevice { major, minor } => self
+                .make_node(&parent, entry, FileType::CharacterDevice, makedev(*major, *minor))
+                .map_err(failed),
             Kind::BlockDevice { major, minor } => {
                 self.make_node(&parent, entry, FileType::BlockDevice, makedev(*major, *minor)).map_err(failed)
             }
@@ -223,7 +226,13 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    fn make_node(&mut self, parent: &OwnedFd, entry: &Entry, kind: FileType, device: Dev) -> rustix::io::Result<()> {
+    fn make_node(
+        &mut self,
+        parent: &OwnedFd,
+        entry: &Entry,
+        kind: FileType,
+        device: Dev,
+    ) -> rustix::io::Result<()> {
         let (_, name) = super::pack::split(&entry.path);
         let private = Mode::from_raw_mode(0o600);
         self.make(parent, name, |parent, name| mknodat(parent, name, kind, private, device))?;

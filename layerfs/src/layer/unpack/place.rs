@@ -29,7 +29,11 @@ impl<'a> Parents<'a> {
 
     /// The directory `dir`, made if it is missing. Its present time goes into `times`, unless it has one there:
     /// what is about to happen in it is no change of the directory itself.
-    pub(super) fn open(&mut self, dir: &[u8], times: &mut BTreeMap<Vec<u8>, Time>) -> rustix::io::Result<OwnedFd> {
+    pub(super) fn open(
+        &mut self,
+        dir: &[u8],
+        times: &mut BTreeMap<Vec<u8>, Time>,
+    ) -> rustix::io::Result<OwnedFd> {
         if let Some((path, fd)) = &self.last
             && path == dir
         {
@@ -63,7 +67,12 @@ impl<'a> Parents<'a> {
 
     /// Makes `dir` and its parents: 0755, root's, without a time of their own. A dangling link's target is
     /// made; a file in the way goes.
-    fn make_dirs(&self, dir: &[u8], times: &mut BTreeMap<Vec<u8>, Time>, links: u32) -> rustix::io::Result<()> {
+    fn make_dirs(
+        &self,
+        dir: &[u8],
+        times: &mut BTreeMap<Vec<u8>, Time>,
+        links: u32,
+    ) -> rustix::io::Result<()> {
         if links > MAX_LINKS {
             return Err(Errno::LOOP);
         }
@@ -138,7 +147,11 @@ impl<'a> Parents<'a> {
 }
 
 /// Opens a directory below `root`, for paths to be resolved from.
-pub(super) fn resolve_dir(root: BorrowedFd<'_>, dir: &[u8], resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
+pub(super) fn resolve_dir(
+    root: BorrowedFd<'_>,
+    dir: &[u8],
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     loop {
         match openat2(root, dir, flags, Mode::empty(), resolve) {
