@@ -287,7 +287,7 @@ fn copy(reader: &mut dyn Read, writer: &mut BlobWriter) -> Result<()> {
         if read == 0 {
             return Ok(());
         }
-        writer.write_all(&buffer[..read]).at("write a blob in", &writer.blobs.clone())?;
+        writer.write_all(&buffer[..read]).at("write a blob in", writer.blobs.clone())?;
     }
 }
 

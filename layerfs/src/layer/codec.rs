@@ -102,7 +102,7 @@ struct Members<R: BufRead> {
 
 enum State<R: BufRead> {
     Between(R),
-    Gzip(flate2::bufread::GzDecoder<R>),
+    Gzip(Box<flate2::bufread::GzDecoder<R>>),
     Zstd(zstd::stream::read::Decoder<'static, R>),
     /// At the end, or after an error.
     Done,
@@ -148,20 +148,26 @@ impl<R: BufRead> Read for Members<R> {
 impl<R: BufRead> Members<R> {
     /// Begins the next member; none if only zeros follow.
     fn next(&self, mut source: R) -> io::Result<Option<State<R>>> {
-        // Members begin with a byte that is not zero, so zeros between them can be told apart.
-        while self.any {
-            let bytes = source.fill_buf()?;
-            let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-            match (bytes.is_empty(), zeros < bytes.len()) {
-                (true, _) => return Ok(None),
-                (false, true) if zeros == 0 => break,
-                _ => source.consume(zeros),
-            }
+        if self.any && !skip_zeros(&mut source)? {
+            return Ok(None);
         }
         Ok(Some(match self.method {
-            Compression::Gzip => State::Gzip(flate2::bufread::GzDecoder::new(source)),
+            Compression::Gzip => State::Gzip(Box::new(flate2::bufread::GzDecoder::new(source))),
             _ => State::Zstd(zstd::stream::read::Decoder::with_buffer(source)?.single_frame()),
         }))
+    }
+}
+
+/// Passes over zeros; says whether anything follows. Members begin with a byte that is not zero.
+fn skip_zeros(source: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let bytes = source.fill_buf()?;
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        match (bytes.is_empty(), zeros) {
+            (true, _) => return Ok(false),
+            (false, 0) => return Ok(true),
+            _ => source.consume(zeros),
+        }
     }
 }
 

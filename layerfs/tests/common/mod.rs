@@ -15,24 +15,24 @@ use layerfs::store::Store;
 use oci::{DiffId, Digest};
 
 /// A store that is deleted with the value.
-pub struct TestStore {
-    pub store: Store,
-    pub dir: tempfile::TempDir,
+pub(crate) struct TestStore {
+    pub(crate) store: Store,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 /// A new store.
-pub fn store() -> TestStore {
+pub(crate) fn store() -> TestStore {
     let dir = tempfile::tempdir().unwrap();
     TestStore { store: Store::open(&dir.path().join("store")).unwrap(), dir }
 }
 
 /// A path by which an open directory can be used with `std::fs`.
-pub fn path(fd: BorrowedFd<'_>) -> PathBuf {
+pub(crate) fn path(fd: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/.", fd.as_raw_fd()))
 }
 
 /// Makes a snapshot by running `sh -c script` in the merged view.
-pub fn step(store: &Store, parent: Option<&str>, name: &str, script: &str) {
+pub(crate) fn step(store: &Store, parent: Option<&str>, name: &str, script: &str) {
     let snapshots = store.snapshots();
     let parent = parent.map(id);
     let active = snapshots.prepare(parent.as_ref()).unwrap();
@@ -41,24 +41,24 @@ pub fn step(store: &Store, parent: Option<&str>, name: &str, script: &str) {
 }
 
 /// Runs `sh -ec script` in a directory.
-pub fn run(dir: BorrowedFd<'_>, script: &str) {
+pub(crate) fn run(dir: BorrowedFd<'_>, script: &str) {
     // Shown on failure only: shells complain that a detached mount has no path.
     let out = std::process::Command::new("sh").args(["-ec", script]).current_dir(path(dir)).output().unwrap();
     assert!(out.status.success(), "{script}\n{}", String::from_utf8_lossy(&out.stderr));
 }
 
 /// The snapshot that tests call `name`.
-pub fn id(name: &str) -> layerfs::snapshot::SnapshotId {
+pub(crate) fn id(name: &str) -> layerfs::snapshot::SnapshotId {
     layerfs::snapshot::SnapshotId::key(Digest::of(name.as_bytes()))
 }
 
 /// A committed snapshot's tree.
-pub fn view(store: &Store, name: &str) -> View {
+pub(crate) fn view(store: &Store, name: &str) -> View {
     store.snapshots().view(&id(name)).unwrap()
 }
 
 /// One line an object: everything that a layer must keep, times in seconds.
-pub fn listing(root: &Path) -> String {
+pub(crate) fn listing(root: &Path) -> String {
     let mut out = String::new();
     let mut links = HashMap::new();
     list(root, &root.join(""), &mut links, &mut out);
@@ -66,7 +66,7 @@ pub fn listing(root: &Path) -> String {
 }
 
 /// The same of an open directory.
-pub fn listing_of(root: BorrowedFd<'_>) -> String {
+pub(crate) fn listing_of(root: BorrowedFd<'_>) -> String {
     listing(&path(root))
 }
 
@@ -117,14 +117,14 @@ fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// An entry with nothing special about it.
-pub fn entry(path: &str, kind: Kind) -> Entry {
+pub(crate) fn entry(path: &str, kind: Kind) -> Entry {
     let mode = if kind == Kind::Directory { 0o755 } else { 0o644 };
     let (path, mtime) = (path.as_bytes().to_vec(), Time::from_seconds(1_000_000_000));
     Entry { path, kind, mode, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() }
 }
 
 /// A tar of these entries; a file's content is its own path.
-pub fn tar(entries: &[(&str, Kind)]) -> Vec<u8> {
+pub(crate) fn tar(entries: &[(&str, Kind)]) -> Vec<u8> {
     let mut tar = Writer::new(Vec::new());
     for (path, kind) in entries {
         match kind {
@@ -139,14 +139,14 @@ pub fn tar(entries: &[(&str, Kind)]) -> Vec<u8> {
 }
 
 /// The diff id of a tar.
-pub fn diff_id(tar: &[u8]) -> DiffId {
+pub(crate) fn diff_id(tar: &[u8]) -> DiffId {
     DiffId(Digest::of(tar))
 }
 
 /// A regular file for [`tar`].
-pub const FILE: Kind = Kind::File { size: 0 };
+pub(crate) const FILE: Kind = Kind::File { size: 0 };
 
 /// A symbolic link for [`tar`].
-pub fn link(target: &str) -> Kind {
+pub(crate) fn link(target: &str) -> Kind {
     Kind::Symlink { target: target.into() }
 }
