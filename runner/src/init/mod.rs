@@ -32,6 +32,7 @@ use crate::error::{AtStep, Failure, Step};
 use crate::protocol::{self, Job, Report};
 use crate::sandbox::Network;
 use crate::{sys, user};
+use mounts::Backing;
 use root::Root;
 
 /// What the launcher hands to the container's process, in memory.
@@ -83,14 +84,16 @@ fn set_up(seed: &Seed<'_>) -> Result<Infallible, Failure> {
         sys::loopback_up().at(|| Step::Loopback)?;
     }
 
+    let host = root::leave_host().at(|| Step::Root)?;
+    let backing = Backing::attach(seed).at(|| Step::Root)?;
     let root = Root::attach(seed.root, &seed.report, seed.group.guards_devices)?;
     let system = mounts::mount_system(&root, seed)?;
     let terminal = match job.terminal {
         Some(size) => Some(terminal::open(&system, size, &seed.report).at(|| Step::Terminal)?),
         None => None,
     };
-    mounts::mount_users(&root, &system, seed)?;
-    let inside = root.enter(job.read_only_root).at(|| Step::Root)?;
+    mounts::mount_users(&root, &system, &backing, seed)?;
+    let inside = root.enter(&host, job.read_only_root).at(|| Step::Root)?;
 
     let identity = user::resolve(inside.as_fd(), &job.process.user)?;
     let environment = exec::environment(job, &identity);

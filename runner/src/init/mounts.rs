@@ -8,13 +8,12 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, openat, openat2};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
-use rustix::process::fchdir;
 
 use super::root::{Kind, Root};
 use super::{Seed, devices};
@@ -130,14 +129,13 @@ fn mount_cgroups(sys: BorrowedFd<'_>, mounts: &[CgroupMount]) -> Result<()> {
 pub(super) fn mount_users(
     root: &Root<'_>,
     system: &SystemMounts,
+    backing: &Backing,
     seed: &Seed<'_>,
 ) -> std::result::Result<(), Failure> {
-    let backing = Backing::attach(root, seed).at(|| Step::Root)?;
     if seed.job.security.masked_paths {
-        mask(system, &backing)?;
+        mask(system, backing)?;
     }
     backing.mount_files(root, seed)?;
-    backing.detach().at(|| Step::Root)?;
     let mut binds = seed.binds.iter();
     for mount in &seed.job.mounts {
         let step = || Step::Mount { target: mount.target.clone() };
@@ -223,13 +221,16 @@ fn mask(system: &SystemMounts, backing: &Backing) -> std::result::Result<(), Fai
 }
 
 /// A file system in memory that holds the files given by their contents and the directory that covers
-/// masked ones. A copy of a part of it can only be made while it is mounted: it lies over the root meanwhile.
-struct Backing {
+/// masked ones. A copy of a part of it can only be made while it is mounted: it lies over the host's
+/// `/proc`, which nobody looks at any more, and goes with the host's root, for an unmount of its own costs a
+/// grace period of the kernel's.
+pub(super) struct Backing {
     mount: OwnedFd,
 }
 
 impl Backing {
-    fn attach(root: &Root<'_>, seed: &Seed<'_>) -> Result<Self> {
+    /// To be called between leaving the host's mounts and attaching the root.
+    pub(super) fn attach(seed: &Seed<'_>) -> Result<Self> {
         let bytes: usize = seed.job.files.iter().map(|file| file.content.len()).sum();
         // A container may append to its hosts file: a megabyte of room.
         let size = (bytes + (1 << 20)).to_string();
@@ -245,8 +246,7 @@ impl Backing {
                 content = &content[written..];
             }
         }
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        move_mount(&mount, c"", root.directory(), c"", flags)?;
+        move_mount(&mount, c"", CWD, c"/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
         Ok(Backing { mount })
     }
 
@@ -263,12 +263,6 @@ impl Backing {
             attach(&source, &user_place(root, &file.target, Kind::File)?).at(step)?;
         }
         Ok(())
-    }
-
-    /// Takes the file system off the root; the copies of its parts keep it alive.
-    fn detach(self) -> Result<()> {
-        fchdir(&self.mount)?;
-        unmount(c".", UnmountFlags::DETACH)
     }
 }
 

@@ -42,8 +42,6 @@ pub(super) enum Kind {
 pub(super) struct Root<'a> {
     directory: BorrowedFd<'a>,
     report: &'a OwnedFd,
-    /// The host's root directory, until the pivot.
-    host: Option<OwnedFd>,
 }
 
 /// Who is to own what a walk creates; stubs are root's.
@@ -53,15 +51,20 @@ enum Creates<'a> {
     DirectoriesOf(&'a Identity),
 }
 
+/// Cuts our mount namespace off from the host's, so that no mount of ours appears there. Gives the host's
+/// root directory.
+pub(super) fn leave_host() -> Result<OwnedFd> {
+    mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    open(c"/", HANDLE | OFlags::DIRECTORY, Mode::empty())
+}
+
 impl<'a> Root<'a> {
-    /// Attaches a detached mount over `/` of our own mount namespace, cut off from the host's.
+    /// Attaches a detached mount over `/` of our own mount namespace.
     pub(super) fn attach(
         mount: &'a OwnedFd,
         report: &'a OwnedFd,
         devices_guarded: bool,
     ) -> std::result::Result<Self, Failure> {
-        let host = open(c"/", HANDLE | OFlags::DIRECTORY, Mode::empty()).at(|| Step::Root)?;
-        mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at(|| Step::Root)?;
         // A copy of a shared mount is its peer: without this, mounts inside would appear on the host.
         sys::mount_setattr(
             mount.as_fd(),
@@ -74,12 +77,12 @@ impl<'a> Root<'a> {
         )
         .at(|| Step::Root)?;
         move_mount(mount, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(|| Step::Root)?;
-        Ok(Root { directory: mount.as_fd(), report, host: Some(host) })
+        Ok(Root { directory: mount.as_fd(), report })
     }
 
     /// The root seen from inside, after [`Root::enter`].
     pub(super) fn inside(directory: &'a OwnedFd, report: &'a OwnedFd) -> Self {
-        Root { directory: directory.as_fd(), report, host: None }
+        Root { directory: directory.as_fd(), report }
     }
 
     /// The root directory itself.
@@ -241,16 +244,22 @@ impl<'a> Root<'a> {
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::PIPE))
     }
 
-    /// Makes the root the process's root, and the host's unreachable. Gives the root's directory.
-    pub(super) fn enter(self, read_only: bool) -> Result<OwnedFd> {
+    /// Makes the root the process's root, and the host's, which [`leave_host`] gave, unreachable. Gives the
+    /// root's directory.
+    pub(super) fn enter(self, host: &OwnedFd, read_only: bool) -> Result<OwnedFd> {
         let read_only_copy = if read_only { Some(self.read_only_copy()?) } else { None };
         fchdir(read_only_copy.as_ref().map_or(self.directory, AsFd::as_fd))?;
         match pivot_root(c".", c".") {
             Ok(()) => {
-                if let Some(host) = &self.host {
-                    fchdir(host)?;
+                fchdir(host)?;
+                // What is unmounted is whatever lies on top: again, until the host's root itself is gone.
+                loop {
+                    match unmount(c".", UnmountFlags::DETACH) {
+                        Ok(()) => {}
+                        Err(Errno::INVAL) => break,
+                        Err(errno) => return Err(errno),
+                    }
                 }
-                unmount(c".", UnmountFlags::DETACH)?;
             }
             // The current root is the initial ramdisk, which cannot be pivoted away. The new root covers it:
             // `..` at the top of a mount on `/` stays there.
