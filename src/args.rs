@@ -1,0 +1,441 @@
+//! What was typed. The comments on the fields are the help text; no work is done here.
+//!
+//! `lbuild CONTEXT` without a verb builds: [`parse`] puts the verb in where the first word is none.
+
+use std::ffi::{OsStr, OsString};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use oci::{Platform, Reference};
+
+use crate::value::{Bytes, NanoCpus, Output, Pair, Volume};
+
+/// Builds container images from Dockerfiles, moves them, and runs them. No daemon.
+///
+/// `lbuild CONTEXT` is short for `lbuild build CONTEXT`.
+#[derive(Debug, Parser)]
+#[command(name = "lbuild", version, propagate_version = false, arg_required_else_help = true)]
+pub(crate) struct CommandLine {
+    /// Where images, layers and the cache are kept [default: $LBUILD_ROOT, else /var/lib/lbuild as root and
+    /// the XDG data directory otherwise]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
+    /// Run a program in a new container
+    Run(Box<RunArgs>),
+    /// Send an image to a registry
+    Push(PushArgs),
+    /// Fetch an image from a registry
+    Pull(PullArgs),
+    /// List the images in the store
+    Images(ImagesArgs),
+    /// Remove images from the store
+    Rmi(RmiArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Show how an image came to be
+    History(HistoryArgs),
+    /// Show all that is known of images, as JSON
+    Inspect(InspectArgs),
+    /// Show the version
+    Version(VersionArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// Directory that COPY and ADD read from
+    #[arg(value_name = "CONTEXT")]
+    pub(crate) context: PathBuf,
+    /// The Dockerfile, or `-` for standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Name of the image; may be repeated
+    #[arg(short, long = "tag", value_name = "NAME:TAG")]
+    pub(crate) tags: Vec<Reference>,
+    /// Value of an ARG; `NAME` alone takes it from the environment; may be repeated
+    #[arg(long = "build-arg", value_name = "NAME=VALUE")]
+    pub(crate) build_args: Vec<Pair>,
+    /// Stage to build [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Execute every step, whatever the cache holds
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Ask the registry for every base image, even where the store has it
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// Send the image to the registry of each `-t` when it is built
+    #[arg(long, requires = "tags")]
+    pub(crate) push: bool,
+    /// Also write the image to a file or directory: `type=oci,dest=PATH[,tar=false]`; may be repeated
+    #[arg(short, long = "output", value_name = "OUTPUT")]
+    pub(crate) outputs: Vec<Output>,
+    /// Write the image's digest to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Write what was built to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// Label of the image; may be repeated
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub(crate) labels: Vec<Pair>,
+    /// Network of RUN steps
+    #[arg(long, value_enum, default_value_t = Network::Host)]
+    pub(crate) network: Network,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    /// How many steps execute at once [default: the number of processors]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t = Progress::Auto)]
+    pub(crate) progress: Progress,
+    /// Print the image's digest and nothing else
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Platform to build for; only this machine's for now
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<Platform>,
+    /// No time in the image is later than this, in seconds since 1970 [default: $SOURCE_DATE_EPOCH]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) source_date_epoch: Option<i64>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// Whether the verb was left out.
+    #[arg(skip)]
+    pub(crate) verb_implied: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Remove the container when it ends; for now this is always so
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Pass standard input on to the program
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the program a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Environment variable; `NAME` alone takes it from the environment; may be repeated
+    #[arg(short, long = "env", value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<Pair>,
+    /// Directory or file of the host to show in the container; may be repeated
+    #[arg(short, long = "volume", value_name = "HOST:CONTAINER[:ro]")]
+    pub(crate) volumes: Vec<Volume>,
+    /// Directory to start in
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<PathBuf>,
+    /// User to run as: a name or number, and a group after a colon
+    #[arg(short, long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Program to run in place of the image's entry point
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) entrypoint: Option<String>,
+    /// Network of the container
+    #[arg(long, value_enum, default_value_t = Network::Host)]
+    pub(crate) network: Network,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    /// How many processes and threads there may be
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) pids_limit: Option<i64>,
+    /// Let the container change nothing in its root file system
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Capability to add, or ALL; may be repeated
+    #[arg(long, value_name = "CAPABILITY")]
+    pub(crate) cap_add: Vec<String>,
+    /// Capability to drop, or ALL; may be repeated
+    #[arg(long, value_name = "CAPABILITY")]
+    pub(crate) cap_drop: Vec<String>,
+    /// Host name of the container [default: made up]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
+    /// Platform to pull where the image is absent
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// Name, id or digest of the image
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Program and arguments in place of the image's
+    #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LimitArgs {
+    /// Memory limit, such as 512m
+    #[arg(short, long, value_name = "SIZE")]
+    pub(crate) memory: Option<Bytes>,
+    /// Processor limit, such as 1.5
+    #[arg(long, value_name = "N")]
+    pub(crate) cpus: Option<NanoCpus>,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct RegistryArgs {
+    /// Certificate authorities to trust beside the system's, in PEM; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Vec<PathBuf>,
+    /// Registry that may speak plain HTTP or have any certificate; may be repeated
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) insecure_registry: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// Name of the image in the store and in the registry
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(crate) name: Reference,
+    #[command(flatten)]
+    pub(crate) transfer: TransferArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// Name of the image
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    pub(crate) name: Reference,
+    /// Platform to fetch [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) transfer: TransferArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TransferArgs {
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t = Progress::Auto)]
+    pub(crate) progress: Progress,
+    /// Print the image's digest and nothing else
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImagesArgs {
+    /// Only images of this name
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(crate) name: Option<String>,
+    /// Print ids alone
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print whole ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Form of the list
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmiArgs {
+    /// Names, ids or digests
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+    /// Remove an image with all its names; one that does not exist is no error
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TagArgs {
+    /// Name, id or digest of the image
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Its further name
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(crate) name: Reference,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// Name, id or digest of the image
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Print ids and commands whole
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Form of the list
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Names, ids or digests
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+    /// Form of the answer; there is one
+    #[arg(long, value_enum, default_value_t = JsonOnly::Json)]
+    pub(crate) format: JsonOnly,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// Form of the answer
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Network {
+    /// The host's own
+    #[value(alias = "default")]
+    Host,
+    /// Loopback only
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// A live display on a terminal, plain lines elsewhere
+    Auto,
+    /// Lines, each with its step's number
+    Plain,
+    /// A live display
+    Tty,
+    /// Nothing
+    Quiet,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum JsonOnly {
+    /// For programs
+    Json,
+}
+
+/// Reads a command line, program name first.
+///
+/// # Errors
+/// clap's, help and version among them.
+pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<CommandLine, clap::Error> {
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    let implied = verb_place(&words);
+    if let Some(at) = implied {
+        words.insert(at, "build".into());
+    }
+    let mut line = CommandLine::try_parse_from(words)?;
+    if let Verb::Build(build) = &mut line.verb {
+        build.verb_implied = implied.is_some();
+    }
+    Ok(line)
+}
+
+/// Where the verb `build` is missing; none if there is a verb, or nothing that wants one.
+///
+/// Only `--root` may stand before a verb, so that the value of another option is never taken for one.
+fn verb_place(words: &[OsString]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        match words.get(at)?.to_str() {
+            Some("--root") => at += 2,
+            Some(word) if word.starts_with("--root=") => at += 1,
+            Some("-h" | "--help" | "-V" | "--version") => return None,
+            Some(word) if is_verb(word) => return None,
+            _ => return Some(at),
+        }
+    }
+}
+
+/// All verbs, for the question whether a word was meant to be one.
+pub(crate) fn verbs() -> Vec<String> {
+    CommandLine::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect()
+}
+
+fn is_verb(word: &str) -> bool {
+    word == "help" || CommandLine::command().get_subcommands().any(|verb| verb.get_name() == word)
+}
+
+/// Whether a command line that clap refused was for `run`, whose own failures have Docker's code.
+pub(crate) fn is_run(mut words: impl Iterator<Item = OsString>) -> bool {
+    words.nth(1).is_some_and(|word| word == OsStr::new("run"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<OsString> {
+        std::iter::once("lbuild").chain(text.split_whitespace()).map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn builds_without_a_verb() {
+        for (text, context) in [
+            (".", "."),
+            ("-f Dockerfile .", "."),
+            ("-t images .", "."),
+            ("-f run .", "."),
+            ("--root /x -f Dockerfile dir", "dir"),
+            ("--root=/x dir", "dir"),
+            ("-q images", "images"),
+            ("./images", "./images"),
+            ("build images", "images"),
+        ] {
+            let line = parse(words(text)).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let Verb::Build(build) = line.verb else { panic!("{text}: not a build") };
+            assert_eq!(build.context, PathBuf::from(context), "{text}");
+            assert_eq!(build.verb_implied, !text.starts_with("build"), "{text}");
+        }
+        assert!(matches!(parse(words("images")).unwrap().verb, Verb::Images(_)));
+        assert!(matches!(parse(words("--root /x images")).unwrap().verb, Verb::Images(_)));
+    }
+
+    #[test]
+    fn the_commands_arguments_are_its_own() {
+        let line = parse(words("run -i -e A=1 busybox sh -c true -e --rm")).unwrap();
+        let Verb::Run(run) = line.verb else { panic!("not a run") };
+        assert_eq!(run.image, "busybox");
+        assert_eq!(run.command, ["sh", "-c", "true", "-e", "--rm"]);
+        assert!(run.interactive && !run.rm);
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        for text in [
+            "",
+            "--frobnicate .",
+            "build",
+            "build a b",
+            "build --push .",
+            "build --memory lots .",
+            "build -t Upper/Case .",
+            "build --network bridge .",
+            "run",
+            "run -v data:/x image",
+            "inspect --format table x",
+            "rmi",
+        ] {
+            let error = parse(words(text)).expect_err(text);
+            assert_eq!(error.exit_code(), 2, "{text}");
+        }
+    }
+}

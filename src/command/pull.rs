@@ -1,0 +1,54 @@
+//! `lbuild pull`: an image comes from a registry into the store, all of it.
+
+use builder::deliver;
+use builder::error::ImageError;
+use builder::source::{BaseImage, ImageSource, Images, progress_events};
+use oci::{Platform, Reference};
+
+use crate::args::PullArgs;
+use crate::command::{self, Session};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::home::{Home, Registries};
+use crate::output;
+use crate::progress::Progress;
+
+pub(crate) fn pull(args: &PullArgs, session: &Session) -> Result<Exit, Failure> {
+    let home = session.open_home()?;
+    let registries = Registries::new(&args.transfer.registry, &session.environment)?;
+    let progress = Progress::new(args.transfer.progress, args.transfer.quiet)?;
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let pulled = fetch(&args.name, &platform, &home, &registries, &progress);
+    progress.finish();
+    let image = pulled?;
+    if args.transfer.quiet {
+        output::print(&format!("{}\n", image.descriptor.digest))?;
+    }
+    let image = command::complete(&home, &image.descriptor).map_err(home.failure("read the image"))?;
+    progress.summary(&command::summary(&image, &[args.name.familiar()]));
+    Ok(Exit::Done)
+}
+
+/// Brings what `name` stands for in its registry into the store, whatever the store has by this name.
+pub(super) fn fetch(
+    name: &Reference,
+    platform: &Platform,
+    home: &Home,
+    registries: &Registries,
+    progress: &Progress,
+) -> Result<BaseImage, Failure> {
+    let snapshots = home.store.snapshots();
+    let images = Images::new(&home.store, &snapshots, &registries.client);
+    let image = command::line(progress, 0, format!("pulling {}", name.familiar()), |vertex, events| {
+        let image = images.resolve(name, platform, true)?;
+        images.fetch(&image, &progress_events(vertex, events))?;
+        Ok(image)
+    })
+    .map_err(|error: ImageError| {
+        let message = format!("cannot pull `{}`", name.familiar());
+        Failure::image(message, name, &error, &home.facts(registries))
+    })?;
+    deliver::name(&home.store, &image.descriptor, std::slice::from_ref(name))
+        .map_err(|error| Failure::delivery(&error, &home.facts(registries)))?;
+    Ok(image)
+}

@@ -1,0 +1,35 @@
+//! `lbuild push`: an image of the store goes to the registry that its name says.
+
+use builder::deliver;
+
+use crate::args::PushArgs;
+use crate::command::{self, Session};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::home::Registries;
+use crate::output;
+use crate::progress::Progress;
+
+pub(crate) fn push(args: &PushArgs, session: &Session) -> Result<Exit, Failure> {
+    let name = &args.name;
+    if name.digest().is_some() {
+        return Err(Failure::usage(format!("cannot push `{}`: expected a name and a tag", name.familiar())));
+    }
+    let home = session.open_home()?;
+    let registries = Registries::new(&args.transfer.registry, &session.environment)?;
+    let progress = Progress::new(args.transfer.progress, args.transfer.quiet)?;
+    let stored = home.find(&name.to_string())?;
+    let image = command::complete(&home, &stored.descriptor).map_err(home.failure("read the image"))?;
+    let pushed = command::line(&progress, 0, format!("pushing {}", name.familiar()), |vertex, events| {
+        deliver::push(&image, name, &home.store, &registries.client, (vertex, events))
+    });
+    progress.finish();
+    let pushed = pushed.map_err(|error| Failure::delivery(&error, &home.facts(&registries)))?;
+    // From now on the name stands here for what it stands for there.
+    home.store.tag(name, &pushed.descriptor).map_err(home.failure("name the image"))?;
+    if args.transfer.quiet {
+        output::print(&format!("{}\n", pushed.descriptor.digest))?;
+    }
+    progress.summary(&command::summary(&pushed, &[name.familiar()]));
+    Ok(Exit::Done)
+}

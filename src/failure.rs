@@ -1,0 +1,272 @@
+//! What users read when something went wrong: one renderer, one tone of voice.
+//!
+//! A [`Failure`] is made from the libraries' errors, which carry the facts; here they become an exit code, an
+//! `error:` with the place in the Dockerfile if there is one, a `caused by:` for each link of the chain of
+//! causes, and a `hint:`, which [`hint`] finds. Nothing that passes through here controls a terminal.
+
+mod hint;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use builder::dockerfile::diagnostic::{Diagnostic, Span};
+use builder::error::{CommandFailed, ImageError, MissingReason};
+
+use crate::exit::Exit;
+use crate::text;
+
+pub(crate) use hint::Facts;
+
+/// An end that nobody wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    exit: Exit,
+    /// What goes below `error:`'s line belongs to it: a place, the last lines of output.
+    head: Vec<String>,
+    causes: Vec<String>,
+    hint: Option<String>,
+}
+
+/// The text that spans point into.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    /// The Dockerfile's name.
+    pub(crate) name: &'a str,
+    /// The Dockerfile's text.
+    pub(crate) text: &'a str,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: impl fmt::Display) -> Failure {
+        let head = vec![format!("error: {}", text::printable(&message.to_string()))];
+        Failure { exit, head, causes: Vec::new(), hint: None }
+    }
+
+    /// The command line is wrong.
+    pub(crate) fn usage(message: impl fmt::Display) -> Failure {
+        Failure::new(Exit::Usage, message)
+    }
+
+    /// The environment refuses, with the chain of causes below `error`.
+    pub(crate) fn environment(error: &(dyn StdError + 'static)) -> Failure {
+        Failure::new(Exit::Environment, error).caused_by(error.source())
+    }
+
+    /// The environment refuses, for a reason that is a sentence of ours.
+    pub(crate) fn environment_because(message: impl fmt::Display, cause: String) -> Failure {
+        Failure { causes: vec![cause], ..Failure::new(Exit::Environment, message) }
+    }
+
+    /// A file that is not the store's.
+    pub(crate) fn file(act: &str, path: &Path, error: &io::Error) -> Failure {
+        Failure::new(Exit::Environment, format!("cannot {act} `{}`", path.display())).caused_by(Some(error))
+    }
+
+    /// A line of an ignore file.
+    pub(crate) fn ignore(name: &str, error: &builder::ignore::Error) -> Failure {
+        let builder::ignore::Error { line, text, source } = error;
+        Failure::new(Exit::Failed, format!("line {line} of `{name}` is not a pattern: `{text}`"))
+            .caused_by(Some(source))
+    }
+
+    /// The store.
+    pub(crate) fn store(act: &str, error: &(dyn StdError + 'static), root: &Path) -> Failure {
+        Failure::new(Exit::Environment, format!("cannot {act}")).caused_by(Some(error)).or_hint(hint::of(
+            error,
+            None,
+            &Facts { root: Some(root), keychain: None },
+        ))
+    }
+
+    /// A registry, asked by a verb of its own.
+    pub(crate) fn image(
+        message: String,
+        reference: &oci::Reference,
+        error: &(dyn StdError + 'static),
+        facts: &Facts<'_>,
+    ) -> Failure {
+        Failure::new(Exit::Environment, message).caused_by(Some(error)).or_hint(hint::of(
+            error,
+            Some(reference),
+            facts,
+        ))
+    }
+
+    /// An image that the store does not have.
+    pub(crate) fn no_such_image(name: &str) -> Failure {
+        Failure::new(Exit::Failed, format!("no image `{name}` in the store"))
+            .hint("`lbuild images` lists what is there")
+    }
+
+    /// A container that could not run.
+    pub(crate) fn container(error: &runner::Error) -> Failure {
+        let exit = Exit::Container(error.exit_code());
+        Failure::new(exit, error).caused_by(error.source()).or_hint(hint::for_container(error))
+    }
+
+    /// A build that failed.
+    pub(crate) fn build(error: &builder::Error, source: Source<'_>, facts: &Facts<'_>) -> Failure {
+        use builder::Error;
+        let exit = exit_of(error);
+        let at = |span: Span| Failure::at(exit, error, span, source);
+        match error {
+            Error::Dockerfile { diagnostics } => Failure::diagnostics(diagnostics, source),
+            Error::Image { reference, span, source: cause } => span
+                .map_or_else(|| Failure::new(exit, error), at)
+                .caused_by(Some(cause))
+                .or_hint(hint::of(cause, Some(reference), facts)),
+            Error::Command(failed) => Failure::command(failed, source),
+            Error::Sandbox { span, source: cause } | Error::User { span, source: cause } => {
+                at(*span).caused_by(Some(cause)).or_hint(hint::for_container(cause))
+            }
+            Error::MissingSource { span, reason, .. } => at(*span).or_hint(missing(reason)),
+            Error::Step { span, source: cause, .. } => {
+                at(*span).caused_by(Some(cause)).or_hint(hint::of(cause, None, facts))
+            }
+            Error::Store { source: cause, .. } => {
+                Failure::new(exit, error).caused_by(Some(cause)).or_hint(hint::of(cause, None, facts))
+            }
+            Error::File { source: cause, .. } => {
+                Failure::new(exit, error).caused_by(Some(cause)).or_hint(hint::of(cause, None, facts))
+            }
+            Error::Push { reference, source: cause } => Failure::new(exit, error)
+                .caused_by(Some(cause))
+                .or_hint(hint::of(cause, Some(reference), facts)),
+            Error::Cancelled => Failure::new(exit, error),
+        }
+    }
+
+    /// An image that could not be brought to its place, without a Dockerfile in sight.
+    pub(crate) fn delivery(error: &builder::Error, facts: &Facts<'_>) -> Failure {
+        Failure::build(error, Source { name: "Dockerfile", text: "" }, facts)
+    }
+
+    /// The same, ending as Docker's engine does unless it ends as a container does already.
+    pub(crate) fn of_engine(self) -> Failure {
+        match self.exit {
+            Exit::Container(_) => self,
+            _ => Failure { exit: Exit::ENGINE, ..self },
+        }
+    }
+
+    /// A failure with a place in the Dockerfile.
+    fn at(exit: Exit, error: &builder::Error, span: Span, source: Source<'_>) -> Failure {
+        let message = text::printable(&error.to_string());
+        let shown = Diagnostic::error(span, message).render(source.name, source.text);
+        Failure { head: lines(&shown), ..Failure::new(exit, "") }
+    }
+
+    fn diagnostics(diagnostics: &[Diagnostic], source: Source<'_>) -> Failure {
+        let shown: Vec<String> =
+            diagnostics.iter().map(|diagnostic| diagnostic.render(source.name, source.text)).collect();
+        Failure { head: lines(&text::printable_lines(&shown.join("\n"))), ..Failure::new(Exit::Failed, "") }
+    }
+
+    fn command(failed: &CommandFailed, source: Source<'_>) -> Failure {
+        const SHOWN: usize = 160;
+        let line = failed.span.start.line.to_string();
+        let margin = " ".repeat(line.len());
+        let mut failure = Failure::new(Exit::Failed, failed);
+        failure.head.push(format!("{margin}--> {}:{line}", source.name));
+        failure.head.push(format!("{margin} | {}", text::shorten(&text::printable(&failed.text), SHOWN)));
+        let tail = failed.tail.strip_suffix(b"\n").unwrap_or(&failed.tail);
+        if !tail.is_empty() {
+            failure.head.extend(
+                tail.split(|&byte| byte == b'\n').map(|line| format!("  {}", text::plain_line(line))),
+            );
+        }
+        let is_memory = failed.exit.oom_limit_bytes.is_some();
+        failure.or_hint(is_memory.then(|| "raise the limit with `--memory`".to_owned()))
+    }
+
+    fn caused_by(mut self, first: Option<&(dyn StdError + 'static)>) -> Failure {
+        let mut link = first;
+        while let Some(cause) = link {
+            let shown = cause_text(cause);
+            // Some types stand in for their cause and print as it does.
+            if self.causes.last() != Some(&shown) {
+                self.causes.push(shown);
+            }
+            link = cause.source();
+        }
+        self
+    }
+
+    /// The same with a hint.
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Failure {
+        Failure { hint: Some(hint.into()), ..self }
+    }
+
+    fn or_hint(self, hint: Option<String>) -> Failure {
+        Failure { hint: self.hint.or(hint), ..self }
+    }
+
+    /// How the process ends.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.head {
+            writeln!(f, "{line}")?;
+        }
+        for cause in &self.causes {
+            writeln!(f, "caused by: {}", text::printable(cause))?;
+        }
+        let Some(hint) = &self.hint else { return Ok(()) };
+        // Below a place in the Dockerfile the hint belongs to the place.
+        if self.head.len() == 1 || !self.causes.is_empty() {
+            writeln!(f)?;
+        }
+        writeln!(f, "hint: {}", text::printable(hint))
+    }
+}
+
+/// House rule: texts begin in lower case; the system's do not.
+fn cause_text(cause: &(dyn StdError + 'static)) -> String {
+    let shown = cause.to_string();
+    if !cause.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error().is_some()) {
+        return shown;
+    }
+    let mut chars = shown.chars();
+    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+}
+
+fn exit_of(error: &builder::Error) -> Exit {
+    use builder::Error;
+    match error {
+        Error::Dockerfile { .. } | Error::Command(_) | Error::MissingSource { .. } | Error::User { .. } => {
+            Exit::Failed
+        }
+        Error::Image { source: ImageError::Platform { .. }, .. } => Exit::Failed,
+        Error::Step { source, .. } if !hint::is_full_disk(source) => Exit::Failed,
+        Error::Image { .. }
+        | Error::Sandbox { .. }
+        | Error::Step { .. }
+        | Error::Store { .. }
+        | Error::File { .. }
+        | Error::Push { .. } => Exit::Environment,
+        Error::Cancelled => Exit::Interrupted,
+    }
+}
+
+fn missing(reason: &MissingReason) -> Option<String> {
+    match reason {
+        MissingReason::Absent => None,
+        MissingReason::Ignored { file, line, pattern } => {
+            Some(format!("line {line} of `{file}` excludes `{pattern}`"))
+        }
+        MissingReason::Near(name) => Some(format!("did you mean `{name}`?")),
+    }
+}
+
+fn lines(text: &str) -> Vec<String> {
+    text.lines().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! What a user may do about a failure, guessed from its chain of causes.
+//!
+//! Only guesses that are right most of the time; no hint is better than a wrong one.
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::Path;
+
+use builder::error::ImageError;
+use oci::Reference;
+use registry::{Credential, Keychain};
+
+/// What hints may look at.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Facts<'a> {
+    /// The state directory.
+    pub(crate) root: Option<&'a Path>,
+    /// Who the user is.
+    pub(crate) keychain: Option<&'a Keychain>,
+}
+
+/// The hint of the first link that has one.
+pub(crate) fn of(
+    error: &(dyn StdError + 'static),
+    reference: Option<&Reference>,
+    facts: &Facts<'_>,
+) -> Option<String> {
+    chain(error).find_map(|link| {
+        if let (Some(error), Some(reference)) = (as_registry(link), reference) {
+            return for_registry(error, reference, facts);
+        }
+        if let Some(ImageError::Platform { wanted, .. }) = link.downcast_ref() {
+            return Some(format!("pull or build it for `{wanted}` under this name"));
+        }
+        is_full_disk(link).then(|| full_disk(facts.root))
+    })
+}
+
+/// What stands in the way of a container.
+pub(crate) fn for_container(error: &runner::Error) -> Option<String> {
+    use runner::Error;
+    match error {
+        Error::Limit { .. } => {
+            Some("without the limit it runs; see `--memory`, `--cpus` and `--pids-limit`".to_owned())
+        }
+        Error::Setup { step: runner::Step::Clone, source } if source.raw_os_error() == Some(1) => {
+            Some("lbuild itself seems to be in a container that may not make namespaces".to_owned())
+        }
+        Error::ProgramNotExecutable { source, .. } if source.raw_os_error() == Some(8) => {
+            Some("the program is for another processor, or a script without `#!`".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Whether a link of the chain says that a disk or a quota is full.
+pub(crate) fn is_full_disk(error: &(dyn StdError + 'static)) -> bool {
+    chain(error).any(|link| {
+        link.downcast_ref::<io::Error>().is_some_and(|error| {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        })
+    })
+}
+
+fn full_disk(root: Option<&Path>) -> String {
+    match root {
+        Some(root) => format!(
+            "the disk of `{}` is full; `lbuild rmi IMAGE` frees images, `--root DIR` takes another place",
+            root.display()
+        ),
+        None => "the disk is full".to_owned(),
+    }
+}
+
+fn for_registry(error: &registry::Error, reference: &Reference, facts: &Facts<'_>) -> Option<String> {
+    let host = reference.registry();
+    if error.is_unauthorized() {
+        let known = facts.keychain.map(|keychain| keychain.lookup(reference));
+        return Some(match known {
+            Some(Ok(Credential::Anonymous)) => {
+                format!("no credentials for `{host}` in `~/.docker/config.json`; run `docker login {host}`")
+            }
+            _ => format!("the credentials for `{host}` do not suffice; run `docker login {host}` again"),
+        });
+    }
+    if error.is_not_found() {
+        let tag = reference.tag().filter(|_| reference.digest().is_none());
+        return tag.map(|tag| format!("is the tag `{tag}` right? `{host}` has no such image"));
+    }
+    if error.is_rate_limited() {
+        return Some(format!(
+            "`{host}` limits how much one may ask; `docker login {host}` raises the limit for many"
+        ));
+    }
+    if error.is_unreachable() {
+        return Some(unreachable(error, host));
+    }
+    None
+}
+
+/// Why no answer came can only be read from the words of the TLS library and the system.
+fn unreachable(error: &registry::Error, host: &str) -> String {
+    let words: String = chain(error).map(|link| link.to_string().to_lowercase()).collect();
+    let says = |any: &[&str]| any.iter().any(|word| words.contains(word));
+    if says(&["certificate", "unknownissuer"]) {
+        format!("if `{host}` has a certificate of your own authority, add `--cacert FILE`")
+    } else if says(&["corrupt message", "invalidcontenttype", "wrong version", "tls"]) {
+        format!("if `{host}` speaks plain HTTP, add `--insecure-registry {host}`")
+    } else if says(&["refused"]) {
+        format!(
+            "is a registry running at `{host}`? if it speaks plain HTTP only, add `--insecure-registry {host}`"
+        )
+    } else if says(&["lookup", "resolve", "dns", "name or service"]) {
+        format!("is `{host}` spelled right, and is there a network?")
+    } else {
+        format!("is there a network, and does it reach `{host}`?")
+    }
+}
+
+fn as_registry<'a>(link: &'a (dyn StdError + 'static)) -> Option<&'a registry::Error> {
+    link.downcast_ref::<registry::Error>().or_else(|| match link.downcast_ref() {
+        Some(ImageError::Registry(error)) => Some(error),
+        _ => None,
+    })
+}
+
+/// The error, its cause, that one's cause, …
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |link: &&'a (dyn StdError + 'static)| (*link).source())
+}

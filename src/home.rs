@@ -1,0 +1,217 @@
+//! Where state lives, and the only reader of the environment.
+//!
+//! [`Environment`] is a copy of the process's variables, taken once; what a variable means to lbuild is one
+//! method each. [`Home`] is the opened state directory.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use layerfs::layout::StoredImage;
+
+use crate::args::RegistryArgs;
+use crate::failure::{Facts, Failure};
+
+/// Where root's state is kept when nobody says otherwise.
+const SYSTEM_ROOT: &str = "/var/lib/lbuild";
+
+/// The variables that lbuild was started with.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Environment(BTreeMap<OsString, OsString>);
+
+impl Environment {
+    /// Those of this process.
+    #[expect(clippy::disallowed_methods, reason = "this is the only reader of the environment")]
+    pub(crate) fn of_process() -> Environment {
+        Environment(std::env::vars_os().collect())
+    }
+
+    /// These and no others.
+    #[cfg(test)]
+    pub(crate) fn of<const N: usize>(variables: [(&str, &str); N]) -> Environment {
+        Environment(variables.map(|(name, value)| (name.into(), value.into())).into())
+    }
+
+    /// A variable as text; one that is no UTF-8 counts as unset.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(OsStr::new(name)).and_then(|value| value.to_str())
+    }
+
+    /// A variable that names a path; an empty one counts as unset.
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.0.get(OsStr::new(name)).filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+
+    /// The state directory: `--root`, `$LBUILD_ROOT`, else the system's for root and the user's for others.
+    fn root(&self, flag: Option<&Path>, is_superuser: bool) -> Option<PathBuf> {
+        let users = || {
+            let data = self.path("XDG_DATA_HOME").filter(|path| path.is_absolute());
+            data.or_else(|| Some(self.path("HOME")?.join(".local/share"))).map(|data| data.join("lbuild"))
+        };
+        flag.map(Path::to_owned)
+            .or_else(|| self.path("LBUILD_ROOT"))
+            .or_else(|| if is_superuser { Some(PathBuf::from(SYSTEM_ROOT)) } else { users() })
+    }
+
+    /// Files that may hold registry credentials, the first that knows a registry wins.
+    fn credential_files(&self) -> Vec<PathBuf> {
+        let docker = self.path("DOCKER_CONFIG").or_else(|| Some(self.path("HOME")?.join(".docker")));
+        [
+            self.path("REGISTRY_AUTH_FILE"),
+            docker.map(|dir| dir.join("config.json")),
+            self.path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// The first of these variables that is set and not empty, in lower or in upper case.
+    fn either_case(&self, names: &[&str]) -> Option<String> {
+        names
+            .iter()
+            .flat_map(|name| [self.get(name), self.get(&name.to_uppercase())])
+            .flatten()
+            .find(|value| !value.is_empty())
+            .map(str::to_owned)
+    }
+
+    fn proxies(&self) -> registry::Proxies {
+        registry::Proxies {
+            http: self.either_case(&["http_proxy", "all_proxy"]),
+            https: self.either_case(&["https_proxy", "all_proxy"]),
+            no_proxy: self.either_case(&["no_proxy"]).unwrap_or_default(),
+        }
+    }
+}
+
+/// The client for all registries, and who the user is to them.
+pub(crate) struct Registries {
+    pub(crate) client: registry::Client,
+    pub(crate) keychain: registry::Keychain,
+}
+
+impl Registries {
+    /// Reads credentials and certificates; connects to nothing yet.
+    ///
+    /// # Errors
+    /// When one of these files cannot be read.
+    pub(crate) fn new(args: &RegistryArgs, environment: &Environment) -> Result<Registries, Failure> {
+        let keychain = registry::Keychain::from_files(&environment.credential_files())
+            .map_err(|error| Failure::environment(&error))?;
+        let read = |path: &PathBuf| {
+            std::fs::read(path).map_err(|error| Failure::file("read the certificates", path, &error))
+        };
+        let client = registry::Client::new(registry::Options {
+            insecure_hosts: args.insecure_registry.clone(),
+            extra_ca_pem: args.cacert.iter().map(read).collect::<Result<_, _>>()?,
+            ca_bundle: environment.path("SSL_CERT_FILE"),
+            keychain: keychain.clone(),
+            proxies: environment.proxies(),
+            ..registry::Options::default()
+        });
+        Ok(Registries { client, keychain })
+    }
+}
+
+/// The state directory, opened.
+pub(crate) struct Home {
+    pub(crate) store: layerfs::store::Store,
+}
+
+impl Home {
+    /// Opens the state directory, which is made if it is missing.
+    ///
+    /// # Errors
+    /// When there is no such place, or it cannot be used.
+    pub(crate) fn open(flag: Option<&Path>, environment: &Environment) -> Result<Home, Failure> {
+        let root = environment.root(flag, is_superuser()).ok_or_else(|| {
+            Failure::usage("no place for images: `$HOME` is not set")
+                .hint("say `--root DIR` or set `$LBUILD_ROOT`")
+        })?;
+        let store = layerfs::store::Store::open(&root)
+            .map_err(|error| Failure::store("open the store", &error, &root))?;
+        Ok(Home { store })
+    }
+
+    /// The store's failure as the user's.
+    pub(crate) fn failure(&self, act: &str) -> impl Fn(layerfs::Error) -> Failure {
+        move |error| Failure::store(act, &error, self.store.root())
+    }
+
+    /// What hints may look at.
+    pub(crate) fn facts<'a>(&'a self, registries: &'a Registries) -> Facts<'a> {
+        Facts { root: Some(self.store.root()), keychain: Some(&registries.keychain) }
+    }
+
+    /// The image that `text` names or begins the id of.
+    ///
+    /// # Errors
+    /// When there is none, or several.
+    pub(crate) fn find(&self, text: &str) -> Result<StoredImage, Failure> {
+        let found = self.store.find(text).map_err(self.failure("find the image"))?;
+        found.ok_or_else(|| Failure::no_such_image(text))
+    }
+}
+
+/// Whether this process may do everything.
+fn is_superuser() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// # Errors
+/// Unless this process is root's. `what` is a plural: `steps`.
+pub(crate) fn need_root(what: &str) -> Result<(), Failure> {
+    if is_superuser() {
+        return Ok(());
+    }
+    let user = rustix::process::geteuid().as_raw();
+    Err(Failure::environment_because(
+        format!("lbuild needs root for {what}"),
+        format!("containers are made of mounts and namespaces, and this is user {user}"),
+    )
+    .hint("run the same command with `sudo`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_what_was_said_nearest() {
+        let home = ("HOME", "/home/me");
+        let data = ("XDG_DATA_HOME", "/data");
+        let all = Environment::of([("LBUILD_ROOT", "/env"), data, home]);
+        let user = Environment::of([data, home]);
+        let useless = Environment::of([("LBUILD_ROOT", ""), ("XDG_DATA_HOME", "relative")]);
+        for (flag, environment, is_superuser, expected) in [
+            (Some("/flag"), &all, true, Some("/flag")),
+            (None, &all, true, Some("/env")),
+            (None, &user, true, Some(SYSTEM_ROOT)),
+            (None, &user, false, Some("/data/lbuild")),
+            (None, &Environment::of([home]), false, Some("/home/me/.local/share/lbuild")),
+            (None, &useless, false, None),
+        ] {
+            let root = environment.root(flag.map(Path::new), is_superuser);
+            assert_eq!(root, expected.map(PathBuf::from), "{flag:?} {environment:?}");
+        }
+    }
+
+    #[test]
+    fn credentials_and_proxies_are_where_others_keep_them() {
+        let environment = Environment::of([
+            ("HOME", "/home/me"),
+            ("XDG_RUNTIME_DIR", "/run/user/7"),
+            ("HTTPS_PROXY", "http://upper:1"),
+            ("https_proxy", "http://lower:1"),
+            ("ALL_PROXY", "http://all:1"),
+            ("NO_PROXY", "localhost"),
+        ]);
+        let files = ["/home/me/.docker/config.json", "/run/user/7/containers/auth.json"];
+        assert_eq!(environment.credential_files(), files.map(PathBuf::from));
+        let proxies = environment.proxies();
+        assert_eq!(proxies.https.as_deref(), Some("http://lower:1"));
+        assert_eq!(proxies.http.as_deref(), Some("http://all:1"));
+        assert_eq!(proxies.no_proxy, "localhost");
+    }
+}

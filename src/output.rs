@@ -1,0 +1,31 @@
+//! Standard output: what a program may read. Progress and errors go to standard error.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Prints `text` as it is.
+///
+/// # Errors
+/// When standard output cannot be written. A reader that has gone away has read enough.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::environment_because("cannot write to standard output", error.to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints `value` as indented JSON.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text =
+        serde_json::to_string_pretty(value).expect("what is printed has string keys and no failing parts");
+    print(&(text + "\n"))
+}
