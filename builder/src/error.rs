@@ -172,7 +172,9 @@ impl fmt::Display for Error {
             Error::MissingSource { path, place, .. } => match place {
                 Place::Context(_) => write!(f, "`{path}` is not in the build context"),
                 Place::Stage(name) => write!(f, "`{path}` is not in the stage `{name}`"),
-                Place::Image(reference) => write!(f, "`{path}` is not in the image `{}`", reference.familiar()),
+                Place::Image(reference) => {
+                    write!(f, "`{path}` is not in the image `{}`", reference.familiar())
+                }
             },
             Error::Step { act, .. } | Error::Store { act, .. } => write!(f, "cannot {act}"),
             Error::User { .. } => f.write_str("cannot find the user in the image"),
@@ -212,7 +214,9 @@ impl std::error::Error for Error {
             Error::Step { source, .. } | Error::Store { source, .. } => Some(source),
             Error::File { source, .. } => Some(source),
             Error::Push { source, .. } => Some(source),
-            Error::Dockerfile { .. } | Error::Command(_) | Error::MissingSource { .. } | Error::Cancelled => None,
+            Error::Dockerfile { .. } | Error::Command(_) | Error::MissingSource { .. } | Error::Cancelled => {
+                None
+            }
         }
     }
 }

@@ -19,7 +19,9 @@ pub(crate) fn at(seconds: i64) -> String {
 pub(crate) fn clamp(text: &str, epoch: Option<i64>) -> String {
     let parsed = OffsetDateTime::parse(text, &Rfc3339);
     match (parsed, epoch) {
-        (Ok(time), Some(epoch)) if time.unix_timestamp_nanos() > i128::from(epoch) * 1_000_000_000 => at(epoch),
+        (Ok(time), Some(epoch)) if time.unix_timestamp_nanos() > i128::from(epoch) * 1_000_000_000 => {
+            at(epoch)
+        }
         _ => text.to_owned(),
     }
 }

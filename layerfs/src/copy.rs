@@ -44,8 +44,6 @@ pub struct Options {
     pub owner: Option<Owner>,
     /// `--chmod`; does not apply to links.
     pub mode: Option<ModeChange>,
-    /// The latest modification time that anything may have, in seconds since 1970.
-    pub epoch: Option<i64>,
     /// Whether a selected file that is an archive is unpacked into the destination, as ADD does.
     pub unpack: bool,
 }
@@ -94,7 +92,7 @@ fn copy_directory(
     target: &Root,
     destination: &Path,
 ) -> Result<()> {
-    let (to, made) = target.open_or_make_dir(destination, &copier.new_directory())?;
+    let (to, _) = target.open_or_make_dir(destination, &copier.new_directory())?;
     let before = Metadata::of(&to).at("read the metadata of", destination)?;
     let from = open_exact(source.as_fd(), selected.path.as_os_str().as_bytes()).at("open", &selected.path)?;
     let pair = tree::Pair {
@@ -104,10 +102,7 @@ fn copy_directory(
         target_path: destination,
     };
     tree::copy(copier, pair, &selected.entries)?;
-    if made.is_empty() || copier.options.epoch.is_some() {
-        set_modified(&to, before.modified).at("set the time of", destination)?;
-    }
-    Ok(())
+    set_modified(&to, before.modified).at("set the time of", destination)
 }
 
 fn copy_file(

@@ -478,17 +478,16 @@ fn ignored_files_are_not_there() {
 }
 
 #[test]
-fn times_are_clamped_to_the_epoch() {
+fn times_are_kept_and_made_directories_are_dated_1970() {
     let world = World::new();
-    world.file("c/d/new", "").file("c/d/old", "");
-    set_time(&world.path("c/d/new"), 5_000, 1);
-    set_time(&world.path("c/d/old"), 500, 1);
-    let options = Options { epoch: Some(1_000), ..Options::default() };
-    world.copy_with(&world.select(&["d"]).unwrap(), "/x/d", &options).unwrap();
+    world.file("c/d/sub/file", "");
+    set_time(&world.path("c/d/sub/file"), 5_000, 1);
+    set_time(&world.path("c/d/sub"), 500, 1);
+    world.copy_with(&world.select(&["d"]).unwrap(), "/x/d", &Options::default()).unwrap();
     let time = |path: &str| (meta(world.path(path)).mtime(), meta(world.path(path)).mtime_nsec());
     assert_eq!(
-        [time("t/x"), time("t/x/d"), time("t/x/d/new"), time("t/x/d/old")],
-        [(1_000, 0), (1_000, 0), (1_000, 0), (500, 1)]
+        [time("t/x"), time("t/x/d"), time("t/x/d/sub"), time("t/x/d/sub/file")],
+        [(0, 0), (0, 0), (500, 1), (5_000, 1)]
     );
 }
 

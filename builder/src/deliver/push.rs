@@ -1,5 +1,6 @@
 //! Into a registry: layers side by side, then the configuration, then the manifest.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -41,9 +42,11 @@ pub fn push(
         client.push_blob(name, blob, &source, &mount_from, &progress).map(drop).map_err(fail)
     };
     let manifest = image.manifest.value();
+    // Equal layers, such as empty ones, are one blob.
+    let blobs: BTreeMap<_, _> =
+        manifest.layers.iter().chain([&manifest.config]).map(|blob| (blob.digest, blob)).collect();
     thread::scope(|scope| {
-        let blobs = manifest.layers.iter().chain([&manifest.config]);
-        let workers: Vec<_> = blobs.map(|blob| scope.spawn(move || upload(blob))).collect();
+        let workers: Vec<_> = blobs.into_values().map(|blob| scope.spawn(move || upload(blob))).collect();
         workers
             .into_iter()
             .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

@@ -147,7 +147,7 @@ pub(crate) fn execute(
         None => source.is_context.then(Owner::default),
     };
     let mode = copy.mode.as_deref().map(str::parse::<ModeChange>).transpose().map_err(fail)?;
-    let options = Options { owner, mode, epoch: None, unpack: copy.unpack };
+    let options = Options { owner, mode, unpack: copy.unpack };
     let target = Root::duplicate(active.root()).map_err(fail)?;
     files::copy(&source.root, selection, &target, Path::new(&copy.destination), &options).map_err(fail)?;
     Ok(())

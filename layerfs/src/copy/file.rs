@@ -111,7 +111,7 @@ impl Copier<'_> {
         set_owner(made, self.owner(found)).map_err(target("set the owner of"))?;
         self.set_attributes(attributes, |name, value| xattr::set(made, name, value))?;
         rustix::fs::fchmod(made, Mode::from_raw_mode(self.mode(found))).map_err(target("set the mode of"))?;
-        set_modified(made, self.time(found.modified)).map_err(target("set the time of"))
+        set_modified(made, found.modified).map_err(target("set the time of"))
     }
 
     fn copy_special(&self, from: Spot<'_>, found: &Metadata, to: Spot<'_>) -> std::result::Result<(), Fault> {
@@ -132,7 +132,7 @@ impl Copier<'_> {
         if found.kind != Kind::Symlink {
             set_mode(to, self.mode(found)).map_err(target("set the mode of"))?;
         }
-        let times = times(self.time(found.modified));
+        let times = times(found.modified);
         rustix::fs::utimensat(to.dir, to.name, &times, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(target("set the time of"))
     }
@@ -171,17 +171,13 @@ impl Copier<'_> {
         self.options.mode.as_ref().map_or(found.mode, |change| change.apply(found.kind, found.mode))
     }
 
-    fn time(&self, modified: Time) -> Time {
-        let epoch = self.options.epoch.map(|seconds| Time { seconds, nanoseconds: 0 });
-        epoch.map_or(modified, |epoch| modified.min(epoch))
-    }
-
-    /// What directories are like that the copy needs and no source describes.
+    /// What directories are like that the copy needs and no source describes. They are dated 1970, so that the same
+    /// files copied at another time are the same layer.
     pub(super) fn new_directory(&self) -> NewDirectory {
         NewDirectory {
             mode: self.options.mode.as_ref().and_then(|change| change.absolute()).unwrap_or(0o755),
             owner: self.options.owner.unwrap_or_default(),
-            modified: self.options.epoch.map(|seconds| Time { seconds, nanoseconds: 0 }),
+            modified: Some(Time::default()),
         }
     }
 }
