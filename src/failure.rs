@@ -244,6 +244,7 @@ fn exit_of(error: &builder::Error) -> Exit {
         }
         Error::Image { source: ImageError::Platform { .. }, .. } => Exit::Failed,
         Error::Step { source, .. } if !hint::is_full_disk(source) => Exit::Failed,
+        Error::Sandbox { source, .. } if is_in_the_image(source) => Exit::Failed,
         Error::Image { .. }
         | Error::Sandbox { .. }
         | Error::Step { .. }
@@ -252,6 +253,18 @@ fn exit_of(error: &builder::Error) -> Exit {
         | Error::Push { .. } => Exit::Environment,
         Error::Cancelled => Exit::Interrupted,
     }
+}
+
+/// Whether it is the image that keeps a command from starting, and not this machine.
+fn is_in_the_image(error: &runner::Error) -> bool {
+    use runner::Error;
+    matches!(
+        error,
+        Error::User { .. }
+            | Error::ProgramNotFound { .. }
+            | Error::ProgramNotExecutable { .. }
+            | Error::MountPoint { .. }
+    )
 }
 
 fn missing(reason: &MissingReason) -> Option<String> {

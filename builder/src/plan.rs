@@ -41,6 +41,14 @@ pub struct Stage {
     pub span: Span,
 }
 
+impl Stage {
+    /// The number of a step as people count, and how many there are: the base is the first, if there is one.
+    pub fn position(&self, at: usize) -> (usize, usize) {
+        let base = usize::from(self.base != Base::Scratch);
+        (at + 1 + base, self.steps.len() + base)
+    }
+}
+
 /// What a stage starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Base {

@@ -235,7 +235,7 @@ impl<'a> Solver<'a> {
         let parent = self.materialise(&cursor.top)?;
         let _slot = self.slots.take();
         self.check()?;
-        let position = Position { stage: &stage.name, step: (at + 1, stage.steps.len()) };
+        let position = Position { stage: &stage.name, step: stage.position(at) };
         let record = self.execute(step, &inputs, parent.as_ref(), source.as_ref(), &position, line.vertex)?;
         for key in short_cut.iter().chain([&inputs.key]) {
             self.backends.cache.put(key, &record).map_err(cache_error)?;
@@ -350,10 +350,9 @@ impl<'a> Solver<'a> {
         Ok(layer)
     }
 
-    /// `[build 2/4] RUN make`, as BuildKit counts: the base is the first, if there is one.
+    /// `[build 2/4] RUN make`
     fn name(&self, stage: &Stage, at: usize) -> String {
-        let base = usize::from(stage.base != Base::Scratch);
-        let (number, count) = (at + 1 + base, stage.steps.len() + base);
+        let (number, count) = stage.position(at);
         let text = &stage.steps[at].text;
         match self.plan.stages.len() {
             1 => format!("[{number}/{count}] {text}"),
