@@ -1,7 +1,7 @@
 //! The names by which a layer says that something is gone. (OCI image-spec, layer.md, "Whiteouts".)
 //!
 //! The only place that knows `.wh.`; its counterpart on disk is overlayfs's character device 0:0
-//! ([`crate::entry`]) and the attribute [`OPAQUE_XATTR`].
+//! ([`crate::entry`]) and the attribute `trusted.overlay.opaque`.
 
 /// The prefix of a whiteout's name.
 const PREFIX: &[u8] = b".wh.";
