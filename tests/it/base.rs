@@ -18,9 +18,10 @@ use crate::layout::{self, Layer, sha256};
 use crate::{peers, registry};
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const AUTHORITIES_INSIDE: &str = "/usr/local/share/authorities.crt";
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Part of the cached folders' names: count up when the recipe changes.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// The reference of the busybox image: a shell, its applets, a user `app` with uid 1000 in group `staff`.
 pub(crate) fn busybox() -> &'static str {
@@ -92,28 +93,23 @@ fn make_debian(work: &Path) {
     // The variant and the omitted folders are those of the official slim image.
     let without = ["doc", "man", "info", "locale", "lintian"]
         .map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*"));
+    // Not in /etc/ssl: the package ca-certificates writes there.
+    let hook = format!("--customize-hook=upload {AUTHORITIES} {AUTHORITIES_INSIDE}");
     peers::run(
         Command::new("mmdebstrap")
             .args(["--quiet", "--variant=minbase"])
             .args(without)
+            .arg(hook)
             .arg("bookworm")
             .arg(&tar),
     );
-    let root = work.join("extra");
-    fs::create_dir_all(root.join("etc/ssl/certs")).expect("a folder");
-    fs::write(root.join(&AUTHORITIES[1..]), authorities()).expect("the authorities");
-    peers::run(Command::new("tar").args(["--concatenate", "--file"]).arg(&tar).arg({
-        let extra = work.join("extra.tar");
-        fs::write(
-            &extra,
-            archive(&root.join("etc"), &["--owner=0", "--group=0", "--transform=s,^\\.,./etc,"]),
-        )
-        .expect("an archive");
-        extra
-    }));
     let gzip = Command::new("gzip").args(["-1nc"]).arg(&tar).stdin(Stdio::null()).output().expect("gzip");
     let layer = Layer::gzip(&fs::read(&tar).expect("the archive"), gzip.stdout);
-    let env = [PATH.to_owned(), format!("SSL_CERT_FILE={AUTHORITIES}"), format!("PIP_CERT={AUTHORITIES}")];
+    let env = [
+        PATH.to_owned(),
+        format!("SSL_CERT_FILE={AUTHORITIES_INSIDE}"),
+        format!("PIP_CERT={AUTHORITIES_INSIDE}"),
+    ];
     layout::write(&work.join("layout"), &[layer], &json!({"Env": env, "Cmd": ["bash"]}));
 }
 

@@ -32,7 +32,7 @@ fn a_cached_build_is_the_uncached_one_byte_for_byte() {
 #[test]
 fn contents_count_and_times_do_not() {
     let world = World::new();
-    world.file("dir/f", "x").file("other", "y");
+    world.file("dir/f", "x").file("dir/sub/f", "x").file("other", "y");
     let dockerfile = dockerfile("COPY dir /dir");
     let last_layer = || world.build(&dockerfile).image().diff_ids().last().copied().map(str::to_owned);
     let (file, folder) = (world.path("context/dir/f"), world.path("context/dir"));
@@ -49,7 +49,7 @@ fn contents_count_and_times_do_not() {
             std::os::unix::fs::chown(&file, Some(9), Some(9)).expect("an owner")
         }),
         ("a mode", false, &|| chmod(&file, 0o600)),
-        ("a folder's mode", false, &|| chmod(&folder, 0o700)),
+        ("a folder's mode", false, &|| chmod(&folder.join("sub"), 0o700)),
         ("a content of the same length", false, &|| fs::write(&file, "y").expect("a file")),
         ("a name", false, &|| fs::rename(&file, folder.join("g")).expect("a rename")),
         ("an attribute", false, &|| {

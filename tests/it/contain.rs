@@ -62,7 +62,7 @@ fn what_needs_more_rights_is_refused() {
         ("a user namespace", "unshare -U true"),
         ("a disk", "mknod /d b 254 0 && cat /d"),
         ("the host's name", "hostname other"),
-        ("the clock", "date -s 2000-01-01"),
+        ("the clock", "date -s 2000-01-01; test $(date +%Y) = 2000"),
         ("the kernel's log", "dmesg"),
         ("the kernel's settings", "echo 1 > /proc/sys/kernel/sysrq"),
         ("the kernel's trigger", "echo h > /proc/sysrq-trigger"),
@@ -109,8 +109,12 @@ fn a_working_directory_that_leads_out_is_no_way_out() {
                 world.path("Dockerfile").display()
             )))
             .output();
-        assert!(output.code <= 1, "{output:?}");
-        assert!(output.code == 1 || !output.stderr.contains("No such file"), "{output:?}");
+        // The command may see that there is nothing (0), or the sandbox refuses the directory (1, 3).
+        assert!([0, 1, 3].contains(&output.code), "{output:?}");
+        assert!(
+            !output.stderr.contains("exited with code"),
+            "the command reached the host's file: {output:?}"
+        );
     }
 }
 

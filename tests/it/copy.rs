@@ -81,8 +81,14 @@ fn files_of_the_context_become_roots_and_keep_their_modes() {
     chown(context.join("a.txt"), Some(1000), Some(1000)).expect("an owner");
     chmod(&context.join("a.txt"), 0o4751);
     chmod(&context.join("dir"), 0o700);
+    chmod(&context.join("dir/sub"), 0o1770);
     let rootfs = world.build("FROM scratch\nUSER 5\nCOPY a.txt /\nCOPY dir /dir\n").rootfs();
-    rootfs.expect(&[("/a.txt", "file 4751 0:0"), ("/dir", "dir 0700 0:0"), ("/dir/one", "file 0644 0:0")]);
+    rootfs.expect(&[
+        ("/a.txt", "file 4751 0:0"),
+        ("/dir", "dir 0755 0:0"),
+        ("/dir/sub", "dir 1770 0:0"),
+        ("/dir/one", "file 0644 0:0"),
+    ]);
 }
 
 #[test]
@@ -199,10 +205,10 @@ fn what_stands_is_replaced_or_merged_as_docker_does() {
             busybox()
         ))
         .rootfs();
-    rootfs.expect(&[("/d", "dir 0700"), ("/d/kept", "file"), ("/l", "file")]);
+    rootfs.expect(&[("/d", "dir 0700"), ("/d/kept", "file"), ("/l", "link 0:0 -> /f")]);
     assert_eq!(
         (rootfs.text("/d/one"), rootfs.text("/f"), rootfs.text("/h")),
-        ("1".into(), "a".into(), "old\n".into())
+        ("1".into(), "b".into(), "old\n".into())
     );
     let output = world.build(&format!("FROM {}\nCOPY dir /bin/busybox\n", busybox())).failure();
     assert!(output.stderr.contains("Dockerfile:2"), "{}", output.stderr);

@@ -113,7 +113,8 @@ fn peers_see_the_same(world: &World, example: &Example, reference: &str) {
     let unpacked = world.unpack(&image);
     let containers = Containers::vfs(&world.path("containers"));
     let pulled = Tree::of(&containers.pulled_tree(reference));
-    unpacked.tree.assert_same(&pulled, "umoci", "buildah");
+    // The root has no entry in these layers; buildah makes it its own way.
+    unpacked.tree.without(&["/"]).assert_same(&pulled.without(&["/"]), "umoci", "buildah");
     let printed = containers.podman_run(reference, example.command);
     assert!(printed.starts_with(example.prints), "podman: {printed}");
 }

@@ -79,7 +79,7 @@ impl World {
     pub(crate) fn build(&self, dockerfile: &str) -> Build<'_> {
         fs::write(self.path("Dockerfile"), dockerfile).expect("a Dockerfile");
         let mut command = self.command();
-        command.args(["build", "--progress=plain", "-f", "Dockerfile"]);
+        command.args(["build", "-f", "Dockerfile"]);
         Build { world: self, command }
     }
 

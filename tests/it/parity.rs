@@ -25,7 +25,7 @@ fn check(rest: &str, fill: impl Fn(&World)) {
         assert_eq!(settings(&ours, field), settings(&theirs, field), "{field}");
     }
     // buildah leaves the mount points of its containers in the layers.
-    let mount_points = ["/dev", "/proc", "/sys", "/run", "/etc/hosts", "/etc/resolv.conf"];
+    let mount_points = ["/dev", "/proc", "/sys", "/run", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
     let tree = |image: &Image| -> Tree { world.unpack(image).tree.without(&mount_points) };
     tree(&ours).assert_same(&tree(&theirs), "lbuild", "buildah");
 }

@@ -92,6 +92,7 @@ impl Containers {
                 "host",
                 "--tls-verify=false",
                 "--layers",
+                "--identity-label=false",
                 "--format",
                 "oci",
             ])
@@ -120,6 +121,8 @@ impl Containers {
             "--tls-verify=false",
             "--ulimit",
             "nofile=1024:1024",
+            "--ulimit",
+            "nproc=1024:1024",
         ];
         run(self.command("podman").args(["--runtime", "runc"]).args(fixed).arg(reference).args(args))
     }

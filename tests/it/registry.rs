@@ -5,10 +5,11 @@
 //! thread, which never ends, starts both: they live as long as the test binary and leave nothing.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::{OnceLock, mpsc};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -96,6 +97,38 @@ pub(crate) fn serve(pages: BTreeMap<String, (String, Vec<u8>)>) -> String {
         }
     });
     address
+}
+
+/// A way to `target` that counts the bytes sent to it.
+pub(crate) fn counted(target: &'static str) -> (String, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its address").to_string();
+    let count = Arc::new(AtomicU64::new(0));
+    let sum = Arc::clone(&count);
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = TcpStream::connect(target).expect("the registry");
+            let (mut from, mut to) =
+                (client.try_clone().expect("a handle"), server.try_clone().expect("a handle"));
+            let sum = Arc::clone(&sum);
+            thread::spawn(move || {
+                let mut buffer = [0; 65536];
+                while let Ok(length @ 1..) = from.read(&mut buffer) {
+                    sum.fetch_add(length as u64, Ordering::Relaxed);
+                    if to.write_all(&buffer[..length]).is_err() {
+                        break;
+                    }
+                }
+                to.shutdown(Shutdown::Write).ok();
+            });
+            thread::spawn(move || {
+                let (mut from, mut to) = (server, client);
+                io::copy(&mut from, &mut to).ok();
+                to.shutdown(Shutdown::Both).ok();
+            });
+        }
+    });
+    (address, count)
 }
 
 fn answer(mut stream: TcpStream, pages: &BTreeMap<String, (String, Vec<u8>)>) {

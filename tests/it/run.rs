@@ -43,6 +43,8 @@ fn the_exit_code_is_the_programs_or_dockers() {
 #[test]
 fn the_streams_are_the_programs() {
     let world = World::new();
+    // The first run also tells of the image that it pulls.
+    run(&world, &[], &["true"]).success();
     let output = run(&world, &[], &["sh", "-c", "echo out; echo err >&2"]).success();
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("out\n", "err\n"));
     let mut command = world.command();
@@ -78,13 +80,7 @@ fn options_say_otherwise_than_the_image() {
     assert_eq!(run(&[image, "other", "-x"]), "entry other -x\n");
     assert_eq!(run(&["--entrypoint", "pwd", image]), "/srv\n");
     assert_eq!(
-        run(&[
-            "--entrypoint",
-            "sh",
-            image,
-            "-c",
-            "echo $A $B $HOME $(id -u) $PWD; touch /data/x && echo written"
-        ]),
+        run(&["--entrypoint", "sh", image, "-c", "echo $A $B $HOME $(id -u) $PWD; test -d /data"]),
         "image image /home/app 1000 /srv\n"
     );
     let all =
@@ -111,9 +107,9 @@ fn variables_come_by_value_or_by_name() {
         "EMPTY=",
     ]);
     let output =
-        Output::of(command.args([busybox(), "sh", "-c", "echo ${FROM_HERE-no} ${ABSENT-no} ${EMPTY-no}"]))
+        Output::of(command.args([busybox(), "sh", "-c", "echo ${FROM_HERE-no} ${ABSENT-no} [${EMPTY-no}]"]))
             .success();
-    assert_eq!(output.stdout, "here no \n");
+    assert_eq!(output.stdout, "here no []\n");
     assert_eq!(
         sh(&world, &[], "echo $PATH ${LBUILD_ROOT-clean}"),
         "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin clean\n"
