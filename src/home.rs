@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use layerfs::layout::StoredImage;
+use oci::Digest;
 
 use crate::args::RegistryArgs;
 use crate::failure::{Facts, Failure};
@@ -152,6 +153,28 @@ impl Home {
         let found = self.store.find(text).map_err(self.failure("find the image"))?;
         found.ok_or_else(|| Failure::no_such_image(text))
     }
+
+    /// The entries of the store that are this image, under whatever name; `image` is among them.
+    ///
+    /// # Errors
+    /// When the store's list cannot be read.
+    pub(crate) fn twins(&self, image: &StoredImage) -> Result<Vec<StoredImage>, Failure> {
+        let mut all = self.store.images().map_err(self.failure("list the images"))?;
+        let id = image_id(&self.store, image);
+        let is_twin = |other: &StoredImage| {
+            other.descriptor.digest == image.descriptor.digest
+                || (id.is_some() && image_id(&self.store, other) == id)
+        };
+        all.retain(is_twin);
+        Ok(all)
+    }
+}
+
+/// An image's id: the digest of its configuration. The same image may be there twice, with its layers
+/// compressed and not, as it is in a registry and as it was built.
+pub(crate) fn image_id(store: &layerfs::store::Store, image: &StoredImage) -> Option<Digest> {
+    // What is damaged has no id.
+    Some(store.manifest(&image.descriptor).ok()?.value().config.digest)
 }
 
 /// Whether this process may do everything.

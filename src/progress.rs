@@ -71,14 +71,18 @@ impl Progress {
     /// Ends the display: what is still live goes, warnings come. Call it before writing anything else.
     pub(crate) fn finish(&self) {
         let mut state = self.lock();
-        match &mut state.renderer {
-            Renderer::Plain(_) => {}
+        let needs_line_end = match &mut state.renderer {
+            Renderer::Plain(_) => false,
             Renderer::Tty(tty) => tty.finish(),
             Renderer::Quiet => return,
-        }
+        };
         let mut err = io::stderr().lock();
-        for warning in state.warnings.drain(..) {
+        if needs_line_end {
             // Nobody is left to tell.
+            writeln!(err).ok();
+        }
+        for warning in state.warnings.drain(..) {
+            // As above.
             writeln!(err, "{}", crate::text::printable_lines(warning.trim_end())).ok();
         }
     }

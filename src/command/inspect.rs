@@ -1,6 +1,7 @@
 //! `lbuild inspect`: all that is known of images, in the form of `docker image inspect`.
 
-use oci::Reference;
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::args::{InspectArgs, JsonOnly};
@@ -22,22 +23,18 @@ pub(crate) fn inspect(args: &InspectArgs, session: &Session) -> Result<Exit, Fai
 
 fn describe(text: &str, home: &Home) -> Result<Value, Failure> {
     let found = home.find(text)?;
-    let all = home.store.images().map_err(home.failure("list the images"))?;
     let image = command::complete(home, &found.descriptor).map_err(home.failure("read the image"))?;
-    let digest = found.descriptor.digest;
-    let names: Vec<&Reference> = all
-        .iter()
-        .filter(|other| other.descriptor.digest == digest)
-        .filter_map(|other| other.reference.as_ref())
-        .collect();
-    let mut by_digest: Vec<String> =
-        names.iter().map(|name| format!("{}@{digest}", images::repository(name))).collect();
-    by_digest.dedup();
+    let twins = home.twins(&found)?;
+    let names = || twins.iter().filter_map(|twin| Some((twin.reference.as_ref()?, twin.descriptor.digest)));
+    let tags: Vec<String> =
+        names().filter(|(name, _)| name.tag().is_some()).map(|(name, _)| name.familiar()).collect();
+    let by_digest: BTreeSet<String> =
+        names().map(|(name, digest)| format!("{}@{digest}", images::repository(name))).collect();
     let config = image.config.value();
     let layers = &image.manifest.value().layers;
     Ok(json!({
         "Id": image.config.digest(),
-        "RepoTags": names.iter().filter(|name| name.tag().is_some()).map(|name| name.familiar()).collect::<Vec<_>>(),
+        "RepoTags": tags,
         "RepoDigests": by_digest,
         "Created": config.created,
         "Author": config.author.clone().unwrap_or_default(),

@@ -9,7 +9,7 @@ use crate::args::RmiArgs;
 use crate::command::Session;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::home::Home;
+use crate::home::{Home, image_id};
 use crate::output;
 
 pub(crate) fn rmi(args: &RmiArgs, session: &Session) -> Result<Exit, Failure> {
@@ -36,28 +36,27 @@ pub(crate) fn rmi(args: &RmiArgs, session: &Session) -> Result<Exit, Failure> {
 /// `force` says so. Gives Docker's lines about it.
 fn remove(text: &str, image: &StoredImage, force: bool, home: &Home) -> Result<String, Failure> {
     let fail = home.failure("remove the image");
-    let digest = image.descriptor.digest;
-    let all = home.store.images().map_err(&fail)?;
-    let names: Vec<&Reference> = all
-        .iter()
-        .filter(|other| other.descriptor.digest == digest)
-        .filter_map(|other| other.reference.as_ref())
-        .collect();
-    let by_name = text.parse::<Reference>().ok().filter(|name| names.contains(&name));
-    if by_name.is_none() && names.len() > 1 && !force {
+    let twins = home.twins(image)?;
+    let names: Vec<&Reference> = twins.iter().filter_map(|twin| twin.reference.as_ref()).collect();
+    let is_name = image
+        .reference
+        .as_ref()
+        .is_some_and(|name| text.parse().is_ok_and(|typed: Reference| typed == *name));
+    if let Some(name) = image.reference.as_ref().filter(|_| is_name && names.len() > 1 && !force) {
+        home.store.untag(name).map_err(fail)?;
+        return Ok(format!("Untagged: {}\n", name.familiar()));
+    }
+    if names.len() > 1 && !force {
         let names: Vec<String> = names.iter().map(|name| name.familiar()).collect();
         let message = format!("`{text}` has several names: {}", names.join(", "));
         return Err(Failure::usage(message).hint("remove it by one of them, or all of them with `-f`"));
     }
-    let gone = match by_name {
-        Some(name) if !force && names.len() > 1 => {
-            home.store.untag(&name).map_err(&fail)?;
-            return Ok(format!("Untagged: {}\n", name.familiar()));
-        }
-        _ => home.store.forget(&digest).map_err(&fail)?,
-    };
-    let untagged = gone.iter().map(|name| format!("Untagged: {}\n", name.familiar()));
-    Ok(untagged.chain([format!("Deleted: {digest}\n")]).collect())
+    for twin in &twins {
+        home.store.forget(&twin.descriptor.digest).map_err(&fail)?;
+    }
+    let id = image_id(&home.store, image).unwrap_or(image.descriptor.digest);
+    let untagged = names.iter().map(|name| format!("Untagged: {}\n", name.familiar()));
+    Ok(untagged.chain([format!("Deleted: {id}\n")]).collect())
 }
 
 /// Frees what no image and no record of the builder refers to. Another process that uses the store puts it off

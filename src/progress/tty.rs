@@ -21,6 +21,8 @@ const TICK: Duration = Duration::from_millis(100);
 pub(super) struct Tty {
     live: MultiProgress,
     steps: HashMap<VertexId, Step>,
+    /// Whether a line was written that has no end yet.
+    is_behind_line: bool,
 }
 
 struct Step {
@@ -35,7 +37,7 @@ struct Step {
 
 impl Tty {
     pub(super) fn new() -> Tty {
-        Tty { live: MultiProgress::new(), steps: HashMap::new() }
+        Tty { live: MultiProgress::new(), steps: HashMap::new(), is_behind_line: false }
     }
 
     pub(super) fn show(&mut self, _now: Duration, event: Event) {
@@ -52,13 +54,14 @@ impl Tty {
         }
     }
 
-    /// Takes away all that is live.
-    pub(super) fn finish(&mut self) {
+    /// Takes away all that is live. Says whether the cursor is at the end of a line, where the library leaves it.
+    pub(super) fn finish(&mut self) -> bool {
         for (_, step) in self.steps.drain() {
             step.clear(&self.live);
         }
         // A terminal that is gone needs no clearing.
         self.live.clear().ok();
+        std::mem::take(&mut self.is_behind_line)
     }
 
     fn start(&mut self, vertex: VertexId, name: &str) {
@@ -84,6 +87,7 @@ impl Tty {
         step.clear(&self.live);
         // A terminal that is gone shows nothing.
         self.live.println(line).ok();
+        self.is_behind_line = true;
     }
 
     fn output(&mut self, vertex: VertexId, bytes: &[u8]) {
@@ -145,7 +149,7 @@ mod tests {
     fn what_runs_is_below_what_is_done() {
         let screen = indicatif::InMemoryTerm::new(12, 60);
         let target = indicatif::ProgressDrawTarget::term_like(Box::new(screen.clone()));
-        let mut tty = Tty { live: MultiProgress::with_draw_target(target), steps: HashMap::new() };
+        let mut tty = Tty { live: MultiProgress::with_draw_target(target), ..Tty::new() };
         let now = Duration::ZERO;
         tty.show(now, Event::Started { vertex: 1, name: "FROM scratch".into() });
         tty.show(now, Event::Started { vertex: 2, name: "RUN make".into() });
@@ -168,7 +172,7 @@ mod tests {
 
         tty.show(now, transfer(100));
         tty.show(now, Event::Failed { vertex: 2, elapsed: Duration::from_secs(2) });
-        tty.finish();
+        assert!(tty.finish());
         assert_eq!(screen.contents(), "✔ FROM scratch CACHED\n✘ RUN make 2.0s");
     }
 }
