@@ -6,6 +6,8 @@ use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use builder::dockerfile::diagnostic::suggest;
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use oci::{Platform, Reference};
 
@@ -337,7 +339,10 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
     if let Some(at) = implied {
         words.insert(at, "build".into());
     }
-    let mut line = CommandLine::try_parse_from(words)?;
+    let mut line = CommandLine::try_parse_from(&words).map_err(|error| match implied {
+        Some(at) if error.exit_code() != 0 => misspelt(&words[at + 1]).unwrap_or(error),
+        _ => error,
+    })?;
     if let Verb::Build(build) = &mut line.verb {
         build.verb_implied = implied.is_some();
     }
@@ -358,6 +363,15 @@ fn verb_place(words: &[OsString]) -> Option<usize> {
             _ => return Some(at),
         }
     }
+}
+
+/// A better error than clap's for a line that does not parse as a build, if its first word is like a verb.
+fn misspelt(word: &OsStr) -> Option<clap::Error> {
+    let word = word.to_str()?;
+    let verbs = verbs();
+    let verb = suggest(word, verbs.iter().map(String::as_str))?;
+    let message = format!("unknown verb `{word}`: did you mean `lbuild {verb}`?");
+    Some(CommandLine::command().error(ErrorKind::InvalidSubcommand, message))
 }
 
 /// All verbs, for the question whether a word was meant to be one.
@@ -416,6 +430,15 @@ mod tests {
         assert_eq!(run.image, "busybox");
         assert_eq!(run.command, ["sh", "-c", "true", "-e", "--rm"]);
         assert!(run.interactive && !run.rm);
+    }
+
+    #[test]
+    fn a_misspelt_verb_is_recognised() {
+        let message = |text: &str| parse(words(text)).expect_err(text).to_string();
+        let expected = "error: unknown verb `hstory`: did you mean `lbuild history`?\n";
+        assert!(message("hstory image --no-trunc").starts_with(expected));
+        assert!(message("biuld -t x .").contains("`lbuild build`"));
+        assert!(message("a b").contains("unexpected argument 'b'"));
     }
 
     #[test]

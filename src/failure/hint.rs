@@ -106,6 +106,8 @@ fn unreachable(error: &registry::Error, host: &str) -> String {
         format!("if `{host}` has a certificate of your own authority, add `--cacert FILE`")
     } else if says(&["corrupt message", "invalidcontenttype", "wrong version", "tls"]) {
         format!("if `{host}` speaks plain HTTP, add `--insecure-registry {host}`")
+    } else if says(&["refused"]) && words.contains("http://") {
+        format!("is a registry running at `{host}`?")
     } else if says(&["refused"]) {
         format!(
             "is a registry running at `{host}`? if it speaks plain HTTP only, add `--insecure-registry {host}`"

@@ -166,7 +166,11 @@ fn nobody_at_home_and_plain_http_have_hints() {
         }),
     };
     for (words, hint) in [
-        ("Connection refused (os error 111)", "is a registry running at `host:5000`?"),
+        (
+            "Connection refused (os error 111)",
+            "if it speaks plain HTTP only, add `--insecure-registry host:5000`",
+        ),
+        ("http://host:5000: connection refused", "is a registry running at `host:5000`?\n"),
         ("received corrupt message", "if `host:5000` speaks plain HTTP, add `--insecure-registry host:5000`"),
         ("invalid peer certificate: UnknownIssuer", "add `--cacert FILE`"),
         ("failed to lookup address information", "is `host:5000` spelled right"),
