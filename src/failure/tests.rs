@@ -1,3 +1,5 @@
+//! What users read: each message whole, as the design draws it.
+
 use std::io;
 
 use builder::Error;

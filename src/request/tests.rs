@@ -1,3 +1,5 @@
+//! Arguments resolved against real directories and made-up environments.
+
 use std::fs;
 
 use clap::Parser;
