@@ -229,7 +229,7 @@ impl fmt::Display for Failure {
 /// House rule: texts begin in lower case; the system's do not.
 fn cause_text(cause: &(dyn StdError + 'static)) -> String {
     let shown = cause.to_string();
-    if !cause.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error().is_some()) {
+    if cause.downcast_ref::<io::Error>().is_none_or(|error| error.raw_os_error().is_none()) {
         return shown;
     }
     let mut chars = shown.chars();
