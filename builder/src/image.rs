@@ -3,13 +3,13 @@
 //! History as BuildKit writes it: one line an instruction, times from the layers, so that a cached build makes the very
 //! bytes of the uncached one.
 
-use layerfs::store::Store;
-use oci::{Descriptor, History, ImageConfig, Manifest, MediaType, Raw, Reference, RootFs};
+use layerfs::snapshot::SnapshotId;
+use oci::{ChainId, Descriptor, History, ImageConfig, Manifest, MediaType, Raw, Reference, RootFs};
 
 use crate::plan::{Base, Plan, Stage};
 use crate::solve::Built;
 use crate::source::{BaseImage, Bases};
-use crate::{Error, Request, timestamp};
+use crate::{Backends, Error, Request, timestamp};
 
 /// What history says about who wrote it.
 const COMMENT: &str = "buildkit.dockerfile.v0";
@@ -36,7 +36,7 @@ pub fn assemble(
     bases: &Bases,
     built: &Built,
     request: &Request,
-    store: &Store,
+    backends: &Backends<'_>,
 ) -> Result<Image, Error> {
     let target = &plan.stages[plan.target];
     let base = base_reference(plan, target).map(|reference| bases.get(reference));
@@ -46,8 +46,13 @@ pub fn assemble(
     let config_descriptor = Descriptor::new(MediaType::OciConfig, config.digest(), config.size());
     let manifest = Raw::write(Manifest::oci(config_descriptor, layers));
     let store_error = |source| Error::Store { act: "write the image", source };
-    store.put_bytes(config.bytes()).map_err(store_error)?;
-    let descriptor = store.put_document(&manifest, MediaType::OciManifest).map_err(store_error)?;
+    backends.store.put_bytes(config.bytes()).map_err(store_error)?;
+    let descriptor = backends.store.put_document(&manifest, MediaType::OciManifest).map_err(store_error)?;
+    // Whoever runs the image or builds on it finds it unpacked.
+    let chain = ChainId::of(&config.value().rootfs.diff_ids);
+    if let (Some(snapshot), Some(chain)) = (&built.snapshot, chain) {
+        backends.snapshots.alias(snapshot, &SnapshotId::chain(chain)).map_err(store_error)?;
+    }
     Ok(Image { manifest, config, descriptor, base: base.cloned() })
 }
 

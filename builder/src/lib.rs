@@ -62,5 +62,5 @@ pub fn build(
     let bases = source::resolve_bases(&stages, request, backends.images, events)?;
     let plan = lower::lower(&stages, &bases, request)?;
     let built = solve::solve(&plan, &bases, request, backends, cancel, events)?;
-    image::assemble(&plan, &bases, &built, request, backends.store)
+    image::assemble(&plan, &bases, &built, request, backends)
 }

@@ -45,6 +45,8 @@ impl Cancel {
 pub struct Built {
     /// The layers on top of the base image, bottom first.
     pub layers: Vec<BuiltLayer>,
+    /// The target's file system, if any step made it.
+    pub snapshot: Option<SnapshotId>,
 }
 
 /// A layer and when it was made.
@@ -98,7 +100,11 @@ pub fn solve(
         let packed = slot.packed.get().cloned().ok_or(Error::Cancelled)?;
         Ok(BuiltLayer { packed, created: slot.created.clone() })
     });
-    Ok(Built { layers: layers.collect::<Result<_, Error>>()? })
+    let snapshot = match target.top {
+        Top::Snapshot(id) => Some(id),
+        Top::Empty | Top::Image(_) => None,
+    };
+    Ok(Built { layers: layers.collect::<Result<_, Error>>()?, snapshot })
 }
 
 /// The target and the stages it derives from: only their layers are packed.
@@ -173,8 +179,10 @@ impl<'a> Solver<'a> {
         let stage = &self.plan.stages[id];
         let mut cursor = self.base(&stage.base)?;
         for (at, step) in stage.steps.iter().enumerate() {
+            // The line begins when there is something to do: waiting for another stage is not this step's work.
+            let origin = self.origin(step)?;
             let line = self.begin(self.name(stage, at));
-            let made = self.step(stage, at, step, &cursor, &line);
+            let made = self.step((stage, at, step), &cursor, origin, &line);
             let (record, _) = line.end(made, |(_, is_hit)| *is_hit)?;
             cursor.identity = record.identity;
             cursor.top = Top::Snapshot(record.snapshot);
@@ -207,14 +215,12 @@ impl<'a> Solver<'a> {
     /// The step's result, and whether an earlier build made it.
     fn step(
         &self,
-        stage: &Stage,
-        at: usize,
-        step: &Step,
+        (stage, at, step): (&Stage, usize, &Step),
         cursor: &Cursor,
+        origin: Option<Cursor>,
         line: &Line<'_>,
     ) -> Result<(Record, bool), Error> {
         self.check()?;
-        let origin = self.origin(step)?;
         let mut inputs =
             step::Inputs::new(step, cursor.identity, origin.as_ref().map(|o| o.identity), self.request)?;
         if let Some(record) = self.hit(&inputs) {

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::{IoResultExt, Result, lock, remove};
 
@@ -42,6 +43,17 @@ impl Ingest {
         })
     }
 
+    /// Puts a link to `target` at `path`, in one step, in place of another link; a directory that is there stays.
+    pub(crate) fn replace_link(&self, path: &Path, target: &str) -> Result<()> {
+        let _making = self.lock_shared()?;
+        let temporary = self.path.join(random_name());
+        rustix::fs::symlinkat(target, CWD, &temporary).at("create", &temporary)?;
+        match rustix::fs::renameat(CWD, &temporary, CWD, path) {
+            Err(Errno::ISDIR) => rustix::fs::unlink(&temporary).at("delete", &temporary),
+            renamed => renamed.at("create", path),
+        }
+    }
+
     /// Deletes what killed processes left. What cannot be deleted stays for the next time: a store must open
     /// whatever happened before.
     pub(crate) fn clear(&self) {
@@ -51,8 +63,11 @@ impl Ingest {
         }
         for name in remove::names(&ingest).unwrap_or_default() {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let stale = rustix::fs::openat(&ingest, name.as_slice(), flags, Mode::empty())
-                .is_ok_and(|fd| lock::try_exclusive(&fd) == Ok(true));
+            let stale = match rustix::fs::openat(&ingest, name.as_slice(), flags, Mode::empty()) {
+                Ok(fd) => lock::try_exclusive(&fd) == Ok(true),
+                // A link, which is made under the lock of the place alone.
+                Err(errno) => errno == Errno::LOOP,
+            };
             if stale {
                 let _still_there = remove::remove_tree(&ingest, &name);
             }

@@ -89,25 +89,24 @@ impl Store {
         if digits.len() < 4 || !digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
             return Ok(None);
         }
-        let mut found: Option<StoredImage> = None;
+        let begins = |digest: &Digest| digest.hex().starts_with(digits);
+        let mut found: Option<(Digest, StoredImage)> = None;
         for image in images {
             let manifest = image.descriptor.digest;
-            let begins = |digest: &Digest| digest.hex().starts_with(digits);
-            // An image of which not everything is here can still be found by its manifest.
-            if !begins(&manifest)
-                && !self.manifest(&image.descriptor).is_ok_and(|m| begins(&m.value().config.digest))
-            {
+            // An image of which not everything is here can still be found by its manifest. One that is here twice,
+            // its layers compressed and not, has one id.
+            let id = self.manifest(&image.descriptor).map_or(manifest, |m| m.value().config.digest);
+            if !begins(&manifest) && !begins(&id) {
                 continue;
             }
             match &found {
-                Some(other) if other.descriptor.digest != manifest => {
-                    return Err(Error::AmbiguousId { text: text.to_owned() });
-                }
-                Some(_) => {}
-                None => found = Some(image),
+                Some((other, _)) if *other != id => return Err(Error::AmbiguousId { text: text.to_owned() }),
+                // The very manifest that was asked for goes before its twin.
+                Some((_, twin)) if begins(&twin.descriptor.digest) || !begins(&manifest) => {}
+                _ => found = Some((id, image)),
             }
         }
-        Ok(found)
+        Ok(found.map(|(_, image)| image))
     }
 
     /// Makes the layout's two files if they are missing.

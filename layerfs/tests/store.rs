@@ -353,3 +353,30 @@ fn ids_read_back() {
         assert!(bad.parse::<SnapshotId>().is_err(), "{bad}");
     }
 }
+
+#[test]
+fn an_alias_is_its_snapshot_until_that_is_gone() {
+    let test = store();
+    let snapshots = test.store.snapshots();
+    step(&test.store, None, "one", "echo 1 > f");
+    let chain = SnapshotId::chain(ChainId(Digest::of(b"chain")));
+    snapshots.alias(&id("one"), &chain).unwrap();
+    snapshots.alias(&id("one"), &chain).unwrap();
+    assert!(snapshots.contains(&chain));
+    let (by_alias, by_name) = (snapshots.view(&chain).unwrap(), snapshots.view(&id("one")).unwrap());
+    assert_eq!(listing_of(by_alias.root()), listing_of(by_name.root()));
+    // What is built on the alias is built on the snapshot.
+    let active = snapshots.prepare(Some(&chain)).unwrap();
+    snapshots.commit(active, &id("two")).unwrap();
+    assert!(snapshots.view(&id("two")).is_ok());
+
+    snapshots.remove(&id("one")).unwrap();
+    assert!(!snapshots.contains(&chain));
+    let active = snapshots.prepare(None).unwrap();
+    snapshots.commit(active, &chain).unwrap();
+    assert!(snapshots.contains(&chain), "an alias of nothing gives way");
+    step(&test.store, None, "other", "echo 2 > f");
+    step(&test.store, Some("other"), "three", "echo 3 > f");
+    snapshots.alias(&id("three"), &chain).unwrap();
+    assert!(snapshots.changes(&chain).unwrap().lower.is_none(), "a snapshot does not give way");
+}

@@ -89,6 +89,9 @@ pub trait Snapshotter: Send + Sync {
     /// another one by the same name is, which was there first.
     fn commit(&self, active: Active, id: &SnapshotId) -> Result<()>;
 
+    /// Lets `name` stand for the committed `id` as well, unless something has that name already.
+    fn alias(&self, id: &SnapshotId, name: &SnapshotId) -> Result<()>;
+
     /// Whether `id` is committed.
     fn contains(&self, id: &SnapshotId) -> bool;
 

@@ -56,6 +56,11 @@ impl Overlay {
         Ok(())
     }
 
+    /// What an alias stands for; none for a snapshot.
+    pub(crate) fn alias_target(&self, name: &SnapshotId) -> Option<SnapshotId> {
+        std::fs::read_link(self.dir(name)).ok()?.to_str()?.parse().ok()
+    }
+
     fn dir(&self, id: &SnapshotId) -> PathBuf {
         self.root.join("snapshots").join(id.to_string())
     }
@@ -147,11 +152,23 @@ impl Snapshotter for Overlay {
         let bytes = serde_json::to_vec(&Meta { ancestors }).expect("a list of names is JSON");
         std::fs::write(&meta, bytes).at("write", &meta)?;
         let target = self.dir(id);
-        match rustix::fs::renameat_with(CWD, &dir.path, CWD, &target, RenameFlags::NOREPLACE) {
-            // The drop of `dir` deletes ours: the first one by a name stays.
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(errno) => Err(errno).at("create", target),
+        loop {
+            match rustix::fs::renameat_with(CWD, &dir.path, CWD, &target, RenameFlags::NOREPLACE) {
+                Ok(()) => return Ok(()),
+                // An alias whose snapshot has gone stands for nothing. (A directory is not unlinked by this.)
+                Err(Errno::EXIST) if !self.contains(id) && rustix::fs::unlink(&target).is_ok() => {}
+                // The drop of `dir` deletes ours: the first one by a name stays.
+                Err(Errno::EXIST) => return Ok(()),
+                Err(errno) => return Err(errno).at("create", target),
+            }
         }
+    }
+
+    fn alias(&self, id: &SnapshotId, name: &SnapshotId) -> Result<()> {
+        if self.contains(name) {
+            return Ok(());
+        }
+        Ingest::new(&self.root).replace_link(&self.dir(name), &id.to_string())
     }
 
     fn contains(&self, id: &SnapshotId) -> bool {
