@@ -49,11 +49,18 @@ impl Builder {
             }
             Builder::BuildKit { socket, .. } => {
                 let mut command = Command::new("/usr/bin/docker");
-                command.env("DOCKER_BUILDKIT", "1").arg("-H").arg(format!("unix://{}", socket.display())).args(["build", "-q"]);
+                command
+                    .env("DOCKER_BUILDKIT", "1")
+                    .arg("-H")
+                    .arg(format!("unix://{}", socket.display()))
+                    .args(["build", "-q"]);
                 command
             }
         };
-        command.args(["--network", "host", "--build-arg", &format!("ROUND={round}"), "-f"]).arg(dockerfile).arg(context);
+        command
+            .args(["--network", "host", "--build-arg", &format!("ROUND={round}"), "-f"])
+            .arg(dockerfile)
+            .arg(context);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
     }
@@ -79,7 +86,8 @@ impl Builder {
         }
         let output = timed.stdin(Stdio::null()).output().expect("/usr/bin/time");
         assert!(output.status.success(), "{}: {}", self.name(), String::from_utf8_lossy(&output.stderr));
-        let own = fs::read_to_string(&report).ok().and_then(|text| text.trim().parse().ok()).expect("a number");
+        let own =
+            fs::read_to_string(&report).ok().and_then(|text| text.trim().parse().ok()).expect("a number");
         match self {
             // Its client is small: the work is the daemon's.
             Builder::BuildKit { daemon, .. } => high_water_kb(daemon.id()),
@@ -96,7 +104,11 @@ impl Drop for Builder {
                 daemon.wait().ok();
             }
             Builder::Buildah { folder } => {
-                Command::new("umount").arg(folder.join("storage/overlay")).stderr(Stdio::null()).status().ok();
+                Command::new("umount")
+                    .arg(folder.join("storage/overlay"))
+                    .stderr(Stdio::null())
+                    .status()
+                    .ok();
             }
             Builder::Lbuild { .. } => {}
         }
@@ -144,13 +156,18 @@ fn dockerd(folder: &Path) -> Builder {
         .spawn()
         .expect("dockerd");
     while UnixStream::connect(&socket).is_err() {
-        assert!(daemon.try_wait().expect("its state").is_none(), "dockerd ended; see {}", folder.join("log").display());
+        assert!(
+            daemon.try_wait().expect("its state").is_none(),
+            "dockerd ended; see {}",
+            folder.join("log").display()
+        );
         thread::sleep(Duration::from_millis(50));
     }
     Builder::BuildKit { socket, daemon }
 }
 
-const BASE: &str = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n";
+const BASE: &str =
+    "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n";
 
 fn context(folder: &Path, name: &str, dockerfile: &str) -> (PathBuf, PathBuf) {
     let context = folder.join(name);
@@ -197,7 +214,8 @@ fn cached(folder: &Path, builder: &Builder) -> f64 {
 
 /// Megabytes that the builder's largest process held while it made a layer of 1 GB.
 fn memory(folder: &Path, builder: &Builder) -> f64 {
-    let command = "RUN dd if=/dev/urandom of=/random bs=1M count=512 && dd if=/dev/zero of=/zero bs=1M count=512\n";
+    let command =
+        "RUN dd if=/dev/urandom of=/random bs=1M count=512 && dd if=/dev/zero of=/zero bs=1M count=512\n";
     let (context, file) = context(folder, "memory", command);
     builder.peak_kb(&context, &file) as f64 / 1024.0
 }
