@@ -273,6 +273,9 @@ fn missing(reason: &MissingReason) -> Option<String> {
         MissingReason::Ignored { file, line, pattern } => {
             Some(format!("line {line} of `{file}` excludes `{pattern}`"))
         }
+        MissingReason::Link { target } => {
+            Some(format!("it is a link to `{}`, which leads nowhere in there", target.display()))
+        }
         MissingReason::Near(name) => Some(format!("did you mean `{name}`?")),
     }
 }

@@ -155,6 +155,11 @@ pub enum MissingReason {
         /// The line's text.
         pattern: String,
     },
+    /// It is a link that leads nowhere inside of where it was looked for.
+    Link {
+        /// What it says.
+        target: PathBuf,
+    },
     /// A name like it exists.
     Near(String),
 }

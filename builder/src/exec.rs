@@ -85,10 +85,13 @@ impl Executor for Containers<'_> {
         let io = runner::Io::Streams { stdin, stdout: writer.into(), stderr };
         let (process, sandbox) = (process(job.run), sandbox(job));
         let (number, container) = self.register(self.launcher.start(sandbox, &process, io)?);
-        drain(reader, output).map_err(pipe)?;
+        let drained = drain(reader, output).map_err(pipe);
+        if drained.is_err() {
+            container.kill();
+        }
         let exit = container.wait();
         self.state().running.remove(&number);
-        exit
+        drained.and(exit)
     }
 
     fn cancel(&self) {

@@ -124,6 +124,8 @@ pub struct Script {
 pub struct Copy {
     /// Where from.
     pub origin: Origin,
+    /// `--from` as written.
+    pub from: Option<String>,
     /// Paths and wildcards, as expanded, each with its place.
     pub sources: Vec<(String, Span)>,
     /// Where to: absolute, its trailing slash kept.

@@ -8,6 +8,7 @@
 //! Invariants: at most `jobs` steps execute at once; a key is worked on by one thread of one process at a time; the
 //! first failure ends all others, and is the one that is told.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Scope};
@@ -15,7 +16,7 @@ use std::time::Instant;
 
 use layerfs::layer::pack::PackOptions;
 use layerfs::snapshot::SnapshotId;
-use oci::{Digest, Reference};
+use oci::{Descriptor, Digest, Reference};
 
 use crate::cache::{Key, PackedLayer, Record};
 use crate::plan::{Base, Origin, Plan, Stage, StageId, Step, StepKind};
@@ -77,7 +78,9 @@ pub fn solve(
         backends,
         cancel,
         events,
-        slots: Slots { free: Mutex::new(request.jobs.get()), freed: Condvar::new() },
+        slots: Slots::new(request.jobs.get()),
+        packers: Slots::new(request.jobs.get()),
+        made: Mutex::default(),
         next_vertex: AtomicUsize::new(0),
         in_image: stages_in_image(plan),
         results: plan.stages.iter().map(|_| Promise::default()).collect(),
@@ -132,6 +135,10 @@ struct Solver<'a> {
     next_vertex: AtomicUsize,
     in_image: Vec<bool>,
     results: Vec<Promise<Cursor>>,
+    /// What this very build executed: all that counts as a hit when the cache is not to be used.
+    made: Mutex<HashMap<Key, Record>>,
+    /// The right to pack, of which there are as many as slots.
+    packers: Slots,
     failure: Mutex<Option<Error>>,
 }
 
@@ -226,7 +233,9 @@ impl<'a> Solver<'a> {
         if let Some(record) = self.hit(&inputs) {
             return Ok((record, true));
         }
-        let _turn = self.backends.cache.lock(&inputs.key).map_err(cache_error)?;
+        let give_up = || self.check().is_err();
+        let turn = self.backends.cache.lock(&inputs.key, &give_up).map_err(cache_error)?;
+        let _turn = turn.ok_or(Error::Cancelled)?;
         if let Some(record) = self.hit(&inputs) {
             return Ok((record, true));
         }
@@ -245,12 +254,16 @@ impl<'a> Solver<'a> {
         let record = self.execute(step, &inputs, parent.as_ref(), source.as_ref(), &position, line.vertex)?;
         for key in short_cut.iter().chain([&inputs.key]) {
             self.backends.cache.put(key, &record).map_err(cache_error)?;
+            lock(&self.made).insert(*key, record.clone());
         }
         Ok((record, false))
     }
 
     fn hit(&self, inputs: &step::Inputs) -> Option<Record> {
-        if self.request.no_cache { None } else { self.backends.cache.get(&inputs.key) }
+        if self.request.no_cache {
+            return lock(&self.made).get(&inputs.key).cloned();
+        }
+        self.backends.cache.get(&inputs.key)
     }
 
     fn execute(
@@ -322,7 +335,8 @@ impl<'a> Solver<'a> {
             return Ok(ready);
         }
         let line = self.begin(format!("[pull] {}", reference.familiar()));
-        let progress = progress_events(line.vertex, self.events);
+        let show = progress_events(line.vertex, self.events);
+        let progress = |layer: &Descriptor, bytes| show(layer, bytes) && self.check().is_ok();
         let snapshot = self.backends.images.snapshot(image, &progress);
         let image_error = |source| Error::Image { reference: reference.clone(), span: None, source };
         line.end(snapshot.map_err(image_error), |_| false)
@@ -348,6 +362,7 @@ impl<'a> Solver<'a> {
     }
 
     fn pack_now(&self, snapshot: &SnapshotId) -> layerfs::Result<PackedLayer> {
+        let _slot = self.packers.take();
         let epoch = self.request.epoch;
         let changes = self.backends.snapshots.changes(snapshot)?;
         let packed = self.backends.store.put_layer(&changes, PackOptions { epoch })?;
@@ -437,6 +452,10 @@ struct Slots {
 }
 
 impl Slots {
+    fn new(count: usize) -> Slots {
+        Slots { free: Mutex::new(count), freed: Condvar::new() }
+    }
+
     fn take(&self) -> Slot<'_> {
         let free = lock(&self.free);
         let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);

@@ -65,8 +65,8 @@ impl BaseImage {
     }
 }
 
-/// Told how many bytes of a layer have come so far.
-pub type Progress<'a> = &'a (dyn Fn(&Descriptor, u64) + Sync);
+/// Told how many bytes of a layer have come so far; says whether to go on.
+pub type Progress<'a> = &'a (dyn Fn(&Descriptor, u64) -> bool + Sync);
 
 /// Gives images.
 pub trait ImageSource: Sync {
@@ -201,6 +201,18 @@ impl<'a> Images<'a> {
         self.store.write_record(&path, bytes.bytes()).map_err(ImageError::Store)
     }
 
+    /// The name stands for another image now. The one that had it stays without, as with Docker.
+    fn unname_other(&self, image: &BaseImage) -> layerfs::Result<()> {
+        let named = self.store.find(&image.reference.to_string())?;
+        match named.filter(|named| named.reference.as_ref() == Some(&image.reference)) {
+            Some(old) if old.descriptor.digest != image.descriptor.digest => {
+                self.store.untag(&image.reference)?;
+                self.store.keep(&old.descriptor)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn ask(&self, reference: &Reference, platform: &Platform) -> Result<BaseImage, ImageError> {
         let fetched = self.client.document(reference).map_err(ImageError::Registry)?;
         let (descriptor, manifest) = match fetched.document {
@@ -288,6 +300,7 @@ impl ImageSource for Images<'_> {
         }
         let image = self.ask(reference, platform)?;
         self.remember(&image, platform)?;
+        self.unname_other(&image).map_err(ImageError::Store)?;
         Ok(image)
     }
 
@@ -361,8 +374,9 @@ impl<R: Read> Read for Counted<'_, R> {
         let count = self.source.read(buffer)?;
         let before = self.done_bytes / STEP;
         self.done_bytes += count as u64;
-        if self.done_bytes / STEP != before || count == 0 {
-            (self.progress)(self.layer, self.done_bytes);
+        let is_told = self.done_bytes / STEP != before || count == 0;
+        if is_told && !(self.progress)(self.layer, self.done_bytes) {
+            return Err(std::io::Error::other("the transfer was interrupted"));
         }
         Ok(count)
     }
@@ -372,9 +386,10 @@ impl<R: Read> Read for Counted<'_, R> {
 pub fn progress_events<'a>(
     vertex: crate::VertexId,
     events: Events<'a>,
-) -> impl Fn(&Descriptor, u64) + Sync + use<'a> {
+) -> impl Fn(&Descriptor, u64) -> bool + Sync + use<'a> {
     move |layer, done_bytes| {
         let (label, total_bytes) = (layer.digest.short(), layer.size);
         events(Event::Transfer { vertex, label, done_bytes, total_bytes });
+        true
     }
 }

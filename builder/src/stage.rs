@@ -221,9 +221,6 @@ impl Selector<'_> {
 
     fn base(&mut self, index: usize, platform: &Platform) -> Option<Base> {
         let from = self.stages[index].from;
-        if let Some(word) = &from.platform {
-            self.check_platform(word, platform);
-        }
         let base = self.expand(&from.base)?;
         if base.is_empty() {
             self.diagnostics.push(
@@ -237,6 +234,9 @@ impl Selector<'_> {
         }
         if base == "scratch" {
             return Some(Base::Scratch);
+        }
+        if let Some(word) = &from.platform {
+            self.check_platform(word, platform);
         }
         // Only earlier stages; the text is compared as it stands with the lower-cased names.
         if let Some(stage) = self.stages[..index].iter().rposition(|stage| stage.name == Some(base.as_str()))

@@ -97,7 +97,7 @@ impl Store {
         for id in marks.snapshots.clone() {
             if snapshots.contains(&id) {
                 marks.snapshots.extend(snapshots.ancestors(&id)?);
-                marks.snapshots.extend(snapshots.alias_target(&id));
+                marks.snapshots.insert(snapshots.resolve(&id));
             }
         }
         Ok(marks)

@@ -5,17 +5,20 @@
 //! `cache/lock-<key>` a lock.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use layerfs::IoResultExt;
 use layerfs::snapshot::{SnapshotId, Snapshotter};
 use layerfs::store::Store;
 use oci::{Digest, Raw};
 use rustix::fs::{FlockOperation, flock};
-use serde::Serialize;
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::{CacheBackend, Key, PackedLayer, Record};
 
@@ -23,6 +26,27 @@ use super::{CacheBackend, Key, PackedLayer, Record};
 pub struct LocalCache<'a> {
     store: &'a Store,
     snapshots: &'a dyn Snapshotter,
+}
+
+/// What a `layer-` file says.
+#[derive(Clone, Serialize, Deserialize)]
+struct LayerRecord {
+    snapshot: SnapshotId,
+    layer: PackedLayer,
+}
+
+enum CacheFile {
+    Record(Record),
+    Layer(LayerRecord),
+}
+
+impl CacheFile {
+    fn snapshot(&self) -> SnapshotId {
+        match self {
+            CacheFile::Record(record) => record.snapshot,
+            CacheFile::Layer(layer) => layer.snapshot,
+        }
+    }
 }
 
 impl<'a> LocalCache<'a> {
@@ -36,18 +60,59 @@ impl<'a> LocalCache<'a> {
     /// # Errors
     /// When the directory cannot be listed.
     pub fn references(&self) -> layerfs::Result<(Vec<SnapshotId>, Vec<Digest>)> {
-        let directory = self.store.root().join("cache");
         let (mut snapshots, mut blobs) = (Vec::new(), Vec::new());
-        for entry in fs::read_dir(&directory).at("list", &directory)? {
-            let path = entry.at("list", &directory)?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with("layer-") {
-                blobs.extend(read::<PackedLayer>(&path).map(|layer| layer.descriptor.digest));
-            } else if !name.starts_with("lock-") {
-                snapshots.extend(read::<Record>(&path).map(|record| record.snapshot));
+        for (_, file) in self.files()? {
+            snapshots.push(file.snapshot());
+            if let CacheFile::Layer(layer) = file {
+                blobs.push(layer.layer.descriptor.digest);
             }
         }
         Ok((snapshots, blobs))
+    }
+
+    /// Forgets the results that only images which are gone consisted of: what is in the stacks of `gone` and in none of
+    /// `keep`. Results of stages that no image consists of stay, for the next build.
+    ///
+    /// # Errors
+    /// When a record cannot be deleted.
+    pub fn prune(&self, gone: &[SnapshotId], keep: &[SnapshotId]) -> layerfs::Result<()> {
+        let (gone, keep) = (self.stacks(gone)?, self.stacks(keep)?);
+        for (path, file) in self.files()? {
+            let snapshot = file.snapshot();
+            if gone.contains(&snapshot) && !keep.contains(&snapshot) {
+                fs::remove_file(&path).at("delete", &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The snapshots with all below them; those that are not there count for nothing.
+    fn stacks(&self, tops: &[SnapshotId]) -> layerfs::Result<BTreeSet<SnapshotId>> {
+        let mut stacks = BTreeSet::new();
+        for top in tops.iter().filter(|top| self.snapshots.contains(top)) {
+            let below = self.snapshots.ancestors(top)?;
+            stacks.extend(below.iter().chain([top]).map(|id| self.snapshots.resolve(id)));
+        }
+        Ok(stacks)
+    }
+
+    /// Every record that can be read.
+    fn files(&self) -> layerfs::Result<Vec<(PathBuf, CacheFile)>> {
+        let directory = self.store.root().join("cache");
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&directory).at("list", &directory)? {
+            let path = entry.at("list", &directory)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let file = if name.starts_with("layer-") {
+                read(&path).map(CacheFile::Layer)
+            } else if name.starts_with("lock-") {
+                None
+            } else {
+                read(&path).map(CacheFile::Record)
+            };
+            files.extend(file.map(|file| (path, file)));
+        }
+        Ok(files)
     }
 
     fn path(&self, prefix: &str, digest: Digest) -> PathBuf {
@@ -60,13 +125,13 @@ impl<'a> LocalCache<'a> {
         self.path("layer-", Digest::of(text.as_bytes()))
     }
 
-    fn write(&self, path: &std::path::Path, value: &(impl Serialize + Clone)) -> layerfs::Result<()> {
+    fn write(&self, path: &Path, value: &(impl Serialize + Clone)) -> layerfs::Result<()> {
         self.store.write_record(path, Raw::write(value.clone()).bytes())
     }
 }
 
 /// A record that cannot be read is as good as none: the step is executed again and writes a new one.
-fn read<T: DeserializeOwned>(path: &std::path::Path) -> Option<T> {
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
@@ -81,7 +146,7 @@ impl CacheBackend for LocalCache<'_> {
     }
 
     fn layer(&self, snapshot: &SnapshotId, epoch: Option<i64>) -> Option<PackedLayer> {
-        let layer: PackedLayer = read(&self.layer_path(snapshot, epoch))?;
+        let LayerRecord { layer, .. } = read(&self.layer_path(snapshot, epoch))?;
         (self.store.size_of(&layer.descriptor.digest) == Some(layer.descriptor.size)).then_some(layer)
     }
 
@@ -91,23 +156,33 @@ impl CacheBackend for LocalCache<'_> {
         epoch: Option<i64>,
         layer: &PackedLayer,
     ) -> layerfs::Result<()> {
-        self.write(&self.layer_path(snapshot, epoch), layer)
+        let record = LayerRecord { snapshot: *snapshot, layer: layer.clone() };
+        self.write(&self.layer_path(snapshot, epoch), &record)
     }
 
-    fn lock(&self, key: &Key) -> layerfs::Result<Box<dyn Any>> {
+    fn lock(&self, key: &Key, give_up: &dyn Fn() -> bool) -> layerfs::Result<Option<Box<dyn Any>>> {
+        const LONGEST_WAIT: Duration = Duration::from_millis(50);
         let path = self.path("lock-", key.0);
+        let mut wait = Duration::from_millis(1);
         loop {
             let file =
                 File::options().create(true).truncate(false).write(true).open(&path).at("open", &path)?;
-            while let Err(error) = flock(&file, FlockOperation::LockExclusive) {
-                if error != rustix::io::Errno::INTR {
-                    return Err(std::io::Error::from(error)).at("lock", &path);
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    let ours = file.metadata().at("examine", &path)?;
+                    // Whoever held it before may have deleted it while this one waited.
+                    if fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino()))
+                    {
+                        return Ok(Some(Box::new(Held { path, _file: file })));
+                    }
                 }
-            }
-            let ours = file.metadata().at("examine", &path)?;
-            // Whoever held it before may have deleted it while this one waited.
-            if fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino())) {
-                return Ok(Box::new(Held { path, _file: file }));
+                Err(Errno::WOULDBLOCK | Errno::INTR) if give_up() => return Ok(None),
+                // A lock that can be waited for cannot be given up: flock(2) has no time limit.
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                    std::thread::sleep(wait);
+                    wait = LONGEST_WAIT.min(wait * 2);
+                }
+                Err(errno) => return Err(std::io::Error::from(errno)).at("lock", &path),
             }
         }
     }

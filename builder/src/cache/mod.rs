@@ -67,9 +67,9 @@ pub trait CacheBackend: Sync {
     ) -> layerfs::Result<()>;
 
     /// Waits until nobody else works on `key`, in this process or another, and keeps others waiting until the guard is
-    /// dropped.
+    /// dropped. None when `give_up`, asked now and then, says so.
     ///
     /// # Errors
     /// When the lock cannot be had.
-    fn lock(&self, key: &Key) -> layerfs::Result<Box<dyn Any>>;
+    fn lock(&self, key: &Key, give_up: &dyn Fn() -> bool) -> layerfs::Result<Option<Box<dyn Any>>>;
 }

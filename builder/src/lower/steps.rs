@@ -91,6 +91,7 @@ impl Lowering<'_> {
             destination: &copy.destination,
             chown: copy.chown.as_ref(),
             chmod: copy.chmod.as_ref(),
+            from: copy.from.as_ref(),
         };
         self.files(instruction, &files, origin);
     }
@@ -114,6 +115,7 @@ impl Lowering<'_> {
             destination: &add.destination,
             chown: add.chown.as_ref(),
             chmod: add.chmod.as_ref(),
+            from: None,
         };
         self.files(instruction, &files, Origin::Context);
     }
@@ -154,6 +156,7 @@ impl Lowering<'_> {
         history.push_str(&format!(" {destination}{SUFFIX}"));
         let copy = Copy {
             origin,
+            from: files.from.map(|word| word.text.clone()),
             sources,
             destination: self.destination(&destination),
             owner: owner.filter(|owner| !owner.is_empty()),
@@ -192,6 +195,7 @@ struct Files<'a> {
     destination: &'a Word,
     chown: Option<&'a Word>,
     chmod: Option<&'a Word>,
+    from: Option<&'a Word>,
 }
 
 fn step(instruction: &Instruction, kind: StepKind) -> Step {

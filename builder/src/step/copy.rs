@@ -94,11 +94,12 @@ impl Source {
         let (name, span) = word.cloned().unwrap_or_else(|| (path.display().to_string(), Default::default()));
         let place = match &copy.origin {
             Origin::Context => Place::Context(request.context.root.clone()),
-            Origin::Stage(id) => Place::Stage(id.to_string()),
+            Origin::Stage(_) => Place::Stage(copy.from.clone().unwrap_or_default()),
             Origin::Image(reference) => Place::Image(reference.clone()),
         };
         let ignored = self.is_context.then(|| ignored_by(&request.context, path)).flatten();
-        let reason = ignored.or_else(|| self.near(path)).unwrap_or(MissingReason::Absent);
+        let link = || self.root.read_link(path).ok().map(|target| MissingReason::Link { target });
+        let reason = ignored.or_else(link).or_else(|| self.near(path)).unwrap_or(MissingReason::Absent);
         Error::MissingSource { span, path: name, place, reason }
     }
 

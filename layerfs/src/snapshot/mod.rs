@@ -92,6 +92,9 @@ pub trait Snapshotter: Send + Sync {
     /// Lets `name` stand for the committed `id` as well, unless something has that name already.
     fn alias(&self, id: &SnapshotId, name: &SnapshotId) -> Result<()>;
 
+    /// The snapshot that `name` stands for: itself, unless it is an alias.
+    fn resolve(&self, name: &SnapshotId) -> SnapshotId;
+
     /// Whether `id` is committed.
     fn contains(&self, id: &SnapshotId) -> bool;
 

@@ -56,11 +56,6 @@ impl Overlay {
         Ok(())
     }
 
-    /// What an alias stands for; none for a snapshot.
-    pub(crate) fn alias_target(&self, name: &SnapshotId) -> Option<SnapshotId> {
-        std::fs::read_link(self.dir(name)).ok()?.to_str()?.parse().ok()
-    }
-
     fn dir(&self, id: &SnapshotId) -> PathBuf {
         self.root.join("snapshots").join(id.to_string())
     }
@@ -169,6 +164,11 @@ impl Snapshotter for Overlay {
             return Ok(());
         }
         Ingest::new(&self.root).replace_link(&self.dir(name), &id.to_string())
+    }
+
+    fn resolve(&self, name: &SnapshotId) -> SnapshotId {
+        let target = std::fs::read_link(self.dir(name)).ok();
+        target.and_then(|target| target.to_str()?.parse().ok()).unwrap_or(*name)
     }
 
     fn contains(&self, id: &SnapshotId) -> bool {

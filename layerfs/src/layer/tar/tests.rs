@@ -1,3 +1,5 @@
+//! The reader and the writer against each other, and against bytes made by hand.
+
 use std::collections::BTreeMap;
 
 use super::header::Header;
