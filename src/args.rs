@@ -167,12 +167,22 @@ pub(crate) struct RunArgs {
     pub(crate) platform: Option<Platform>,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
-    /// Name, id or digest of the image
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
-    /// Program and arguments in place of the image's
-    #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) command: Vec<String>,
+    /// Name, id or digest of the image; then a program and arguments in place of the image's
+    // One argument of clap's: what stands behind the image is the program's, whatever it looks like.
+    #[arg(value_names = ["IMAGE", "CMD"], num_args = 1.., required = true, trailing_var_arg = true)]
+    words: Vec<String>,
+}
+
+impl RunArgs {
+    /// Name, id or digest of the image.
+    pub(crate) fn image(&self) -> &str {
+        &self.words[0]
+    }
+
+    /// Program and arguments in place of the image's.
+    pub(crate) fn command(&self) -> &[String] {
+        &self.words[1..]
+    }
 }
 
 #[derive(Debug, Args)]
@@ -350,16 +360,21 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
 }
 
 /// Where the verb `build` is missing; none if there is a verb, or nothing that wants one.
+fn verb_place(words: &[OsString]) -> Option<usize> {
+    let at = first_word(words)?;
+    let is_complete = |word: &str| matches!(word, "-h" | "--help" | "-V" | "--version") || is_verb(word);
+    (!words[at].to_str().is_some_and(is_complete)).then_some(at)
+}
+
+/// Where the verb is, or what stands in its place.
 ///
 /// Only `--root` may stand before a verb, so that the value of another option is never taken for one.
-fn verb_place(words: &[OsString]) -> Option<usize> {
+fn first_word(words: &[OsString]) -> Option<usize> {
     let mut at = 1;
     loop {
         match words.get(at)?.to_str() {
             Some("--root") => at += 2,
             Some(word) if word.starts_with("--root=") => at += 1,
-            Some("-h" | "--help" | "-V" | "--version") => return None,
-            Some(word) if is_verb(word) => return None,
             _ => return Some(at),
         }
     }
@@ -384,8 +399,9 @@ fn is_verb(word: &str) -> bool {
 }
 
 /// Whether a command line that clap refused was for `run`, whose own failures have Docker's code.
-pub(crate) fn is_run(mut words: impl Iterator<Item = OsString>) -> bool {
-    words.nth(1).is_some_and(|word| word == OsStr::new("run"))
+pub(crate) fn is_run(words: impl IntoIterator<Item = OsString>) -> bool {
+    let words: Vec<OsString> = words.into_iter().collect();
+    first_word(&words).is_some_and(|at| words[at] == "run")
 }
 
 #[cfg(test)]
@@ -425,11 +441,37 @@ mod tests {
 
     #[test]
     fn the_commands_arguments_are_its_own() {
-        let line = parse(words("run -i -e A=1 busybox sh -c true -e --rm")).unwrap();
-        let Verb::Run(run) = line.verb else { panic!("not a run") };
-        assert_eq!(run.image, "busybox");
-        assert_eq!(run.command, ["sh", "-c", "true", "-e", "--rm"]);
-        assert!(run.interactive && !run.rm);
+        for (text, image, command) in [
+            ("run -i -e A=1 busybox sh -c true -e --rm", "busybox", "sh -c true -e --rm"),
+            ("run -i busybox -i x", "busybox", "-i x"),
+            ("run -i busybox --help", "busybox", "--help"),
+            ("run -i busybox -- hi", "busybox", "-- hi"),
+            ("run -i busybox hi -- ho", "busybox", "hi -- ho"),
+            ("run -i busybox -e A=1 --root /x", "busybox", "-e A=1 --root /x"),
+            ("run -i busybox", "busybox", ""),
+            ("run -i -- busybox --rm", "busybox", "--rm"),
+        ] {
+            let line = parse(words(text)).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let Verb::Run(run) = line.verb else { panic!("{text}: not a run") };
+            assert_eq!((run.image(), run.command().join(" ").as_str()), (image, command), "{text}");
+            assert!(run.interactive && !run.rm && run.volumes.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn failures_of_run_are_told_apart() {
+        for (text, expected) in [
+            ("run --bad x", true),
+            ("--root /x run --bad x", true),
+            ("--root=/x run", true),
+            ("--root run images", false),
+            ("build run", false),
+            ("-f run .", false),
+            ("--root", false),
+            ("", false),
+        ] {
+            assert_eq!(is_run(words(text)), expected, "{text}");
+        }
     }
 
     #[test]
@@ -453,6 +495,8 @@ mod tests {
             "build -t Upper/Case .",
             "build --network bridge .",
             "run",
+            "run --bad image",
+            "run -i --rn image",
             "run -v data:/x image",
             "inspect --format table x",
             "rmi",

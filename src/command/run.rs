@@ -66,7 +66,7 @@ fn prepare(args: &RunArgs, home: &Home, registries: &Registries) -> Result<(Base
     let progress = Progress::new(args::Progress::Auto, false)?;
     let snapshots = home.store.snapshots();
     let images = Images::new(&home.store, &snapshots, &registries.client);
-    let image = match home.store.find(&args.image).map_err(home.failure("find the image"))? {
+    let image = match home.store.find(args.image()).map_err(home.failure("find the image"))? {
         Some(stored) => {
             let complete =
                 command::complete(home, &stored.descriptor).map_err(home.failure("read the image"))?;
@@ -75,7 +75,7 @@ fn prepare(args: &RunArgs, home: &Home, registries: &Registries) -> Result<(Base
                 .map_err(|error| Failure::environment(&error))?
         }
         None => {
-            let name: Reference = args.image.parse().map_err(Failure::usage)?;
+            let name: Reference = args.image().parse().map_err(Failure::usage)?;
             let platform = args.platform.clone().unwrap_or_else(Platform::host);
             let image = pull::fetch(&name, &platform, home, registries, &progress);
             progress.finish();
@@ -85,7 +85,7 @@ fn prepare(args: &RunArgs, home: &Home, registries: &Registries) -> Result<(Base
     // Unpacking is quick and only layers that are missing come from afar: no line of progress for that.
     let snapshot =
         images.snapshot(&image, &progress_events(0, &|event| progress.show(event))).map_err(|error| {
-            let message = format!("cannot unpack `{}`", args.image);
+            let message = format!("cannot unpack `{}`", args.image());
             Failure::image(message, &image.reference, &error, &home.facts(registries))
         })?;
     let active = snapshots.prepare(snapshot.as_ref()).map_err(home.failure("prepare the file system"))?;
@@ -101,7 +101,7 @@ fn nameless(descriptor: &oci::Descriptor) -> Reference {
 fn process(args: &RunArgs, config: &ContainerConfig, environment: &Environment) -> Result<Process, Failure> {
     let program = command_line(args, config);
     if program.is_empty() {
-        let message = format!("`{}` says no command to run", args.image);
+        let message = format!("`{}` says no command to run", args.image());
         return Err(Failure::usage(message).hint("put one behind the image's name"));
     }
     let cwd = match &args.workdir {
@@ -125,7 +125,7 @@ fn process(args: &RunArgs, config: &ContainerConfig, environment: &Environment) 
 
 /// Docker's rules: arguments replace `Cmd`; an entry point of one's own drops both of the image's.
 fn command_line(args: &RunArgs, config: &ContainerConfig) -> Vec<String> {
-    let given = args.command.clone();
+    let given = args.command().to_vec();
     match args.entrypoint.as_deref() {
         Some("") => given,
         Some(program) => std::iter::once(program.to_owned()).chain(given).collect(),
