@@ -71,6 +71,12 @@ impl Failure {
             .caused_by(Some(source))
     }
 
+    /// A Dockerfile that is no text; `line` and `column` count from 1.
+    pub(crate) fn not_utf8(path: &Path, line: usize, column: usize) -> Failure {
+        let place = format!("line {line}, column {column} of `{}`", path.display());
+        Failure::new(Exit::Failed, format!("{place}: expected UTF-8, found a byte that is none"))
+    }
+
     /// The store.
     pub(crate) fn store(act: &str, error: &(dyn StdError + 'static), root: &Path) -> Failure {
         Failure::new(Exit::Environment, format!("cannot {act}")).caused_by(Some(error)).or_hint(hint::of(

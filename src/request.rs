@@ -54,7 +54,12 @@ pub(crate) fn resolve(
     let root = context_root(args)?;
     let dockerfile = Dockerfile::find(args.file.as_deref(), &args.context, &root)?;
     let context = context(root, &dockerfile)?;
-    let build_args = build_args(&args.build_args, environment);
+    let mut build_args = build_args(&args.build_args, environment);
+    let epoch = epoch(args.source_date_epoch, &build_args, environment)?;
+    if let Some(seconds) = epoch {
+        // A Dockerfile that declares it sees it, wherever it was said.
+        build_args.entry(EPOCH.to_owned()).or_insert_with(|| seconds.to_string());
+    }
     let network = match args.network {
         args::Network::Host => builder::Network::Host,
         args::Network::None => builder::Network::None,
@@ -75,7 +80,7 @@ pub(crate) fn resolve(
         pull: args.pull,
         network,
         limits: limits(&args.limits, None),
-        epoch: epoch(args.source_date_epoch, &build_args, environment)?,
+        epoch,
         build_args,
         jobs: args.jobs.unwrap_or_else(|| thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
         host_files: HostFiles {
@@ -203,7 +208,12 @@ fn read_text(source: impl Read, path: &Path) -> Result<String, Failure> {
             path.display()
         )));
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+        let line = 1 + valid.matches('\n').count();
+        let column = 1 + valid.chars().rev().take_while(|&c| c != '\n').count();
+        Failure::not_utf8(path, line, column)
+    })
 }
 
 /// `<dockerfile>.dockerignore` wins entirely over the context's own file.

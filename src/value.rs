@@ -113,6 +113,9 @@ impl FromStr for Volume {
             match option {
                 "ro" | "readonly" => read_only = true,
                 "rw" => read_only = false,
+                // Docker's: labels of SELinux, which is not used here, hints for other systems, the only kind of
+                // propagation that there is, and a choice for named volumes.
+                "z" | "Z" | "cached" | "delegated" | "consistent" | "private" | "rprivate" | "nocopy" => {}
                 other => return Err(format!("unknown option `{other}`: expected `ro` or `rw`")),
             }
         }
@@ -242,10 +245,13 @@ mod tests {
             ("/a:/b", volume("/a", "/b", false)),
             ("./a:/b:ro", volume("./a", "/b", true)),
             ("..:/b:rw", volume("..", "/b", false)),
+            ("/a:/b:ro,z", volume("/a", "/b", true)),
+            ("/a:/b:Z,cached", volume("/a", "/b", false)),
+            ("/a:/b:delegated,consistent,private,rprivate,nocopy", volume("/a", "/b", false)),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
-        for text in ["/a", "data:/b", "/a:b", "/a:/b:z", "/a:/b:ro:x", ":/b", "/a:"] {
+        for text in ["/a", "data:/b", "/a:b", "/a:/b:shared", "/a:/b:ro:x", ":/b", "/a:"] {
             assert!(text.parse::<Volume>().is_err(), "{text}");
         }
     }

@@ -95,6 +95,28 @@ fn the_epoch_is_what_was_said_nearest() {
 }
 
 #[test]
+fn the_epoch_is_a_build_argument() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("Dockerfile"), "FROM scratch\n").unwrap();
+    let of = |words: &[&str]| resolve_in(dir.path(), words).unwrap().0.build_args.get(EPOCH).cloned();
+    assert_eq!(of(&["--source-date-epoch", "1"]).as_deref(), Some("1"));
+    let both = ["--source-date-epoch", "1", "--build-arg", "SOURCE_DATE_EPOCH=2"];
+    assert_eq!(of(&both).as_deref(), Some("2"));
+    assert_eq!(of(&[]), None);
+}
+
+#[test]
+fn a_dockerfile_is_text() {
+    let read = |bytes: &[u8]| read_text(bytes, Path::new("Dockerfile"));
+    assert_eq!(read("RUN ä\n".as_bytes()), Ok("RUN ä\n".to_owned()));
+    for (bytes, line, column) in
+        [(&b"\xff"[..], 1, 1), ("FROM a\nRUN ä".as_bytes().split_at(12).0, 2, 5), (b"a\nb\n\x80c\n", 3, 1)]
+    {
+        assert_eq!(read(bytes), Err(Failure::not_utf8(Path::new("Dockerfile"), line, column)), "{bytes:?}");
+    }
+}
+
+#[test]
 fn build_arguments_come_from_the_environment_too() {
     let pairs = ["A=1", "HOME", "ABSENT", "E="].map(|text| text.parse().unwrap());
     let args = build_args(&pairs, &Environment::of([("HOME", "/home/me"), ("A", "2")]));
