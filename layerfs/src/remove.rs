@@ -1,8 +1,12 @@
 //! Deleting trees by descriptor: no path of a tree is ever resolved twice, and no symbolic link is followed.
+//!
+//! Order: depth first, without recursion. Only the directory that is being emptied is open; the way up leads
+//! through its `..`, which must be the directory that the way down came from. So a hostile tree of any depth
+//! costs neither stack nor descriptors.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, Stat, fstat, openat, statat, unlinkat};
 use rustix::io::Errno;
 
 /// Deletes `name` in `parent` and all that is below it; says how many bytes of disk that frees.
@@ -10,29 +14,71 @@ use rustix::io::Errno;
 /// What vanishes meanwhile is no error: two processes may clean the same place.
 pub(crate) fn remove_tree(parent: impl AsFd, name: &[u8]) -> rustix::io::Result<u64> {
     let parent = parent.as_fd();
-    let stat = match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => stat,
-        Err(Errno::NOENT) => return Ok(0),
-        Err(errno) => return Err(errno),
-    };
-    let is_dir = is_dir(stat.st_mode);
-    // A file with several links frees its bytes with the last of them.
-    let own = if is_dir || stat.st_nlink <= 1 { u64::try_from(stat.st_blocks).unwrap_or(0) * 512 } else { 0 };
-    let below = if is_dir { remove_children(&open_dir(parent, name)?)? } else { 0 };
-    let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-    match unlinkat(parent, name, flags) {
-        Ok(()) | Err(Errno::NOENT) => Ok(own + below),
-        Err(errno) => Err(errno),
+    let Some(stat) = unless_gone(statat(parent, name, AtFlags::SYMLINK_NOFOLLOW))? else { return Ok(0) };
+    if !is_dir(stat.st_mode) {
+        return remove_name(parent, name, &stat);
     }
+    let Some(dir) = unless_gone(open_dir(parent, name))? else { return Ok(0) };
+    let below = remove_children(&dir)?;
+    Ok(below + remove_name(parent, name, &stat)?)
+}
+
+/// A directory that is left for one in it.
+struct Above {
+    stat: Stat,
+    /// What is still to be deleted in it.
+    left: Vec<Vec<u8>>,
+    /// The directory in it that is being emptied.
+    name: Vec<u8>,
+    inner: Stat,
 }
 
 /// Deletes everything in `dir` and leaves it empty; says how many bytes of disk that frees.
 pub(crate) fn remove_children(dir: &OwnedFd) -> rustix::io::Result<u64> {
     let mut freed = 0;
-    for name in names(dir)? {
-        freed += remove_tree(dir, &name)?;
+    let mut here = rustix::io::fcntl_dupfd_cloexec(dir, 0)?;
+    let mut left = unless_gone(names(&here))?.unwrap_or_default();
+    let mut above: Vec<Above> = Vec::new();
+    loop {
+        while let Some(name) = left.pop() {
+            let found = statat(&here, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
+            let Some(stat) = unless_gone(found)? else { continue };
+            if !is_dir(stat.st_mode) {
+                freed += remove_name(here.as_fd(), &name, &stat)?;
+            } else if let Some(inner) = unless_gone(open_dir(&here, &name))? {
+                let names = unless_gone(names(&inner))?.unwrap_or_default();
+                let left = std::mem::replace(&mut left, names);
+                above.push(Above { stat: fstat(&here)?, left, name, inner: stat });
+                here = inner;
+            }
+        }
+        let Some(up) = above.pop() else { return Ok(freed) };
+        here = open_dir(&here, b"..")?;
+        let stat = fstat(&here)?;
+        if (stat.st_dev, stat.st_ino) != (up.stat.st_dev, up.stat.st_ino) {
+            // It was moved meanwhile, and what is around it now is not ours to delete.
+            return Err(Errno::STALE);
+        }
+        freed += remove_name(here.as_fd(), &up.name, &up.inner)?;
+        left = up.left;
     }
-    Ok(freed)
+}
+
+/// Deletes a file or an empty directory; says how many bytes of disk that frees.
+fn remove_name(parent: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> rustix::io::Result<u64> {
+    let is_dir = is_dir(stat.st_mode);
+    let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+    unless_gone(unlinkat(parent, name, flags))?;
+    // A file with several links frees its bytes with the last of them.
+    let last = is_dir || stat.st_nlink <= 1;
+    Ok(if last { u64::try_from(stat.st_blocks).unwrap_or(0) * 512 } else { 0 })
+}
+
+fn unless_gone<T>(result: rustix::io::Result<T>) -> rustix::io::Result<Option<T>> {
+    match result {
+        Err(Errno::NOENT) => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 /// The names in a directory, bytewise sorted, without `.` and `..`.
@@ -57,4 +103,44 @@ pub(crate) fn open_dir(parent: impl AsFd, name: &[u8]) -> rustix::io::Result<Own
 /// Whether a mode is that of a directory.
 pub(crate) fn is_dir(mode: RawMode) -> bool {
     FileType::from_raw_mode(mode) == FileType::Directory
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes directories one in the other.
+    fn nest(dir: &OwnedFd, levels: usize) {
+        let mut here = rustix::io::fcntl_dupfd_cloexec(dir, 0).unwrap();
+        for _ in 0..levels {
+            rustix::fs::mkdirat(&here, "d", Mode::RWXU).unwrap();
+            rustix::fs::symlinkat("/", &here, "link").unwrap();
+            here = open_dir(&here, b"d").unwrap();
+        }
+    }
+
+    #[test]
+    fn depth_costs_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let top = open_dir(rustix::fs::CWD, temp.path().as_os_str().as_encoded_bytes()).unwrap();
+        nest(&top, 12_000);
+        assert!(remove_tree(&top, b"d").unwrap() > 0);
+        assert_eq!(names(&top).unwrap(), [b"link".to_vec()]);
+        remove_children(&top).unwrap();
+        assert!(names(&top).unwrap().is_empty());
+        assert_eq!(remove_tree(&top, b"d"), Ok(0));
+    }
+
+    #[test]
+    fn twins_do_not_disturb_one_another() {
+        let temp = tempfile::tempdir().unwrap();
+        let top = open_dir(rustix::fs::CWD, temp.path().as_os_str().as_encoded_bytes()).unwrap();
+        nest(&top, 500);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| remove_children(&top).unwrap());
+            }
+        });
+        assert!(names(&top).unwrap().is_empty());
+    }
 }
