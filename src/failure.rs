@@ -119,9 +119,10 @@ impl Failure {
         let at = |span: Span| Failure::at(exit, error, span, source);
         match error {
             Error::Dockerfile { diagnostics } => Failure::diagnostics(diagnostics, source),
-            Error::Image { reference, span, source: cause } => span
+            Error::Image { reference, span, stage, source: cause } => span
                 .map_or_else(|| Failure::new(exit, error), at)
                 .caused_by(Some(cause))
+                .or_hint(stage.as_ref().map(|stage| format!("did you mean the stage `{stage}`?")))
                 .or_hint(hint::of(cause, Some(reference), facts)),
             Error::Command(failed) => Failure::command(failed, source),
             Error::Sandbox { span, source: cause } | Error::User { span, source: cause } => {

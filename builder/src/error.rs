@@ -22,6 +22,8 @@ pub enum Error {
         reference: Reference,
         /// Where the Dockerfile names it.
         span: Option<Span>,
+        /// A stage of nearly that name, which may be what was meant.
+        stage: Option<String>,
         /// Why.
         source: ImageError,
     },

@@ -338,7 +338,8 @@ impl<'a> Solver<'a> {
         let show = progress_events(line.vertex, self.events);
         let progress = |layer: &Descriptor, bytes| show(layer, bytes) && self.check().is_ok();
         let snapshot = self.backends.images.snapshot(image, &progress);
-        let image_error = |source| Error::Image { reference: reference.clone(), span: None, source };
+        let image_error =
+            |source| Error::Image { reference: reference.clone(), span: None, stage: None, source };
         line.end(snapshot.map_err(image_error), |_| false)
     }
 

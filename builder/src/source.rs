@@ -14,6 +14,7 @@ use layerfs::store::Store;
 use oci::{ChainId, Descriptor, DiffId, Digest, Document, ImageConfig, Manifest, Platform, Raw, Reference};
 use serde::{Deserialize, Serialize};
 
+use crate::dockerfile::diagnostic::suggest;
 use crate::error::ImageError;
 use crate::stage::Stages;
 use crate::{Error, Event, Events, Request};
@@ -139,7 +140,9 @@ pub fn resolve_bases(
         .into_iter()
         .zip(wanted)
         .map(|(image, (reference, span))| {
-            image.map_err(|source| Error::Image { reference, span: Some(span), source })
+            let written = reference.familiar().replace(":latest", "");
+            let stage = suggest(&written, stages.names.iter().copied()).map(str::to_owned);
+            image.map_err(|source| Error::Image { span: Some(span), stage, reference, source })
         })
         .collect()
 }

@@ -48,6 +48,8 @@ pub struct Stages<'a> {
     pub target: StageId,
     /// The escape character.
     pub escape: char,
+    /// The names of all stages of the file.
+    pub names: Vec<&'a str>,
 }
 
 /// One needed stage.
@@ -137,7 +139,8 @@ pub fn select<'a>(dockerfile: &'a Dockerfile, request: &Request) -> Result<Stage
                 .collect(),
         })
         .collect();
-    Ok(Stages { globals: selector.globals, needed, target: place(target), escape })
+    let names = view.stages.iter().filter_map(|stage| stage.name).collect();
+    Ok(Stages { globals: selector.globals, needed, target: place(target), escape, names })
 }
 
 fn find_target(stages: &[instruction::Stage<'_>], request: &Request) -> Result<usize, Error> {

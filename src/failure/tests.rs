@@ -140,6 +140,7 @@ hint: no credentials for `ghcr.io` in `~/.docker/config.json`; run `docker login
 #[test]
 fn an_image_that_cannot_be_had_has_its_place() {
     let error = Error::Image {
+        stage: None,
         reference: "ghcr.io/me/app:1".parse().unwrap(),
         span: Some(span("scratch")),
         source: ImageError::Registry(status(404)),
@@ -159,6 +160,7 @@ hint: is the tag `1` right? `ghcr.io` has no such image
 #[test]
 fn nobody_at_home_and_plain_http_have_hints() {
     let reach = |words: &str| Error::Image {
+        stage: None,
         reference: "host:5000/app".parse().unwrap(),
         span: None,
         source: ImageError::Registry(registry::Error::Reach {
@@ -194,7 +196,7 @@ fn a_full_disk_is_named() {
 caused by: cannot write a blob in `/state`
 caused by: no space left on device (os error 28)
 
-hint: the disk of `/state` is full; `lbuild rmi IMAGE` frees images, `--root DIR` takes another place
+hint: the disk of `/state` is full; `lbuild images` lists what `lbuild rmi` can free, and `--root DIR` takes another place
 ";
     check(&built(&Error::Store { act: "write the image", source: full() }), Exit::Environment, expected);
     // A step fails for its own reasons, unless it is the disk.

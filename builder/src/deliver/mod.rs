@@ -53,6 +53,7 @@ fn fetch(base: &BaseImage, images: &dyn ImageSource, line: (VertexId, Events<'_>
     images.fetch(base, &progress).map_err(|source| Error::Image {
         reference: base.reference.clone(),
         span: None,
+        stage: None,
         source,
     })
 }
