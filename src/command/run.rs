@@ -1,21 +1,20 @@
 //! `lbuild run`: reference → image → snapshot → container. The second straight line of lbuild.
 //!
 //! What the image's configuration says and what the command line says instead is settled here, by Docker's
-//! rules; `attach` connects the container with this process. The container's changes to its root file system
-//! are thrown away when it ends.
+//! rules; `volumes` are what the container shows of elsewhere, `attach` connects it with this process. Its
+//! changes to its root file system are thrown away when it ends.
 
 mod attach;
+mod volumes;
 
 use std::ffi::OsString;
-use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use builder::source::{BaseImage, ImageSource, Images, progress_events};
-use layerfs::confined::{NewDirectory, Root};
 use layerfs::snapshot::{Active, Snapshotter};
 use oci::{ContainerConfig, Platform, Reference};
-use runner::{FileMount, Launcher, Mount, MountSource, Process, Sandbox, Security};
+use runner::{FileMount, Launcher, Mount, Process, Sandbox, Security};
 
 use crate::args::{self, RunArgs};
 use crate::command::{self, Session, pull};
@@ -24,7 +23,7 @@ use crate::failure::Failure;
 use crate::home::{Environment, Home, Registries};
 use crate::progress::Progress;
 use crate::signal::Signals;
-use crate::value::{Pair, Volume};
+use crate::value::Pair;
 use crate::{host, request};
 
 pub(crate) fn run(
@@ -43,8 +42,8 @@ pub(crate) fn run(
     let (image, active) = prepare(args, &home, &registries)?;
     let config = &image.config.value().config;
     let process = process(args, config, &session.environment)?;
-    make_volumes(&active, config).map_err(home.failure("make the image's volumes"))?;
-    let sandbox = sandbox(args, &active, &home)?;
+    let volumes = volumes::prepare(args, config, &active, &home)?;
+    let sandbox = sandbox(args, &active, volumes.mounts, &home)?;
     let exit = if args.tty {
         attach::terminal(launcher, sandbox, &process, args.interactive, signals)?
     } else {
@@ -74,6 +73,7 @@ fn prepare(args: &RunArgs, home: &Home, registries: &Registries) -> Result<(Base
             BaseImage::new(reference, complete.descriptor, complete.manifest, complete.config)
                 .map_err(|error| Failure::environment(&error))?
         }
+        None if is_id(args.image()) => return Err(Failure::no_such_image(args.image())),
         None => {
             let name: Reference = args.image().parse().map_err(Failure::usage)?;
             let platform = args.platform.clone().unwrap_or_else(Platform::host);
@@ -90,6 +90,13 @@ fn prepare(args: &RunArgs, home: &Home, registries: &Registries) -> Result<(Base
         })?;
     let active = snapshots.prepare(snapshot.as_ref()).map_err(home.failure("prepare the file system"))?;
     Ok((image, active))
+}
+
+/// Whether a text can only be meant as the id or digest of an image, which no registry is asked for by it; as
+/// short as `lbuild images` shows one.
+fn is_id(text: &str) -> bool {
+    let is_hex = |text: &str| text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    text.starts_with("sha256:") || (12..=64).contains(&text.len()) && is_hex(text)
 }
 
 /// Something to call an image that has lost its name; it is asked of no registry by it.
@@ -153,16 +160,7 @@ fn variables(image: &[String], given: &[Pair], environment: &Environment) -> Vec
     variables
 }
 
-/// The image's volumes are directories of the container's own, which end with it.
-fn make_volumes(active: &Active, config: &ContainerConfig) -> layerfs::Result<()> {
-    let root = Root::duplicate(active.root())?;
-    for path in config.volumes.keys() {
-        root.make_dirs(Path::new(path), &NewDirectory::default())?;
-    }
-    Ok(())
-}
-
-fn sandbox(args: &RunArgs, active: &Active, home: &Home) -> Result<Sandbox, Failure> {
+fn sandbox(args: &RunArgs, active: &Active, mounts: Vec<Mount>, home: &Home) -> Result<Sandbox, Failure> {
     let hostname = match &args.hostname {
         Some(name) => name.clone(),
         None => random_name().map_err(|error| Failure::environment(&error))?,
@@ -173,7 +171,7 @@ fn sandbox(args: &RunArgs, active: &Active, home: &Home) -> Result<Sandbox, Fail
     let root = active.try_clone_root().map_err(home.failure("prepare the file system"))?;
     Ok(Sandbox {
         read_only_root: args.read_only,
-        mounts: mounts(&args.volumes)?,
+        mounts,
         files: files(args, &hostname),
         network: match args.network {
             args::Network::Host => runner::Network::Host,
@@ -204,22 +202,6 @@ fn files(args: &RunArgs, hostname: &str) -> Vec<FileMount> {
     .filter(|(target, _)| !args.volumes.iter().any(|volume| volume.container == Path::new(target)))
     .map(|(target, content)| FileMount { target: target.into(), content, mode: 0o644 })
     .collect()
-}
-
-/// Volumes as mounts, outer ones first. As Docker has it, a host directory that is missing is made.
-fn mounts(volumes: &[Volume]) -> Result<Vec<Mount>, Failure> {
-    let mut volumes: Vec<&Volume> = volumes.iter().collect();
-    volumes.sort_by_key(|volume| volume.container.components().count());
-    let mount = |volume: &Volume| {
-        if !volume.host.exists() {
-            fs::create_dir_all(&volume.host)
-                .map_err(|error| Failure::file("create", &volume.host, &error))?;
-        }
-        let source = runner::detached_tree(&volume.host, true).map_err(|error| Failure::container(&error))?;
-        let (target, read_only) = (volume.container.clone(), volume.read_only);
-        Ok(Mount { target, source: MountSource::Bind(source), read_only })
-    };
-    volumes.into_iter().map(mount).collect()
 }
 
 #[cfg(test)]
@@ -283,6 +265,23 @@ mod tests {
         assert_eq!((found.cwd.to_str(), found.user.as_str()), (Some("/x"), "7:8"));
         assert!(process(&parse(&["-w", "x", "image"]), &config, &none).is_err());
         assert!(process(&parse(&["image"]), &ContainerConfig::default(), &none).is_err());
+    }
+
+    #[test]
+    fn ids_are_told_from_names() {
+        for (text, expected) in [
+            ("sha256:0123", true),
+            ("0123456789ab", true),
+            (&"f".repeat(64), true),
+            ("cafe", false),
+            ("0123456789ag", false),
+            ("0123456789ab:1", false),
+            (&"f".repeat(65), false),
+            ("busybox", false),
+            ("busybox@sha256:0123", false),
+        ] {
+            assert_eq!(is_id(text), expected, "{text}");
+        }
     }
 
     #[test]
