@@ -14,8 +14,11 @@ pub(crate) mod version;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use builder::deliver::Complete;
+use builder::deliver::{self, Complete};
 use builder::{Event, VertexId};
+use layerfs::layout::StoredImage;
+use layerfs::store::Store;
+use oci::{Descriptor, Reference};
 
 use crate::failure::Failure;
 use crate::home::{Environment, Home};
@@ -60,6 +63,23 @@ fn line<T, E>(
     result
 }
 
+/// Lets `names` stand for `to`, which is the image `from` as it went out: its layers are compressed. Unless another
+/// name has it, `from` goes off the list.
+fn rename(
+    store: &Store,
+    from: &Descriptor,
+    to: &Descriptor,
+    names: &[Reference],
+) -> Result<(), builder::Error> {
+    deliver::name(store, to, names)?;
+    let fail = |source| builder::Error::Store { act: "name the image", source };
+    let has_name = |image: &StoredImage| image.reference.is_some() && image.descriptor.digest == from.digest;
+    if to.digest != from.digest && !store.images().map_err(fail)?.iter().any(has_name) {
+        store.forget(&from.digest).map_err(fail)?;
+    }
+    Ok(())
+}
+
 /// One line that says what an image is: its digest, its names, how much of it there is.
 fn summary(image: &Complete, names: &[String]) -> String {
     let layers = &image.manifest.value().layers;
@@ -70,7 +90,7 @@ fn summary(image: &Complete, names: &[String]) -> String {
 }
 
 /// The image of a store's entry, to be delivered.
-fn complete(home: &Home, descriptor: &oci::Descriptor) -> layerfs::Result<Complete> {
+fn complete(home: &Home, descriptor: &Descriptor) -> layerfs::Result<Complete> {
     let manifest = home.store.manifest(descriptor)?;
     let config = home.store.config(manifest.value())?;
     Ok(Complete { manifest, config, descriptor: descriptor.clone(), base: None })

@@ -116,10 +116,8 @@ fn deliver(
                 deliver::push(&stored, tag, store, &registries.client, (vertex, events))
             })?;
     }
-    if delivery.push {
-        // The names stand here for what they now stand for in the registry.
-        deliver::name(store, &delivered.descriptor, &delivery.tags)?;
-    }
+    // What is said of the image is true here as well as where it went.
+    command::rename(store, &stored.descriptor, &delivered.descriptor, &delivery.tags)?;
     Ok(delivered)
 }
 

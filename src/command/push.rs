@@ -26,7 +26,8 @@ pub(crate) fn push(args: &PushArgs, session: &Session) -> Result<Exit, Failure> 
     progress.finish();
     let pushed = pushed.map_err(|error| Failure::delivery(&error, &home.facts(&registries)))?;
     // From now on the name stands here for what it stands for there.
-    home.store.tag(name, &pushed.descriptor).map_err(home.failure("name the image"))?;
+    command::rename(&home.store, &stored.descriptor, &pushed.descriptor, std::slice::from_ref(name))
+        .map_err(|error| Failure::delivery(&error, &home.facts(&registries)))?;
     if args.transfer.quiet {
         output::print(&format!("{}\n", pushed.descriptor.digest))?;
     }
