@@ -1,9 +1,14 @@
 //! `lbuild rmi`: names go, and with its last name the image; then what nothing refers to is freed.
+//!
+//! Steps: take images off the list; let the builder forget the steps that only they were made of; collect. What
+//! the builder knows besides, such as stages that end in no image, stays for its next run.
 
 use builder::cache::LocalCache;
 use layerfs::gc::Roots;
 use layerfs::layout::StoredImage;
-use oci::Reference;
+use layerfs::snapshot::SnapshotId;
+use layerfs::store::Store;
+use oci::{ChainId, Reference};
 
 use crate::args::RmiArgs;
 use crate::command::Session;
@@ -14,11 +19,11 @@ use crate::output;
 
 pub(crate) fn rmi(args: &RmiArgs, session: &Session) -> Result<Exit, Failure> {
     let home = session.open_home()?;
-    let mut gone = String::new();
+    let mut removed = Removed::default();
     let mut outcome = Ok(Exit::Done);
     for text in &args.images {
-        match home.find(text).and_then(|image| remove(text, &image, args.force, &home)) {
-            Ok(lines) => gone.push_str(&lines),
+        match home.find(text).and_then(|image| remove(text, &image, args.force, &home, &mut removed)) {
+            Ok(()) => {}
             // Docker's `-f`: what is not there need not be removed.
             Err(failure) if args.force && failure == Failure::no_such_image(text) => {}
             Err(failure) => {
@@ -27,14 +32,28 @@ pub(crate) fn rmi(args: &RmiArgs, session: &Session) -> Result<Exit, Failure> {
             }
         }
     }
-    collect(home)?;
-    output::print(&gone)?;
+    collect(home, &removed.images)?;
+    output::print(&removed.lines)?;
     outcome
 }
 
+/// What is off the list.
+#[derive(Default)]
+struct Removed {
+    /// Docker's about it.
+    lines: String,
+    images: Vec<StoredImage>,
+}
+
 /// Takes the name `text` away; given an id, all names of the image, of which there must be one at most unless
-/// `force` says so. Gives Docker's lines about it.
-fn remove(text: &str, image: &StoredImage, force: bool, home: &Home) -> Result<String, Failure> {
+/// `force` says so.
+fn remove(
+    text: &str,
+    image: &StoredImage,
+    force: bool,
+    home: &Home,
+    removed: &mut Removed,
+) -> Result<(), Failure> {
     let fail = home.failure("remove the image");
     let twins = home.twins(image)?;
     let names: Vec<&Reference> = twins.iter().filter_map(|twin| twin.reference.as_ref()).collect();
@@ -44,7 +63,8 @@ fn remove(text: &str, image: &StoredImage, force: bool, home: &Home) -> Result<S
         .is_some_and(|name| text.parse().is_ok_and(|typed: Reference| typed == *name));
     if let Some(name) = image.reference.as_ref().filter(|_| is_name && names.len() > 1 && !force) {
         home.store.untag(name).map_err(fail)?;
-        return Ok(format!("Untagged: {}\n", name.familiar()));
+        removed.lines += &format!("Untagged: {}\n", name.familiar());
+        return Ok(());
     }
     if names.len() > 1 && !force {
         let names: Vec<String> = names.iter().map(|name| name.familiar()).collect();
@@ -55,19 +75,41 @@ fn remove(text: &str, image: &StoredImage, force: bool, home: &Home) -> Result<S
         home.store.forget(&twin.descriptor.digest).map_err(&fail)?;
     }
     let id = image_id(&home.store, image).unwrap_or(image.descriptor.digest);
-    let untagged = names.iter().map(|name| format!("Untagged: {}\n", name.familiar()));
-    Ok(untagged.chain([format!("Deleted: {id}\n")]).collect())
+    removed.lines.extend(names.iter().map(|name| format!("Untagged: {}\n", name.familiar())));
+    removed.lines += &format!("Deleted: {id}\n");
+    removed.images.extend(twins);
+    Ok(())
 }
 
-/// Frees what no image and no record of the builder refers to. Another process that uses the store puts it off
-/// to the next time.
-fn collect(mut home: Home) -> Result<(), Failure> {
+/// Frees what no image and no record of the builder refers to, once the records that only the `removed` images
+/// consisted of are gone. Another process that uses the store puts it off to the next time.
+fn collect(mut home: Home, removed: &[StoredImage]) -> Result<(), Failure> {
     let root = home.store.root().to_owned();
     let fail = |error| Failure::store("free what the images held", &error, &root);
+    let remaining = home.store.images().map_err(fail)?;
     let snapshots = home.store.snapshots();
-    let (kept, blobs) = LocalCache::new(&home.store, &snapshots).references().map_err(fail)?;
+    let cache = LocalCache::new(&home.store, &snapshots);
+    cache.prune(&chains(removed, &home.store), &chains(&remaining, &home.store)).map_err(fail)?;
+    let (snapshots_kept, blobs) = cache.references().map_err(fail)?;
     // The collector wants to be alone, in this process too.
     drop(snapshots);
-    home.store.collect(&Roots { blobs, snapshots: kept }).map_err(fail)?;
+    home.store.collect(&Roots { blobs, snapshots: snapshots_kept }).map_err(fail)?;
     Ok(())
+}
+
+/// The snapshots that these images are, layer by layer.
+fn chains(images: &[StoredImage], store: &Store) -> Vec<SnapshotId> {
+    let chain = |image: &StoredImage| {
+        // What is damaged consists of nothing.
+        let manifest = store.manifest(&image.descriptor).ok()?;
+        let config = store.config(manifest.value()).ok()?;
+        let (bottom, layers) = config.value().rootfs.diff_ids.split_first()?;
+        let mut chains = vec![ChainId::bottom(*bottom)];
+        chains.extend(layers.iter().scan(chains[0], |below, layer| {
+            *below = below.with(*layer);
+            Some(*below)
+        }));
+        Some(chains)
+    };
+    images.iter().filter_map(chain).flatten().map(SnapshotId::chain).collect()
 }

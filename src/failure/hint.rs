@@ -65,7 +65,8 @@ pub(crate) fn is_full_disk(error: &(dyn StdError + 'static)) -> bool {
 fn full_disk(root: Option<&Path>) -> String {
     match root {
         Some(root) => format!(
-            "the disk of `{}` is full; `lbuild rmi IMAGE` frees images, `--root DIR` takes another place",
+            "the disk of `{}` is full; `lbuild images` lists what `lbuild rmi` can free, and `--root DIR` takes \
+             another place",
             root.display()
         ),
         None => "the disk is full".to_owned(),
