@@ -1,7 +1,8 @@
 //! Signals, taken by one thread and handed to whoever wants them at the moment.
 //!
 //! [`Signals::start`] blocks them before any other thread exists, so that all threads inherit the mask. Without a
-//! [`Subscription`] a signal does what it does to every program: that is how a pull is interrupted.
+//! [`Subscription`] a signal does what it does to every program: that is how a pull is interrupted. What one does to
+//! a build is said in `command/build/interrupt`, to a container in `command/run/attach`.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

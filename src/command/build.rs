@@ -3,16 +3,17 @@
 //! Request → build → the store → registries and files → what is said of it. Whatever fails on this way fails
 //! the command, and what was delivered before stays.
 
+mod interrupt;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::thread;
 
 use builder::cache::LocalCache;
 use builder::deliver::{self, Complete, Layout};
 use builder::exec::Containers;
 use builder::source::Images;
-use builder::{Backends, Cancel, Image, Request};
+use builder::{Backends, Image};
 use oci::Reference;
 use runner::Launcher;
 use serde_json::json;
@@ -27,6 +28,7 @@ use crate::progress::Progress;
 use crate::request::{self, Delivery};
 use crate::signal::Signals;
 use crate::value::{Destination, Output};
+use interrupt::{Interrupt, Interruptible};
 
 pub(crate) fn build(
     args: &BuildArgs,
@@ -41,18 +43,21 @@ pub(crate) fn build(
     let snapshots = home.store.snapshots();
     let images = Images::new(&home.store, &snapshots, &registries.client);
     let containers = Containers::new(launcher);
+    let interrupt = Interrupt::new(&containers, &progress);
     let backends = Backends {
         store: &home.store,
         snapshots: &snapshots,
-        images: &images,
+        images: &Interruptible { images: &images, interrupt: &interrupt },
         executor: &containers,
         cache: &LocalCache::new(&home.store, &snapshots),
     };
     let source = Source { name: &request.dockerfile_name, text: &request.dockerfile };
     let fail = |error: builder::Error| Failure::build(&error, source, &home.facts(&registries));
 
-    let delivered = interruptible(&request, &backends, signals, &progress)
-        .and_then(|image| deliver(&image, &delivery, &backends, &registries, &progress));
+    let delivered = interrupt.watch(signals, || {
+        let image = builder::build(&request, &backends, &interrupt.cancel, &|event| progress.show(event))?;
+        interrupt.remotely(|| deliver(&image, &delivery, &backends, &registries, &progress))
+    });
     progress.finish();
     let image = delivered.map_err(fail)?;
     record(&image, &delivery)?;
@@ -62,31 +67,6 @@ pub(crate) fn build(
     }
     progress.summary(&command::summary(&image, &names));
     Ok(Exit::Done)
-}
-
-/// Builds; the first signal cancels, and a second one has its usual effect.
-fn interruptible(
-    request: &Request,
-    backends: &Backends<'_>,
-    signals: &Signals,
-    progress: &Progress,
-) -> Result<Image, builder::Error> {
-    let cancel = Cancel::default();
-    let built = thread::scope(|scope| {
-        let (received, subscription) = signals.subscribe();
-        scope.spawn(|| {
-            if received.into_iter().next().is_some() {
-                cancel.cancel();
-                backends.executor.cancel();
-            }
-        });
-        let built = builder::build(request, backends, &cancel, &|event| progress.show(event));
-        // Ends the thread above, which the scope waits for.
-        drop(subscription);
-        built
-    });
-    // What fails because it was killed is not what the user wants to read about.
-    if cancel.is_cancelled() { Err(builder::Error::Cancelled) } else { built }
 }
 
 /// Brings the image to every place that was asked for; gives it as the last of them has it.
