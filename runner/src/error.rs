@@ -2,7 +2,7 @@
 //!
 //! What does not live here: tone and hints, which are the command's.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -310,6 +310,20 @@ pub(crate) enum Failure {
     User { spec: String, problem: UserProblem },
     ProgramNotFound { program: OsString, searched: bool },
     ProgramNotExecutable { program: OsString, errno: i32 },
+}
+
+impl Failure {
+    /// The failure of an exec, told as Docker does.
+    pub(crate) fn not_executed(program: &OsStr, errno: i32) -> Failure {
+        let program = program.to_owned();
+        match errno {
+            libc::ENOENT | libc::ENOTDIR => {
+                let searched = !program.as_encoded_bytes().contains(&b'/');
+                Failure::ProgramNotFound { program, searched }
+            }
+            errno => Failure::ProgramNotExecutable { program, errno },
+        }
+    }
 }
 
 /// A kind of file, in words.

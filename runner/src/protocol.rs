@@ -82,6 +82,8 @@ pub(crate) enum Report {
     Terminal,
     /// It gave up.
     Failed(Failure),
+    /// The trampoline could not execute the program. It knows no JSON: four bytes, the negative error number.
+    NotExecuted { errno: i32 },
 }
 
 /// A mount point that the sandbox created in the root file system.
@@ -160,6 +162,21 @@ pub(crate) fn send<T: Serialize>(
 
 /// Receives one message and its descriptors; none when the other side is gone.
 pub(crate) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let Some((bytes, descriptors)) = receive_datagram(socket)? else { return Ok(None) };
+    Ok(Some((serde_json::from_slice(&bytes)?, descriptors)))
+}
+
+/// Receives one message of a container being set up, or of its trampoline.
+pub(crate) fn receive_report(socket: impl AsFd) -> io::Result<Option<(Report, Vec<OwnedFd>)>> {
+    let Some((bytes, descriptors)) = receive_datagram(socket)? else { return Ok(None) };
+    let report = match <[u8; 4]>::try_from(bytes.as_slice()) {
+        Ok(number) => Report::NotExecuted { errno: i32::from_ne_bytes(number).wrapping_neg() },
+        Err(_) => serde_json::from_slice(&bytes)?,
+    };
+    Ok(Some((report, descriptors)))
+}
+
+fn receive_datagram(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; DATAGRAM_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -176,6 +193,9 @@ pub(crate) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Opti
         .collect();
     match received.bytes {
         0 => Ok(None),
-        length => Ok(Some((serde_json::from_slice(&bytes[..length])?, descriptors))),
+        length => {
+            bytes.truncate(length);
+            Ok(Some((bytes, descriptors)))
+        }
     }
 }

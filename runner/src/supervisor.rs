@@ -6,6 +6,7 @@
 //! closes, lbuild is gone, however it went: every container is killed and cleaned up, and the loop returns.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -88,6 +89,8 @@ struct Running {
     setup: Option<OwnedFd>,
     status: OwnedFd,
     group: Group,
+    /// The program as asked for.
+    program: OsString,
     memory_limit_bytes: Option<u64>,
     stubs: Vec<Stub>,
     terminal: Option<OwnedFd>,
@@ -162,6 +165,7 @@ impl Supervisor {
                 setup: Some(setup),
                 status: arrival.status,
                 group,
+                program: arrival.job.process.args.into_iter().next().unwrap_or_default(),
                 memory_limit_bytes: arrival.job.limits.memory_bytes,
                 stubs: Vec::new(),
                 terminal: None,
@@ -283,7 +287,7 @@ impl Running {
     /// Takes what the set-up says: one message, or all that is left when the container has `ended`.
     fn listen(&mut self, ended: bool) {
         while let Some(setup) = &self.setup {
-            match protocol::receive(setup) {
+            match protocol::receive_report(setup) {
                 Ok(Some((Report::Stub(record), mut descriptors))) => {
                     if let Some(parent) = descriptors.pop() {
                         self.stubs.push(Stub { parent, record });
@@ -291,6 +295,9 @@ impl Running {
                 }
                 Ok(Some((Report::Terminal, mut descriptors))) => self.terminal = descriptors.pop(),
                 Ok(Some((Report::Failed(failure), _))) => self.failure = Some(failure),
+                Ok(Some((Report::NotExecuted { errno }, _))) => {
+                    self.failure = Some(Failure::not_executed(&self.program, errno));
+                }
                 // The program is executing, or the process died before it could.
                 Ok(None) | Err(_) => {
                     self.setup = None;

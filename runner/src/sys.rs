@@ -1,10 +1,11 @@
 //! The system calls that no safe wrapper offers, each made safe here: the only unsafe code of the crate.
 //!
 //! What lives here: `fork` and `clone3` of a single-threaded process, `mount_setattr`, the seccomp and
-//! bpf calls, `wait4` with its resource usage, signal resets, the loopback interface. What does not:
-//! anything rustix or nix already wraps.
+//! bpf calls, `wait4` with its resource usage, signal actions, the loopback interface, the machine code of
+//! the trampoline. What does not: anything rustix or nix already wraps.
 #![allow(unsafe_code)]
 
+use std::arch::global_asm;
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -71,11 +72,26 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Ignores signals until an exec, and [`reset_signals`] in a child, say otherwise.
+pub(crate) fn ignore_signals(signals: &[libc::c_int]) {
+    for &signal in signals {
+        // SAFETY: SIG_IGN is a valid action.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 /// Gives every signal its default action and an empty mask, as a fresh program expects.
 pub(crate) fn reset_signals() {
+    /// At least as large as the kernel's `sigaction`, whose zero is the default action.
+    const DEFAULT: [u64; 4] = [0; 4];
+    const SET_BYTES: usize = 8;
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL is a valid action; signals that refuse it (KILL, STOP, libc's own) answer EINVAL.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the kernel only reads the action; signals that refuse it (KILL, STOP) answer EINVAL. Not
+        // by way of libc, which refuses the two it keeps to itself, though an exec may have left them ignored.
+        unsafe {
+            let none = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), none, SET_BYTES);
+        }
     }
     // SAFETY: the set is initialised by sigemptyset before it is read.
     unsafe {
@@ -101,6 +117,19 @@ pub(crate) fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<(
         next = fd + 1;
     }
     close_range(next, u32::MAX, 0)
+}
+
+/// Makes `number` another name of a descriptor, one that an exec keeps.
+///
+/// Nobody may own `number`: the callers are forked children that have closed everything else.
+pub(crate) fn place(descriptor: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    // SAFETY: both calls take plain numbers.
+    check(unsafe {
+        match descriptor.as_raw_fd() {
+            same if same == number => libc::fcntl(same, libc::F_SETFD, 0).into(),
+            other => libc::dup2(other, number).into(),
+        }
+    })
 }
 
 /// Marks every descriptor from `first` on close-on-exec.
@@ -291,4 +320,88 @@ pub(crate) fn signal_process(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<(
             0,
         )
     })
+}
+
+// The trampoline (see `init::trampoline`), entered with the stack of a new program: the number of arguments,
+// the arguments, a null, the environment. It closes descriptor 3 on exec, which fails if it is not open, then
+// executes its first argument with the others. If that fails it writes the negative error number to 3.
+#[cfg(target_arch = "x86_64")]
+global_asm!(
+    ".pushsection .rodata.runner_trampoline, \"a\"",
+    ".hidden runner_trampoline",
+    ".globl runner_trampoline",
+    "runner_trampoline:",
+    "mov eax, 72", // fcntl(3, F_SETFD, FD_CLOEXEC)
+    "mov edi, 3",
+    "mov esi, 2",
+    "mov edx, 1",
+    "syscall",
+    "test eax, eax",
+    "jnz 2f",
+    "mov eax, 59", // execve(argv[0], argv + 1, environment)
+    "mov rdi, [rsp + 8]",
+    "lea rsi, [rsp + 16]",
+    "mov rdx, [rsp]",
+    "lea rdx, [rsi + rdx * 8]",
+    "syscall",
+    "push rax",
+    "mov eax, 1", // write(3, result, 4)
+    "mov edi, 3",
+    "mov rsi, rsp",
+    "mov edx, 4",
+    "syscall",
+    "2: mov eax, 231", // exit_group(126)
+    "mov edi, 126",
+    "syscall",
+    ".hidden runner_trampoline_end",
+    ".globl runner_trampoline_end",
+    "runner_trampoline_end:",
+    ".popsection",
+);
+
+#[cfg(target_arch = "aarch64")]
+global_asm!(
+    ".pushsection .rodata.runner_trampoline, \"a\"",
+    ".balign 4",
+    ".hidden runner_trampoline",
+    ".globl runner_trampoline",
+    "runner_trampoline:",
+    "mov x8, #25", // fcntl(3, F_SETFD, FD_CLOEXEC)
+    "mov x0, #3",
+    "mov x1, #2",
+    "mov x2, #1",
+    "svc #0",
+    "cbnz x0, 2f",
+    "mov x8, #221", // execve(argv[0], argv + 1, environment)
+    "ldr x0, [sp, #8]",
+    "add x1, sp, #16",
+    "ldr x2, [sp]",
+    "add x2, x1, x2, lsl #3",
+    "svc #0",
+    "str x0, [sp]",
+    "mov x8, #64", // write(3, result, 4)
+    "mov x0, #3",
+    "mov x1, sp",
+    "mov x2, #4",
+    "svc #0",
+    "2: mov x8, #94", // exit_group(126)
+    "mov x0, #126",
+    "svc #0",
+    ".hidden runner_trampoline_end",
+    ".globl runner_trampoline_end",
+    "runner_trampoline_end:",
+    ".popsection",
+);
+
+/// The machine code of the trampoline; it may be loaded anywhere.
+pub(crate) fn trampoline() -> &'static [u8] {
+    unsafe extern "C" {
+        #[link_name = "runner_trampoline"]
+        static START: u8;
+        #[link_name = "runner_trampoline_end"]
+        static END: u8;
+    }
+    let (start, end) = (&raw const START, &raw const END);
+    // SAFETY: the two symbols above bound the bytes of one read-only section.
+    unsafe { std::slice::from_raw_parts(start, end.addr() - start.addr()) }
 }

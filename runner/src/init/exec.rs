@@ -1,13 +1,13 @@
-//! The last step: the environment, finding the program, becoming it.
+//! The last step: the environment, finding the program, handing it to the trampoline.
 
-use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use nix::errno::Errno;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, stat, statat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, statat};
+use rustix::io::{Errno, Result};
 
+use super::trampoline;
 use crate::error::{AtStep, Failure, Step};
 use crate::protocol::Job;
 use crate::sys;
@@ -15,17 +15,6 @@ use crate::user::Identity;
 
 /// Docker's default.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// As much of a script as the kernel looks at for its interpreter.
-const SCRIPT_HEAD_BYTES: usize = 256;
-
-/// The file this process executes: device and inode.
-pub(super) type ProgramId = (u64, u64);
-
-/// Which file is our own program; asked while the host's `/proc` is there.
-pub(super) fn own_program() -> rustix::io::Result<ProgramId> {
-    let program = stat(c"/proc/self/exe")?;
-    Ok((program.st_dev, program.st_ino))
-}
 
 /// The environment asked for, with what every program expects.
 pub(super) fn environment(job: &Job, identity: &Identity) -> Vec<(OsString, OsString)> {
@@ -44,72 +33,61 @@ pub(super) fn environment(job: &Job, identity: &Identity) -> Vec<(OsString, OsSt
     environment
 }
 
-/// Becomes the program; comes back only with the reason why not.
+/// Becomes the program by way of the trampoline; comes back only with the reason why not.
 ///
 /// Every descriptor but the standard ones and `report` is closed.
 pub(super) fn execute(
     args: &[OsString],
     environment: &[(OsString, OsString)],
-    own_program: ProgramId,
+    trampoline: BorrowedFd<'_>,
     report: &OwnedFd,
 ) -> Failure {
-    match try_execute(args, environment, own_program, report) {
-        Ok(never) => match never {},
-        Err(failure) => failure,
-    }
-}
-
-fn try_execute(
-    args: &[OsString],
-    environment: &[(OsString, OsString)],
-    own_program: ProgramId,
-    report: &OwnedFd,
-) -> Result<Infallible, Failure> {
     let Some(program) = args.first() else {
-        return Err(Failure::ProgramNotFound { program: OsString::new(), searched: true });
+        return Failure::ProgramNotFound { program: OsString::new(), searched: true };
     };
-    let fail = |errno: Errno| Failure::ProgramNotExecutable { program: program.clone(), errno: errno as i32 };
-    let searched = !program.as_bytes().contains(&b'/');
-    let arguments = c_strings(args.iter().cloned()).map_err(fail)?;
-    let variables = c_strings(
-        environment
-            .iter()
-            .map(|(key, value)| OsString::from_vec([key.as_bytes(), b"=", value.as_bytes()].concat())),
-    )
-    .map_err(fail)?;
     // Nothing but the report, which closes by itself, may reach the program: not even for the moment of the
     // exec (CVE-2024-21626).
-    sys::close_all_but(3, &[report.as_fd()]).at(|| Step::Detach)?;
-
-    let mut refusal = None;
-    for candidate in candidates(program, environment, searched) {
-        let path = CString::new(candidate.as_bytes()).map_err(|_| fail(Errno::EINVAL))?;
-        let errno = if is_own_program(&candidate, own_program) {
-            Errno::EACCES
-        } else {
-            match nix::unistd::execve(&path, &arguments, &variables) {
-                Ok(never) => match never {},
-                Err(errno) => errno,
-            }
-        };
-        match errno {
-            Errno::ENOENT | Errno::ENOTDIR => {}
-            // Like a shell: a later directory of the path may hold one that can be executed.
-            Errno::EACCES if searched => refusal = Some(errno),
-            errno => return Err(fail(errno)),
-        }
+    if let Err(failure) = sys::close_all_but(3, &[report.as_fd(), trampoline]).at(|| Step::Detach) {
+        return failure;
     }
-    match refusal {
-        Some(errno) => Err(fail(errno)),
-        None => Err(Failure::ProgramNotFound { program: program.clone(), searched }),
+    let variables = environment
+        .iter()
+        .map(|(key, value)| OsString::from_vec([key.as_bytes(), b"=", value.as_bytes()].concat()));
+    let outcome = find(program, environment).and_then(|path| {
+        let arguments = c_strings(std::iter::once(path).chain(args.iter().cloned()))?;
+        trampoline::start(trampoline, report, &arguments, &c_strings(variables)?)
+    });
+    match outcome {
+        Ok(never) => match never {},
+        Err(errno) => Failure::not_executed(program, errno.raw_os_error()),
     }
 }
 
-/// Where the program may be: itself, or below each directory of the path.
-fn candidates(program: &OsStr, environment: &[(OsString, OsString)], searched: bool) -> Vec<OsString> {
-    if !searched {
-        return vec![program.to_owned()];
+/// The path to execute: the program itself, or what the user may execute in a directory of `$PATH`.
+fn find(program: &OsStr, environment: &[(OsString, OsString)]) -> Result<OsString> {
+    if program.as_bytes().contains(&b'/') {
+        return Ok(program.to_owned());
     }
+    let mut refusal = Errno::NOENT;
+    for candidate in candidates(program, environment) {
+        match statat(CWD, &candidate, AtFlags::empty()) {
+            // The real ids are the user's already: the capabilities that we still hold do not count.
+            Ok(found)
+                if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile
+                    && accessat(CWD, &candidate, Access::EXEC_OK, AtFlags::empty()).is_ok() =>
+            {
+                return Ok(candidate);
+            }
+            // Like a shell: a later directory of the path may hold one that can be executed.
+            Ok(_) => refusal = Errno::ACCESS,
+            Err(_absent) => {}
+        }
+    }
+    Err(refusal)
+}
+
+/// Where the program may be: below each directory of the path.
+fn candidates(program: &OsStr, environment: &[(OsString, OsString)]) -> Vec<OsString> {
     if program.is_empty() {
         return Vec::new();
     }
@@ -124,26 +102,6 @@ fn candidates(program: &OsStr, environment: &[(OsString, OsString)], searched: b
         .collect()
 }
 
-/// Whether executing this path would execute lbuild itself, directly or as a script's interpreter: the
-/// container could then reach, and change, the host's file by `/proc/PID/exe` (CVE-2019-5736).
-fn is_own_program(path: &OsStr, own: ProgramId) -> bool {
-    let is_own = |path: &OsStr| {
-        statat(CWD, path, AtFlags::empty()).is_ok_and(|found| (found.st_dev, found.st_ino) == own)
-    };
-    is_own(path) || interpreter(path).is_some_and(|interpreter| is_own(&interpreter))
-}
-
-/// The interpreter that a script names.
-fn interpreter(path: &OsStr) -> Option<OsString> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = openat(CWD, path, flags, Mode::empty()).ok()?;
-    let mut head = [0; SCRIPT_HEAD_BYTES];
-    let length = rustix::io::read(&file, &mut head).ok()?;
-    let line = head[..length].strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
-    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
-    words.next().map(|word| OsString::from_vec(word.to_vec()))
-}
-
-fn c_strings(strings: impl Iterator<Item = OsString>) -> Result<Vec<CString>, Errno> {
-    strings.map(|string| CString::new(string.into_vec()).map_err(|_| Errno::EINVAL)).collect()
+fn c_strings(strings: impl Iterator<Item = OsString>) -> Result<Vec<CString>> {
+    strings.map(|string| CString::new(string.into_vec()).map_err(|_| Errno::INVAL)).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! Order: leave the launcher (descriptors, session, signals, keyring) → cgroups and their namespace → host
 //! name, loopback → root attached, mounts, masks → terminal → pivot → user, working directory, limits,
-//! streams → groups, bounding set, filter, ids, capabilities → exec. Every step is named in [`Step`]; the
+//! streams → groups, bounding set, filter, ids, capabilities → trampoline → exec. Every step is named in [`Step`]; the
 //! first that fails is reported to the launcher and ends the process.
 //!
 //! Invariants: this process has one thread; it holds no descriptor of another container; every place in the
@@ -15,6 +15,7 @@ mod identity;
 mod mounts;
 mod root;
 mod terminal;
+mod trampoline;
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -76,7 +77,6 @@ fn give_up(report: &OwnedFd, failure: Failure) -> ! {
 fn set_up(seed: &Seed<'_>) -> Result<Infallible, Failure> {
     let job = seed.job;
     leave_launcher(seed)?;
-    let own_program = exec::own_program().at(|| Step::Detach)?;
     seed.group.join().at(|| Step::JoinCgroup)?;
     own_cgroup_view().at(|| Step::JoinCgroup)?;
     rustix::system::sethostname(job.hostname.as_bytes()).at(|| Step::Hostname)?;
@@ -105,7 +105,7 @@ fn set_up(seed: &Seed<'_>) -> Result<Infallible, Failure> {
     identity::become_user(seed, &identity)?;
     die_with_launcher(&seed.report).at(|| Step::Detach)?;
     // Not by returning: the descriptors that are owned here are closed by now.
-    give_up(&seed.report, exec::execute(&job.process.args, &environment, own_program, &seed.report))
+    give_up(&seed.report, exec::execute(&job.process.args, &environment, backing.trampoline(), &seed.report))
 }
 
 /// Gives up everything of the launcher's that is not this container's.

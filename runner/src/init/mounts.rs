@@ -16,7 +16,7 @@ use rustix::mount::{
 };
 
 use super::root::{Kind, Root};
-use super::{Seed, devices};
+use super::{Seed, devices, trampoline};
 use crate::cgroup::CgroupMount;
 use crate::error::{AtStep, Failure, Found, Step};
 use crate::protocol::SourcePlan;
@@ -220,13 +220,17 @@ fn mask(system: &SystemMounts, backing: &Backing) -> std::result::Result<(), Fai
     Ok(())
 }
 
-/// A file system in memory that holds the files given by their contents and the directory that covers
-/// masked ones. A copy of a part of it can only be made while it is mounted: it lies over the host's
-/// `/proc`, which nobody looks at any more, and goes with the host's root, for an unmount of its own costs a
-/// grace period of the kernel's.
+/// A file system in memory that holds the files given by their contents, the trampoline and the directory
+/// that covers masked ones. A copy of a part of it can only be made while it is mounted: it lies over the
+/// host's `/proc`, which nobody looks at any more, and goes with the host's root, for an unmount of its own
+/// costs a grace period of the kernel's.
 pub(super) struct Backing {
     mount: OwnedFd,
+    trampoline: OwnedFd,
 }
+
+/// Who may execute a file.
+const EXECUTABLE: u32 = 0o111;
 
 impl Backing {
     /// To be called between leaving the host's mounts and attaching the root.
@@ -234,25 +238,28 @@ impl Backing {
         let bytes: usize = seed.job.files.iter().map(|file| file.content.len()).sum();
         // A container may append to its hosts file: a megabyte of room.
         let size = (bytes + (1 << 20)).to_string();
-        let mount = new("tmpfs", &[("mode", "755"), ("size", &size)], SAFE)?;
+        let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let mount = new("tmpfs", &[("mode", "755"), ("size", &size)], flags)?;
         mkdirat(&mount, c"empty", Mode::from_bits_truncate(0o755))?;
         for (at, file) in seed.job.files.iter().enumerate() {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            let mode = Mode::from_bits_truncate(file.mode);
-            let mut content = file.content.as_slice();
-            let file = openat(&mount, at.to_string(), flags, mode)?;
-            while !content.is_empty() {
-                let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, content))?;
-                content = &content[written..];
-            }
+            write(&mount, &at.to_string(), &file.content, file.mode)?;
         }
+        write(&mount, "trampoline", &trampoline::image(), 0o555)?;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let trampoline = openat(&mount, c"trampoline", flags, Mode::empty())?;
         move_mount(&mount, c"", CWD, c"/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-        Ok(Backing { mount })
+        Ok(Backing { mount, trampoline })
+    }
+
+    /// The trampoline's file.
+    pub(super) fn trampoline(&self) -> BorrowedFd<'_> {
+        self.trampoline.as_fd()
     }
 
     fn empty_directory(&self) -> Result<OwnedFd> {
         let empty = copy(self.mount.as_fd(), "empty")?;
-        set(&empty, MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() })?;
+        let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOEXEC;
+        set(&empty, MountAttributes { set: attributes, ..MountAttributes::default() })?;
         Ok(empty)
     }
 
@@ -260,10 +267,27 @@ impl Backing {
         for (at, file) in seed.job.files.iter().enumerate() {
             let step = || Step::Mount { target: file.target.clone() };
             let source = copy(self.mount.as_fd(), &at.to_string()).at(step)?;
+            if file.mode & EXECUTABLE == 0 {
+                // Nor may the container make it executable.
+                let attributes =
+                    MountAttributes { set: libc::MOUNT_ATTR_NOEXEC, ..MountAttributes::default() };
+                set(&source, attributes).at(step)?;
+            }
             attach(&source, &user_place(root, &file.target, Kind::File)?).at(step)?;
         }
         Ok(())
     }
+}
+
+/// Makes a file in a directory that is ours alone.
+fn write(directory: &OwnedFd, name: &str, mut content: &[u8], mode: u32) -> Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = openat(directory, name, flags, Mode::from_bits_truncate(mode))?;
+    while !content.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, content))?;
+        content = &content[written..];
+    }
+    Ok(())
 }
 
 /// Makes a file system and a detached mount of it. An option without a value is a flag.

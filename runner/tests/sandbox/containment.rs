@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use runner::{Capability, CapabilitySet, Mount, MountSource, Network, Seccomp, detached_tree};
+use runner::{Capability, CapabilitySet, FileMount, Mount, MountSource, Network, Seccomp, detached_tree};
 
 use crate::support::{Host, Root, Tests, shell};
 
@@ -23,6 +23,7 @@ pub(crate) const TESTS: Tests = &[
     ("network_none_has_a_loopback", network_none_has_a_loopback),
     ("read_only_root", read_only_root),
     ("mounts_of_the_user", mounts_of_the_user),
+    ("files_given_by_their_contents", files_given_by_their_contents),
     ("host_name_and_shared_memory", host_name_and_shared_memory),
 ];
 
@@ -161,12 +162,17 @@ int main(void) {
 }
 "#;
 
-/// Compiles [`PAYLOAD`] into a static program.
+/// Compiles [`PAYLOAD`].
 pub(crate) fn compile_payload(program: &Path) {
+    compile(PAYLOAD, &[], program);
+}
+
+/// Compiles C into a static program.
+pub(crate) fn compile(source: &str, flags: &[&str], program: &Path) {
     let mut compiler = Command::new("cc");
-    let compiler = compiler.args(["-static", "-x", "c", "-o"]).arg(program).arg("-").stdin(Stdio::piped());
-    let mut running = compiler.spawn().expect("a C compiler is installed");
-    running.stdin.take().unwrap().write_all(PAYLOAD.as_bytes()).unwrap();
+    let compiler = compiler.args(["-static", "-x", "c"]).args(flags).arg("-o").arg(program).arg("-");
+    let mut running = compiler.stdin(Stdio::piped()).spawn().expect("a C compiler is installed");
+    running.stdin.take().unwrap().write_all(source.as_bytes()).unwrap();
     assert!(running.wait().unwrap().success());
 }
 
@@ -255,6 +261,18 @@ fn mounts_of_the_user(host: &Host) {
     assert_eq!(out, "content\nnew\nrefused\nrefused\n1777\nfull\n");
     assert_eq!(fs::read_to_string(data.path().join("new")).unwrap(), "new\n");
     assert_eq!(root.listing(), before);
+}
+
+fn files_given_by_their_contents(host: &Host) {
+    let root = Root::new();
+    let mut sandbox = root.sandbox();
+    let script = b"#!/bin/sh\necho executed\n";
+    sandbox.files = [("/dev/pipes/script", 0o755), ("/etc/text", 0o644)]
+        .map(|(target, mode)| FileMount { target: target.into(), content: script.to_vec(), mode })
+        .into();
+    let script = "/dev/pipes/script; chmod 755 /etc/text; /etc/text 2>/dev/null || echo refused";
+    let out = host.run(sandbox, &shell(script)).unwrap().success();
+    assert_eq!(out, "executed\nrefused\n");
 }
 
 fn host_name_and_shared_memory(host: &Host) {

@@ -6,6 +6,7 @@ use std::path::Path;
 use runner::{Error, FileMount, Mount, MountSource, Process, Sandbox};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
+use crate::containment::compile;
 use crate::support::{Host, Root, Tests, shell};
 
 pub(crate) const TESTS: Tests = &[
@@ -16,6 +17,7 @@ pub(crate) const TESTS: Tests = &[
     ("working_directories", working_directories),
     ("working_directory_through_a_descriptor", working_directory_through_a_descriptor),
     ("user_files", user_files),
+    ("an_interpreter_of_lbuild_s", an_interpreter_of_lbuild_s),
 ];
 
 fn pipe(path: &Path) {
@@ -227,4 +229,37 @@ fn user_files(host: &Host) {
     fs::File::create(root.path("etc/group")).unwrap().set_len(1 << 40).unwrap();
     let text = "cannot run as `app`: the container's `/etc/group` is larger than 4 MiB";
     assert_eq!(as_app(&root).unwrap_err().to_string(), text);
+}
+
+/// A program that changes the mode of the file it is executed from, without a library.
+const CHANGE_OWN_MODE: &str = r#"
+void _start(void) {
+    long code;
+    __asm__ volatile("syscall" : "=a"(code) : "a"(90), "D"("/proc/self/exe"), "S"(0640) : "rcx", "r11", "memory");
+    __asm__ volatile("syscall" : : "a"(231), "D"(code == 0 ? 7 : 8));
+}
+"#;
+
+/// CVE-2019-5736: scripts that lead to `/proc/self/exe`, and a dynamic linker of the attacker's to run what
+/// is found there, which here is this program.
+fn an_interpreter_of_lbuild_s(host: &Host) {
+    if !cfg!(target_arch = "x86_64") {
+        return;
+    }
+    let own = || fs::metadata("/proc/self/exe").unwrap().permissions();
+    let before = own();
+    let root = Root::new();
+    fs::create_dir(root.path("lib64")).unwrap();
+    let linker = root.path("lib64/ld-linux-x86-64.so.2");
+    compile(CHANGE_OWN_MODE, &["-nostdlib"], &linker);
+    root.executable("inner", "#!/proc/self/exe\n");
+    root.executable("outer", "#!/inner\n");
+    for program in ["/proc/self/exe", "/inner", "/outer"] {
+        let exit = host.run(root.sandbox(), &Process::new([program])).unwrap().exit;
+        assert_eq!(own(), before, "{program} changed the host's file");
+        assert_eq!(exit.code(), 126, "{program}");
+    }
+    // The attack itself works, on a file of the container's.
+    let exit = host.run(root.sandbox(), &Process::new(["/lib64/ld-linux-x86-64.so.2"])).unwrap().exit;
+    assert_eq!(exit.code(), 7);
 }

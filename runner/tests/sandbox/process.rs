@@ -4,14 +4,15 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use runner::{Error, Io, Process, Resource, Rlimit, Status, WindowSize};
+use runner::{Io, Process, Resource, Rlimit, Status, WindowSize};
 
 use crate::support::{Host, Root, Streams, Tests, shell};
 
 pub(crate) const TESTS: Tests = &[
     ("exit_codes", exit_codes),
     ("programs_that_cannot_run", programs_that_cannot_run),
-    ("lbuild_itself_is_refused", lbuild_itself_is_refused),
+    ("lbuild_itself_is_out_of_reach", lbuild_itself_is_out_of_reach),
+    ("programs_are_searched_for_as_the_user", programs_are_searched_for_as_the_user),
     ("environment_defaults", environment_defaults),
     ("users_and_groups", users_and_groups),
     ("working_directory_is_created_for_the_user", working_directory_is_created_for_the_user),
@@ -48,11 +49,8 @@ fn exit_codes(host: &Host) {
 fn programs_that_cannot_run(host: &Host) {
     let root = Root::new();
     root.write("plain", "not executable");
-    root.write("soup", "\u{1}\u{2}\u{3}");
-    root.write("noshell", "#!/no/such/interpreter\n");
-    for name in ["soup", "noshell"] {
-        fs::set_permissions(root.path(name), fs::Permissions::from_mode(0o755)).unwrap();
-    }
+    root.executable("soup", "\u{1}\u{2}\u{3}");
+    root.executable("noshell", "#!/no/such/interpreter\n");
     for (program, code, text) in [
         ("nope", 127, "executable file `nope` not found in `$PATH`"),
         ("/nope", 127, "no such file or directory: `/nope`"),
@@ -70,14 +68,36 @@ fn programs_that_cannot_run(host: &Host) {
     assert_eq!(host.run(root.sandbox(), &nothing).unwrap_err().exit_code(), 127);
 }
 
-fn lbuild_itself_is_refused(host: &Host) {
+/// What `/proc/self/exe` leads to on the way to the program is none of lbuild's files, and ends at once.
+fn lbuild_itself_is_out_of_reach(host: &Host) {
     let root = Root::new();
-    root.write("script", "#!/proc/self/exe --list\n");
-    fs::set_permissions(root.path("script"), fs::Permissions::from_mode(0o755)).unwrap();
-    for program in ["/proc/self/exe", "/script"] {
-        let error = host.run(root.sandbox(), &Process::new([program])).unwrap_err();
-        assert!(matches!(error, Error::ProgramNotExecutable { .. }), "{program}: {error}");
+    for (name, interpreter) in
+        [("one", "/proc/self/exe --list"), ("two", "/one"), ("three", "/two"), ("four", "/proc/1/exe")]
+    {
+        root.executable(name, &format!("#!{interpreter}\n"));
     }
+    for program in ["/proc/self/exe", "/one", "/two", "/three", "/four"] {
+        let outcome = host.run(root.sandbox(), &Process::new([program])).unwrap();
+        assert_eq!((outcome.out.as_str(), outcome.exit.status), ("", Status::Code(126)), "{program}");
+    }
+}
+
+fn programs_are_searched_for_as_the_user(host: &Host) {
+    let root = Root::new();
+    for directory in ["a", "b", "b/tool", "c", "d"] {
+        fs::create_dir(root.path(directory)).unwrap();
+    }
+    root.executable("a/tool", "#!/bin/sh\necho root only\n");
+    fs::set_permissions(root.path("a/tool"), fs::Permissions::from_mode(0o700)).unwrap();
+    root.write("c/tool", "not executable");
+    root.executable("d/tool", "#!/bin/sh\necho everybody\n");
+    let mut process = Process::new(["tool"]);
+    process.env = vec![("PATH".into(), "/a:/b:/c:/d:/nowhere".into())];
+    assert_eq!(host.run(root.sandbox(), &process).unwrap().success(), "root only\n");
+    process.user = "app".to_owned();
+    assert_eq!(host.run(root.sandbox(), &process).unwrap().success(), "everybody\n");
+    process.args = vec!["/a/tool".into()];
+    assert_eq!(host.run(root.sandbox(), &process).unwrap_err().exit_code(), 126);
 }
 
 fn environment_defaults(host: &Host) {

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use runner::{Container, Error, Exit, Io, Launcher, Process, Sandbox, detached_tree};
@@ -123,6 +123,11 @@ impl Root {
 
     pub(crate) fn write(&self, inside: &str, text: &str) {
         fs::write(self.path(inside), text).unwrap();
+    }
+
+    pub(crate) fn executable(&self, inside: &str, text: &str) {
+        self.write(inside, text);
+        fs::set_permissions(self.path(inside), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     pub(crate) fn link(&self, inside: &str, target: &str) {
