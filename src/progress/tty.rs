@@ -14,6 +14,8 @@ use crate::text;
 
 /// How many lines of its output a running step shows.
 const TAIL_LINES: usize = 4;
+/// What stands before each of them.
+const MARGIN: &str = "  │ ";
 /// How often the spinners turn.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -30,8 +32,8 @@ struct Step {
     head: ProgressBar,
     lines: Lines,
     tail: VecDeque<String>,
-    /// Drawn copies of `tail`, as many as it has lines.
-    shown: Vec<ProgressBar>,
+    /// Shows `tail`, once there is one: all its lines at once, so that every frame has them as they were together.
+    shown: Option<ProgressBar>,
     transfers: HashMap<String, ProgressBar>,
 }
 
@@ -75,7 +77,7 @@ impl Tty {
             head,
             lines: Lines::default(),
             tail: VecDeque::new(),
-            shown: Vec::new(),
+            shown: None,
             transfers: HashMap::new(),
         };
         self.steps.insert(vertex, step);
@@ -99,14 +101,16 @@ impl Tty {
             }
             tail.push_back(text::plain_line(line));
         });
-        while shown.len() < tail.len() {
-            let above = shown.last().unwrap_or(head);
-            let bar = ProgressBar::new_spinner().with_style(style("  │ {wide_msg}"));
-            shown.push(self.live.insert_after(above, bar));
+        if tail.is_empty() {
+            return;
         }
-        for (bar, line) in shown.iter().zip(tail) {
-            bar.set_message(line.clone());
-        }
+        let bar = shown.get_or_insert_with(|| {
+            self.live.insert_after(head, ProgressBar::new_spinner().with_style(style("{msg}")))
+        });
+        let width = columns().saturating_sub(MARGIN.chars().count());
+        let lines: Vec<String> =
+            tail.iter().map(|line| format!("{MARGIN}{}", text::shorten(line, width))).collect();
+        bar.set_message(lines.join("\n"));
     }
 
     fn transfer(&mut self, vertex: VertexId, label: &str, done: u64, total: u64) {
@@ -120,7 +124,7 @@ impl Tty {
         let bar = step.transfers.entry(label.to_owned()).or_insert_with(|| {
             let bar = ProgressBar::new(total)
                 .with_style(style("  │ {msg:20!} {wide_bar} {decimal_bytes:>9} / {decimal_total_bytes:<9}"));
-            let bar = self.live.insert_after(step.shown.last().unwrap_or(&step.head), bar);
+            let bar = self.live.insert_after(step.shown.as_ref().unwrap_or(&step.head), bar);
             bar.set_message(text::printable(label));
             bar
         });
@@ -134,6 +138,12 @@ impl Step {
             live.remove(bar);
         }
     }
+}
+
+/// How wide the terminal is now. The library cuts single lines only.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
+    size.map(|size| size.ws_col).filter(|&columns| columns > 0).unwrap_or(80).into()
 }
 
 fn style(template: &str) -> ProgressStyle {
