@@ -51,6 +51,8 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// lbuild runs in a chroot: what is above it would be open to a container.
+    Chroot,
     /// A place in the root file system that the sandbox mounts on is not what it must be.
     MountPoint {
         /// The place, inside the container.
@@ -120,6 +122,9 @@ impl fmt::Display for Error {
             Error::LauncherGone => write!(f, "the launcher ended before the container did"),
             Error::Limit { limit, obstacle } => write!(f, "cannot limit {limit}: {obstacle}"),
             Error::Setup { step, .. } => write!(f, "cannot {step}"),
+            Error::Chroot => {
+                write!(f, "cannot contain from inside a chroot: expected `/` to be the top of the mounts")
+            }
             Error::MountPoint { path, expected, found } => {
                 write!(
                     f,
@@ -306,6 +311,7 @@ impl fmt::Display for Step {
 pub(crate) enum Failure {
     Limit { limit: Limit, obstacle: Obstacle },
     Setup { step: Step, errno: i32 },
+    Chroot,
     MountPoint { path: PathBuf, expected: Found, found: Found },
     User { spec: String, problem: UserProblem },
     ProgramNotFound { program: OsString, searched: bool },
@@ -358,6 +364,7 @@ impl From<Failure> for Error {
         match failure {
             Failure::Limit { limit, obstacle } => Error::Limit { limit, obstacle },
             Failure::Setup { step, errno } => Error::Setup { step, source: source(errno) },
+            Failure::Chroot => Error::Chroot,
             Failure::MountPoint { path, expected, found } => {
                 Error::MountPoint { path, expected: expected.words(), found: found.words() }
             }

@@ -1,9 +1,10 @@
 //! The nodes and links in a container's `/dev`, as the runtime spec lists them.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, makedev, mkdirat, mknodat, symlinkat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, makedev, mkdirat, mknodat, openat, symlinkat};
+use rustix::io::Errno;
 
 use crate::error::{AtStep, Failure, Step};
 
@@ -22,8 +23,8 @@ const LINKS: &[(&str, &str)] = &[
 /// Mount points of what lies below `/dev`.
 const DIRECTORIES: &[&str] = &["mqueue", "pts", "shm"];
 
-/// Fills a fresh, empty `/dev`. The umask is 0.
-pub(super) fn populate(dev: BorrowedFd<'_>) -> Result<(), Failure> {
+/// Fills a fresh, empty `/dev` and gives its `null`. The umask is 0.
+pub(super) fn populate(dev: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     let step = |name: &str| {
         let path = Path::new("/dev").join(name);
         move || Step::Device { path }
@@ -38,5 +39,15 @@ pub(super) fn populate(dev: BorrowedFd<'_>) -> Result<(), Failure> {
     for name in DIRECTORIES {
         mkdirat(dev, *name, Mode::from_bits_truncate(0o755)).at(step(name))?;
     }
-    Ok(())
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let null = openat(dev, c"null", flags, Mode::empty()).at(step("null"))?;
+    match is_null(&fstat(&null).at(step("null"))?) {
+        true => Ok(null),
+        false => Err(Errno::NODEV).at(step("null")),
+    }
+}
+
+/// Whether a file is the null device, whoever's.
+pub(super) fn is_null(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3)
 }

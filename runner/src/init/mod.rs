@@ -84,7 +84,7 @@ fn set_up(seed: &Seed<'_>) -> Result<Infallible, Failure> {
         sys::loopback_up().at(|| Step::Loopback)?;
     }
 
-    let host = root::leave_host().at(|| Step::Root)?;
+    let host = root::leave_host(seed.root)?;
     let backing = Backing::attach(seed).at(|| Step::Root)?;
     let root = Root::attach(seed.root, &seed.report, seed.group.guards_devices)?;
     let system = mounts::mount_system(&root, seed)?;
@@ -93,13 +93,13 @@ fn set_up(seed: &Seed<'_>) -> Result<Infallible, Failure> {
         None => None,
     };
     mounts::mount_users(&root, &system, &backing, seed)?;
-    let inside = root.enter(&host, job.read_only_root).at(|| Step::Root)?;
+    let inside = root.enter(&host, job.read_only_root)?;
 
     let identity = user::resolve(inside.as_fd(), &job.process.user)?;
     let environment = exec::environment(job, &identity);
     identity::limit_resources(seed).at(|| Step::ResourceLimit)?;
     Root::inside(&inside, &seed.report).enter_directory(&job.process.cwd, &identity)?;
-    terminal::connect(seed.streams, terminal, identity.uid).at(|| Step::Streams)?;
+    terminal::connect(seed.streams, terminal, &system.null, identity.uid).at(|| Step::Streams)?;
     rustix::process::umask(Mode::from_bits_truncate(job.process.umask));
     sys::cloexec_from(3).at(|| Step::Detach)?;
     identity::become_user(seed, &identity)?;

@@ -55,6 +55,8 @@ enum System {
 pub(super) struct SystemMounts {
     pub(super) dev: OwnedFd,
     pub(super) pts: OwnedFd,
+    /// `/dev/null`, open.
+    pub(super) null: OwnedFd,
     proc: OwnedFd,
     sys: OwnedFd,
 }
@@ -74,7 +76,7 @@ pub(super) fn mount_system(root: &Root<'_>, seed: &Seed<'_>) -> std::result::Res
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
     let dev = new("tmpfs", &options, flags).at(at("/dev"))?;
     attach(&dev, &place).at(at("/dev"))?;
-    devices::populate(dev.as_fd())?;
+    let null = devices::populate(dev.as_fd())?;
 
     let options = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
@@ -97,7 +99,7 @@ pub(super) fn mount_system(root: &Root<'_>, seed: &Seed<'_>) -> std::result::Res
     let sys = new("sysfs", &[], SAFE | MountAttrFlags::MOUNT_ATTR_RDONLY).at(at("/sys"))?;
     attach(&sys, &place).at(at("/sys"))?;
     mount_cgroups(sys.as_fd(), seed.cgroup_mounts).at(at("/sys/fs/cgroup"))?;
-    Ok(SystemMounts { dev, pts, proc, sys })
+    Ok(SystemMounts { dev, pts, null, proc, sys })
 }
 
 /// Shows the container its own cgroups, read-only.

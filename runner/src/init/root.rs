@@ -2,6 +2,10 @@
 //!
 //! Existing paths are resolved by the kernel (`openat2`, `RESOLVE_IN_ROOT`); missing ones are created by
 //! walking one name at a time on descriptors, so that links, `..` and renames by others cannot lead outside.
+//!
+//! Entering ends with a proof: the classic way out, `..` from the root while the process's root is elsewhere,
+//! is tried and must stay where it is. For the same reason lbuild itself must not be in a chroot: there
+//! `pivot_root` fails, or puts the container in the chroot's place with the rest of the host above it.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -28,6 +32,8 @@ use crate::user::Identity;
 
 /// The most links on one path, as in the kernel.
 const MOST_LINKS: usize = 40;
+/// The file system type of ramfs; see linux/magic.h.
+const RAMFS_MAGIC: libc::c_long = 0x8584_58f6;
 /// A handle on a place, which opens nothing there.
 const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
@@ -53,9 +59,35 @@ enum Creates<'a> {
 
 /// Cuts our mount namespace off from the host's, so that no mount of ours appears there. Gives the host's
 /// root directory.
-pub(super) fn leave_host() -> Result<OwnedFd> {
-    mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    open(c"/", HANDLE | OFlags::DIRECTORY, Mode::empty())
+pub(super) fn leave_host(elsewhere: &OwnedFd) -> std::result::Result<OwnedFd, Failure> {
+    let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    match mount_change(c"/", flags) {
+        // Not the top of a mount: a chroot, or the kernel would have taken it.
+        Err(Errno::INVAL) => return Err(Failure::Chroot),
+        outcome => outcome.at(|| Step::Root)?,
+    }
+    let host = open(c"/", HANDLE | OFlags::DIRECTORY, Mode::empty()).at(|| Step::Root)?;
+    match is_top(&host, elsewhere).at(|| Step::Root)? {
+        true => Ok(host),
+        false => Err(Failure::Chroot),
+    }
+}
+
+/// Whether nothing lies above our root directory, as a process would find that makes another directory its
+/// root first. `elsewhere` is any other directory.
+fn is_top(root: &OwnedFd, elsewhere: &OwnedFd) -> Result<bool> {
+    fchdir(elsewhere)?;
+    chroot(c".")?;
+    let above = openat(root, c"..", HANDLE | OFlags::DIRECTORY, Mode::empty())?;
+    fchdir(root)?;
+    chroot(c".")?;
+    is_same_place(&above, root)
+}
+
+/// Whether two descriptors are of the same directory in the same mount.
+fn is_same_place(one: &OwnedFd, other: &OwnedFd) -> Result<bool> {
+    let (stats, ids) = ((fstat(one)?, fstat(other)?), (mount_id(one.as_fd())?, mount_id(other.as_fd())?));
+    Ok(stats.0.st_dev == stats.1.st_dev && stats.0.st_ino == stats.1.st_ino && ids.0 == ids.1)
 }
 
 impl<'a> Root<'a> {
@@ -246,13 +278,18 @@ impl<'a> Root<'a> {
 
     /// Makes the root the process's root, and the host's, which [`leave_host`] gave, unreachable. Gives the
     /// root's directory.
-    pub(super) fn enter(self, host: &OwnedFd, read_only: bool) -> Result<OwnedFd> {
+    pub(super) fn enter(self, host: &OwnedFd, read_only: bool) -> std::result::Result<OwnedFd, Failure> {
+        self.replace(host, read_only).at(|| Step::Root)
+    }
+
+    fn replace(self, host: &OwnedFd, read_only: bool) -> Result<OwnedFd> {
         let read_only_copy = if read_only { Some(self.read_only_copy()?) } else { None };
         fchdir(read_only_copy.as_ref().map_or(self.directory, AsFd::as_fd))?;
         match pivot_root(c".", c".") {
             Ok(()) => {
                 fchdir(host)?;
                 // What is unmounted is whatever lies on top: again, until the host's root itself is gone.
+                unmount(c".", UnmountFlags::DETACH)?;
                 loop {
                     match unmount(c".", UnmountFlags::DETACH) {
                         Ok(()) => {}
@@ -261,13 +298,19 @@ impl<'a> Root<'a> {
                     }
                 }
             }
-            // The current root is the initial ramdisk, which cannot be pivoted away. The new root covers it:
-            // `..` at the top of a mount on `/` stays there.
-            Err(Errno::INVAL | Errno::PERM | Errno::NOSYS) => chroot(c".")?,
+            // The initial ramdisk cannot be pivoted away. The new root covers it: `..` at the top of a mount
+            // on the root of the namespace, which `leave_host` has made sure of, stays there.
+            Err(Errno::INVAL) if is_in_memory(host)? => chroot(c".")?,
             Err(errno) => return Err(errno),
         }
         rustix::process::chdir(c"/")?;
-        open(c"/", HANDLE | OFlags::DIRECTORY, Mode::empty())
+        let inside = open(c"/", HANDLE | OFlags::DIRECTORY, Mode::empty())?;
+        // Of the root itself `..` is the root, or what still covers it.
+        let above = open(c"/..", HANDLE | OFlags::DIRECTORY, Mode::empty())?;
+        match is_same_place(&above, &inside)? && is_top(&inside, host)? {
+            true => Ok(inside),
+            false => Err(Errno::XDEV),
+        }
     }
 
     /// Covers the root with a copy of its whole tree that cannot be written to. The original stays writable
@@ -285,6 +328,12 @@ impl<'a> Root<'a> {
         move_mount(&copy, c"", self.directory, c"", flags)?;
         Ok(copy)
     }
+}
+
+/// Whether a directory is of a file system that an initial ramdisk may be.
+fn is_in_memory(directory: &OwnedFd) -> Result<bool> {
+    let kind = fstatfs(directory)?.f_type;
+    Ok(kind == libc::TMPFS_MAGIC || kind == RAMFS_MAGIC)
 }
 
 /// Which mount a place belongs to.

@@ -2,6 +2,9 @@
 //!
 //! The terminal is opened in the container's own devpts and its other end by descriptor (`TIOCGPTPEER`),
 //! never by a path (CVE-2025-52565).
+//!
+//! A stream of the host's `/dev/null` is replaced by the container's: a container may change the mode of the
+//! file behind `/proc/self/fd/0`.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -12,6 +15,7 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use super::devices;
 use super::mounts::{SystemMounts, attach};
 use crate::process::WindowSize;
 use crate::protocol::{self, Report};
@@ -35,7 +39,12 @@ pub(super) fn open(system: &SystemMounts, size: WindowSize, report: &OwnedFd) ->
 }
 
 /// Puts the streams or the terminal in place and lets the user open them again by name.
-pub(super) fn connect(streams: Option<&[OwnedFd; 3]>, terminal: Option<OwnedFd>, uid: u32) -> Result<()> {
+pub(super) fn connect(
+    streams: Option<&[OwnedFd; 3]>,
+    terminal: Option<OwnedFd>,
+    null: &OwnedFd,
+    uid: u32,
+) -> Result<()> {
     let owner = Some(Uid::from_raw(uid));
     if let Some(terminal) = terminal {
         rustix::process::ioctl_tiocsctty(&terminal)?;
@@ -44,15 +53,16 @@ pub(super) fn connect(streams: Option<&[OwnedFd; 3]>, terminal: Option<OwnedFd>,
         dup2_stdout(&terminal)?;
         return dup2_stderr(&terminal);
     }
-    let Some([stdin, stdout, stderr]) = streams else { return Err(Errno::BADF) };
-    for stream in [stdin, stdout, stderr] {
-        // `/dev/stdout` opens a pipe anew, which only its owner may. Other files are the caller's.
+    let own = |stream| {
         let stat = fstat(stream)?;
+        // `/dev/stdout` opens a pipe anew, which only its owner may. Other files are the caller's.
         if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo && stat.st_uid != uid {
             fchown(stream, owner, None)?;
         }
-    }
-    dup2_stdin(stdin)?;
-    dup2_stdout(stdout)?;
-    dup2_stderr(stderr)
+        Ok(if devices::is_null(&stat) { null } else { stream })
+    };
+    let Some([stdin, stdout, stderr]) = streams else { return Err(Errno::BADF) };
+    dup2_stdin(own(stdin)?)?;
+    dup2_stdout(own(stdout)?)?;
+    dup2_stderr(own(stderr)?)
 }

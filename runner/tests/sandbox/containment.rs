@@ -73,6 +73,10 @@ fn the_host_s_mounts_are_out_of_reach(host: &Host) {
         assert!(ours, "{line}");
     }
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+    // Nothing covers the root, nothing lies above it.
+    let out = host.sh(&root, "stat -c '%d %i' / /..");
+    let lines: Vec<&str> = out.out.lines().collect();
+    assert!(lines.len() == 2 && lines[0] == lines[1], "{out:?}");
 }
 
 fn mounting_is_refused(host: &Host) {

@@ -4,12 +4,15 @@
 //! say, at what they leave in the root, and at the host. One module a topic.
 
 mod cgroups;
+mod chroot;
 mod containment;
 mod hostile;
 mod process;
 mod stubs;
 mod support;
 mod vm;
+
+use std::path::Path;
 
 use libtest_mimic::{Arguments, Trial};
 use support::Host;
@@ -18,6 +21,12 @@ fn main() -> std::process::ExitCode {
     // Some trials start this program anew, as an lbuild that is killed.
     if let Some(role) = std::env::args().nth(1).and_then(|argument| cgroups::Role::parse(&argument)) {
         return role.play();
+    }
+    let arguments: Vec<_> = std::env::args().collect();
+    if let [_, role, directory, kind] = &arguments[..]
+        && role == chroot::ROLE
+    {
+        return chroot::play(Path::new(directory), kind);
     }
     let host: &'static Host = Box::leak(Box::new(Host::new()));
     let arguments = Arguments::from_args();
@@ -28,6 +37,7 @@ fn main() -> std::process::ExitCode {
         ("hostile", hostile::TESTS),
         ("stubs", stubs::TESTS),
         ("cgroups", cgroups::TESTS),
+        ("chroot", chroot::TESTS),
     ] {
         for &(name, test) in tests {
             trials.push(Trial::test(format!("{topic}::{name}"), move || {

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use runner::{Io, Process, Resource, Rlimit, Status, WindowSize};
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 use crate::support::{Host, Root, Streams, Tests, shell};
 
@@ -19,6 +20,7 @@ pub(crate) const TESTS: Tests = &[
     ("limits_umask_and_session", limits_umask_and_session),
     ("streams", streams),
     ("pipes_can_be_opened_again_by_the_user", pipes_can_be_opened_again_by_the_user),
+    ("the_host_s_null_device", the_host_s_null_device),
     ("terminal", terminal),
     ("signals", signals),
     ("many_at_once", many_at_once),
@@ -197,6 +199,23 @@ fn pipes_can_be_opened_again_by_the_user(host: &Host) {
     process.user = "app".to_owned();
     let outcome = host.run(root.sandbox(), &process).unwrap();
     assert_eq!((outcome.out.as_str(), outcome.err.as_str()), ("out\n", "err\n"));
+}
+
+fn the_host_s_null_device(host: &Host) {
+    let root = Root::new();
+    // Not the host's real one, in case it is within reach.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("null");
+    let mode = Mode::from_bits_truncate(0o666);
+    mknodat(CWD, &path, FileType::CharacterDevice, mode, makedev(1, 3)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let null = || fs::File::options().read(true).write(true).open(&path).unwrap().into();
+    let io = Io::Streams { stdin: null(), stdout: null(), stderr: null() };
+    let script = "cat; for fd in 0 1 2; do chmod 640 /proc/self/fd/$fd || exit 1; done; \
+                  test $(stat -c %a /dev/null) = 640";
+    let container = host.launcher.start(root.sandbox(), &shell(script), io).unwrap();
+    assert_eq!(container.wait().unwrap().status, Status::Code(0));
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o666);
 }
 
 fn terminal(host: &Host) {
