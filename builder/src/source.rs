@@ -296,10 +296,9 @@ impl ImageSource for Images<'_> {
         fresh: bool,
     ) -> Result<BaseImage, ImageError> {
         // What a digest names cannot have changed.
-        if !fresh || reference.digest().is_some() {
-            if let Some(image) = self.stored(reference, platform) {
-                return Ok(image);
-            }
+        let may_be_stored = !fresh || reference.digest().is_some();
+        if let Some(image) = may_be_stored.then(|| self.stored(reference, platform)).flatten() {
+            return Ok(image);
         }
         let image = self.ask(reference, platform)?;
         self.remember(&image, platform)?;
