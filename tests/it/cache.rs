@@ -7,8 +7,11 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use std::sync::atomic::Ordering;
+
 use crate::base::busybox;
 use crate::harness::{Output, World, chmod};
+use crate::registry;
 
 /// A step whose result differs whenever it runs.
 const RANDOM: &str = "RUN head -c 32 /dev/urandom > /random";
@@ -164,4 +167,65 @@ fn an_image_of_the_store_is_a_base_without_a_registry() {
     world.build(&dockerfile("")).args(&["-t", "mine:1"]).success();
     let rootfs = world.build("FROM mine:1\nRUN cp /random /out\n").rootfs();
     assert_eq!(rootfs.get("/random"), rootfs.get("/out"));
+}
+
+/// The names in a folder of the store.
+fn stored(world: &World, folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(world.path("root").join(folder)).expect("a folder of the store");
+    entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn a_cached_build_asks_no_registry() {
+    let world = World::new();
+    let (address, sent) = registry::counted(registry::open());
+    let base = busybox().replace(registry::open(), &address);
+    let dockerfile = format!("FROM {base}\n{RANDOM}\nFROM {base}\nCOPY --from=0 /random /\n");
+    let first = world.build(&dockerfile).image();
+    assert!(sent.swap(0, Ordering::Relaxed) > 0, "the base comes from the registry");
+    assert_eq!(world.build(&dockerfile).image().digest, first.digest);
+    assert_eq!(sent.load(Ordering::Relaxed), 0, "bytes sent by a build that is wholly cached");
+    world.build(&dockerfile).arg("--pull").success();
+    assert!(sent.load(Ordering::Relaxed) > 0, "`--pull` asks");
+}
+
+#[test]
+fn what_executes_nothing_unpacks_nothing() {
+    let world = World::new();
+    world.build(&format!("FROM {}\nLABEL a=b\nCMD [\"x\"]\n", busybox())).args(&["-t", "labelled"]).success();
+    assert_eq!(stored(&world, "snapshots"), Vec::<String>::new());
+    assert_eq!(world.lbuild(&["run", "--rm", "labelled", "echo", "runs"]).success().stdout, "runs\n");
+}
+
+#[test]
+fn equal_steps_run_once_with_or_without_the_cache() {
+    let world = World::new();
+    let stage = dockerfile("");
+    let both = format!("{stage}{stage}FROM scratch\nCOPY --from=0 /random /a\nCOPY --from=1 /random /b\n");
+    for args in [&["--no-cache"][..], &[]] {
+        let rootfs = world.build(&both).args(args).rootfs();
+        assert_eq!(rootfs.get("/a"), rootfs.get("/b"), "{args:?}");
+    }
+}
+
+#[test]
+fn removing_an_image_frees_what_only_it_was_made_of() {
+    let world = World::new();
+    world.file("big", vec![7; 3 << 20]);
+    let base = busybox();
+    world.build(&format!("FROM {base}\nCOPY big /\n")).args(&["-t", "big"]).success();
+    world.build(&format!("FROM {base}\n{RANDOM}\n")).args(&["-t", "small"]).success();
+    let size = || {
+        let sum = |folder: &str| -> u64 {
+            let sizes =
+                stored(&world, folder).into_iter().map(|name| world.path("root").join(folder).join(name));
+            sizes.map(|path| path.metadata().expect("a blob").len()).sum()
+        };
+        sum("blobs/sha256")
+    };
+    let before = size();
+    world.lbuild(&["rmi", "big"]).success();
+    assert!(before - size() >= 3 << 20, "{before} then {}", size());
+    world.lbuild(&["run", "--rm", "small", "test", "-s", "/random"]).success();
+    assert!(world.build(&format!("FROM {base}\n{RANDOM}\n")).success().stderr.contains("CACHED"));
 }
