@@ -3,14 +3,14 @@
 //! Rules: `user`, `uid`, `user:group`, `uid:gid`, `:group`. A number is never looked up as a name
 //! (CVE-2026-46680) and need not be in the file. Supplementary groups are those that list the user, only
 //! when no group was asked for; the primary group is always among them (CVE-2022-36109). Both files are
-//! hostile: opened inside the root, regular, and read up to a limit (CVE-2026-47262).
+//! hostile: found inside the root, opened only if regular, and read up to a limit (CVE-2026-47262).
 
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -210,18 +210,22 @@ fn id(text: &str) -> Option<u32> {
 fn read(root: BorrowedFd<'_>, path: &str) -> std::result::Result<String, UserProblem> {
     let unreadable =
         |errno: Errno| UserProblem::Unreadable { path: path.to_owned(), errno: errno.raw_os_error() };
-    // Without NONBLOCK a named pipe would hold us for ever; magic links do not exist in a root file system.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    // A handle first: opening a device may act on it, opening a pipe may wait for ever. Magic links do not
+    // exist in a root file system.
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = match openat2(root, path, flags, Mode::empty(), resolve) {
-        Ok(file) => file,
+    let place = match openat2(root, path, flags, Mode::empty(), resolve) {
+        Ok(place) => place,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
         Err(errno) => return Err(unreadable(errno)),
     };
-    let stat = fstat(&file).map_err(unreadable)?;
+    let stat = fstat(&place).map_err(unreadable)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(UserProblem::NotAFile { path: path.to_owned() });
     }
+    // The same file again, whatever its name leads to by now.
+    let handle = format!("/proc/self/fd/{}", place.as_raw_fd());
+    let file = open(handle, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(unreadable)?;
     let mut bytes = Vec::new();
     File::from(file).take(FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| {
         UserProblem::Unreadable { path: path.to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO) }

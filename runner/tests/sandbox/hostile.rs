@@ -1,10 +1,11 @@
 //! Hostile root file systems: links, pipes and files where the sandbox expects something else.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use runner::{Error, FileMount, Mount, MountSource, Process, Sandbox};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 use crate::containment::compile;
 use crate::support::{Host, Root, Tests, shell};
@@ -225,6 +226,13 @@ fn user_files(host: &Host) {
     pipe(&root.path("etc/passwd"));
     let text = "cannot run as `app`: the container's `/etc/passwd` is not a regular file";
     assert_eq!(as_app(&root).unwrap_err().to_string(), text);
+    let root = Root::new();
+    fs::remove_file(root.path("etc/passwd")).unwrap();
+    // A device without a driver: opening it would be another error.
+    let mode = Mode::from_raw_mode(0o600);
+    mknodat(CWD, root.path("etc/passwd"), FileType::CharacterDevice, mode, makedev(240, 99)).unwrap();
+    assert_eq!(as_app(&root).unwrap_err().to_string(), text);
+    assert_eq!(runner::user::lookup(root.mount().as_fd(), "app").unwrap_err().to_string(), text);
     let root = Root::new();
     fs::File::create(root.path("etc/group")).unwrap().set_len(1 << 40).unwrap();
     let text = "cannot run as `app`: the container's `/etc/group` is larger than 4 MiB";
