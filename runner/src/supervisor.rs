@@ -19,7 +19,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal, getrlimit, pidfd_send_signal, setrlimit};
 
 use crate::capability::{Capability, CapabilitySet};
-use crate::cgroup::{CgroupMount, Group, Hierarchies};
+use crate::cgroup::{Group, Hierarchies};
 use crate::error::{Failure, Step};
 use crate::init::{self, Seed};
 use crate::process::{Exit, Status, Usage};
@@ -41,7 +41,6 @@ pub(crate) fn run(control: &OwnedFd) -> io::Result<()> {
         filters: HashMap::new(),
         running: Vec::new(),
         leftovers: Vec::new(),
-        started: 0,
         nofile,
     };
     while supervisor.turn(control)? {}
@@ -50,10 +49,14 @@ pub(crate) fn run(control: &OwnedFd) -> io::Result<()> {
 }
 
 /// Separates the new process from the one it was forked from; gives the original limit on descriptors.
+///
+/// Only the end of lbuild ends the launcher, for it is needed to clean up: it ignores the signals that people
+/// end programs with, and its name is not lbuild's, so that `pkill lbuild` leaves it alone.
 fn become_launcher(control: &OwnedFd) -> io::Result<Rlimit> {
     // A session of our own: Ctrl-C is lbuild's to handle.
     rustix::process::setsid()?;
-    rustix::thread::set_name(c"lbuild-launcher")?;
+    rustix::thread::set_name(c"launcher")?;
+    sys::ignore_signals(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE]);
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let null = open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     // A reader of lbuild's output must not wait for us.
@@ -76,8 +79,6 @@ struct Supervisor {
     running: Vec<Running>,
     /// Cgroups of ended containers that the kernel still calls busy, and how often they were tried.
     leftovers: Vec<(Group, u32)>,
-    /// How many containers there have been.
-    started: u64,
     nofile: Rlimit,
 }
 
@@ -178,10 +179,8 @@ impl Supervisor {
     fn start(&mut self, arrival: &Arrival) -> Result<(i32, OwnedFd, OwnedFd, Group), Failure> {
         let job = &arrival.job;
         let hierarchies = self.hierarchies.get_or_insert_with(Hierarchies::detect);
-        self.started += 1;
-        let name = format!("lbuild-{}-{}", std::process::id(), self.started);
-        let mut group = Group::create(hierarchies, &name, &job.limits)?;
-        let cgroup_mounts: Vec<CgroupMount> = hierarchies.mounts();
+        let mut group = Group::create(hierarchies, &job.limits)?;
+        let cgroup_mounts = group.mounts(hierarchies);
         let mut capabilities = job.security.capabilities;
         if !group.guards_devices {
             // Nothing would keep a node made inside from reaching the host's disks.
@@ -212,6 +211,8 @@ impl Supervisor {
             }),
             Ok(((setup, report), sys::Clone::Parent { pid, pidfd })) => {
                 drop(report);
+                // The container has its own copies.
+                group.settle();
                 Ok((pid, pidfd, setup, group))
             }
             Err(error) => {

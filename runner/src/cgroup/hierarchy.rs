@@ -23,8 +23,6 @@ pub(super) enum Controller {
 }
 
 impl Controller {
-    const ALL: [Controller; 4] = [Controller::Memory, Controller::Cpu, Controller::Pids, Controller::Devices];
-
     pub(super) fn name(self) -> &'static str {
         match self {
             Controller::Memory => "memory",
@@ -160,25 +158,20 @@ impl Hierarchies {
         self.v1_of(controller).map_or(Path::new("/nonexistent"), |v1| &v1.own)
     }
 
-    /// What the container is to see below `/sys/fs/cgroup`: the hierarchies it may have a cgroup in.
-    pub(crate) fn mounts(&self) -> Vec<CgroupMount> {
+    /// The hierarchies to mount in a container, by the parents of its v1 cgroups and whether it has a v2 one.
+    /// In any other it would see what is the host's.
+    pub(super) fn mounts(&self, v1: &[&Path], v2: bool) -> Vec<CgroupMount> {
         if self.v1.is_empty() {
-            return self
-                .v2
-                .iter()
-                .map(|_| CgroupMount { name: String::new(), options: Vec::new() })
-                .collect();
+            let alone = CgroupMount { name: String::new(), options: Vec::new() };
+            return v2.then_some(alone).into_iter().collect();
         }
-        let used = |v1: &&V1| {
-            Controller::ALL.iter().any(|ours| v1.controllers.iter().any(|name| name == ours.name()))
-        };
-        let v1 = self
-            .v1
-            .iter()
-            .filter(used)
-            .map(|v1| CgroupMount { name: v1.controllers.join(","), options: v1.controllers.clone() });
-        let v2 = self.v2.iter().map(|_| CgroupMount { name: "unified".to_owned(), options: Vec::new() });
-        v1.chain(v2).collect()
+        let entered = self.v1.iter().filter(|hierarchy| v1.contains(&hierarchy.own.as_path()));
+        let entered = entered.map(|hierarchy| {
+            let options = hierarchy.controllers.clone();
+            CgroupMount { name: options.join(","), options }
+        });
+        let unified = CgroupMount { name: "unified".to_owned(), options: Vec::new() };
+        entered.chain(v2.then_some(unified)).collect()
     }
 
     /// The v2 cgroup to make a container's in, with these controllers given to its children.
@@ -212,8 +205,7 @@ impl Hierarchies {
 
     /// Moves lbuild and its launcher into a leaf of our cgroup, so that it may give out controllers.
     fn move_aside(&mut self, own: &Path, controllers: &[Controller]) -> io::Result<()> {
-        let leaf = own.join(format!("lbuild.supervisor-{}", std::process::id()));
-        super::make(&leaf)?;
+        let leaf = super::make(own, &super::random_name("lbuild.supervisor-"))?;
         let parent = rustix::process::getppid().map_or(0, rustix::process::Pid::as_raw_pid);
         let moved = super::write(&leaf.join("cgroup.procs"), "0")
             .and_then(|()| super::write(&leaf.join("cgroup.procs"), &parent.to_string()))
@@ -309,8 +301,16 @@ mod tests {
         }
         let v2 = V2 { top: "/sys/fs/cgroup/unified".into(), own: "/sys/fs/cgroup/unified/u".into() };
         assert_eq!(found.v2, Some(v2));
-        let names: Vec<String> = found.mounts().into_iter().map(|mount| mount.name).collect();
-        assert_eq!(names, ["cpu,cpuacct", "memory", "devices", "unified"]);
+        let (memory, devices) =
+            (found.v1_directory(Controller::Memory), found.v1_directory(Controller::Devices));
+        for (v1, v2, expected) in [
+            (&[][..], false, &[][..]),
+            (&[devices], true, &["devices", "unified"]),
+            (&[devices, memory], false, &["memory", "devices"]),
+        ] {
+            let names: Vec<String> = found.mounts(v1, v2).into_iter().map(|mount| mount.name).collect();
+            assert_eq!(names, expected);
+        }
     }
 
     #[test]
@@ -318,7 +318,8 @@ mod tests {
         let found =
             Hierarchies::parse("30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", "0::/user.slice\n");
         assert_eq!(found.v2.as_ref().unwrap().own, Path::new("/sys/fs/cgroup/user.slice"));
-        assert_eq!(found.mounts(), [CgroupMount { name: String::new(), options: Vec::new() }]);
+        assert_eq!(found.mounts(&[], true), [CgroupMount { name: String::new(), options: Vec::new() }]);
+        assert_eq!(found.mounts(&[], false), []);
         let outside =
             Hierarchies::parse("30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", "0::/../x\n");
         assert_eq!(outside.v2, None);

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 pub(crate) use hierarchy::{CgroupMount, Hierarchies};
 
+use rustix::rand::{GetRandomFlags, getrandom};
+
 use crate::error::{Failure, Limit, Obstacle};
 use crate::sandbox::Limits;
 use hierarchy::{Controller, Place};
@@ -27,14 +29,21 @@ const CPU_PERIOD_MICROS: u64 = 100_000;
 /// The kernel refuses smaller shares.
 const LEAST_CPU_QUOTA_MICROS: u64 = 1_000;
 
+/// What the names of our cgroups start with.
+const PREFIX: &str = "lbuild-";
+/// How many names are tried.
+const NAMES: u32 = 8;
+
 /// The cgroups of one container.
 #[derive(Default)]
 pub(crate) struct Group {
     /// Its directory in the v2 hierarchy.
-    unified: Option<(PathBuf, OwnedFd)>,
+    unified: Option<PathBuf>,
+    /// The same, open until the container is in it.
+    directory: Option<OwnedFd>,
     /// Its directories in v1 hierarchies.
     v1: Vec<PathBuf>,
-    /// The `tasks` file of each.
+    /// The `tasks` file of each, open until the container is in it.
     tasks: Vec<File>,
     /// Where its memory is counted.
     memory: Option<MemoryFiles>,
@@ -58,13 +67,9 @@ pub(crate) struct GroupUsage {
 
 impl Group {
     /// Makes the cgroups of a container and sets its limits; on an error nothing is left.
-    pub(crate) fn create(
-        hierarchies: &mut Hierarchies,
-        name: &str,
-        limits: &Limits,
-    ) -> Result<Group, Failure> {
+    pub(crate) fn create(hierarchies: &mut Hierarchies, limits: &Limits) -> Result<Group, Failure> {
         let mut group = Group::default();
-        let made = group.build(hierarchies, name, limits);
+        let made = group.build(hierarchies, &random_name(PREFIX), limits);
         match made {
             Ok(()) => Ok(group),
             Err(failure) => {
@@ -86,14 +91,10 @@ impl Group {
             .parent_for(&in_v2)
             .map_err(|(controller, obstacle)| Failure::Limit { limit: controller.limit(), obstacle })?;
         if let Some(parent) = parent {
-            let path = parent.join(name);
-            match make(&path).and_then(|()| File::open(&path)) {
-                Ok(directory) => self.unified = Some((path, directory.into())),
-                Err(error) => {
-                    if let Some(controller) = in_v2.first() {
-                        return Err(refused(controller.limit(), &path, &error));
-                    }
-                }
+            match (self.enter_v2(&parent, name), in_v2.first()) {
+                (Err(error), Some(controller)) => return Err(refused(controller.limit(), &parent, &error)),
+                // Without a limit the container does without.
+                (Ok(()) | Err(_), _) => {}
             }
         }
         for asked in asked {
@@ -108,11 +109,10 @@ impl Group {
         let limit = controller.limit();
         let directory = match (hierarchies.place(controller), &self.unified) {
             (Some(Place::V1), _) => {
-                let path = hierarchies.v1_directory(controller).join(name);
-                self.enter_v1(&path).map_err(|error| refused(limit, &path, &error))?;
-                path
+                let parent = hierarchies.v1_directory(controller);
+                self.enter_v1(parent, name).map_err(|error| refused(limit, parent, &error))?
             }
-            (Some(Place::V2), Some((path, _))) => path.clone(),
+            (Some(Place::V2), Some(path)) => path.clone(),
             _ => {
                 let obstacle = Obstacle::NoController { controller: controller.name().to_owned() };
                 return Err(Failure::Limit { limit, obstacle });
@@ -135,29 +135,41 @@ impl Group {
     /// Lets the kernel refuse all but the harmless devices; tells whether it does.
     fn guard_devices(&mut self, hierarchies: &Hierarchies, name: &str) -> bool {
         if hierarchies.place(Controller::Devices) == Some(Place::V1) {
-            let path = hierarchies.v1_directory(Controller::Devices).join(name);
-            return self.enter_v1(&path).and_then(|()| device::restrict_v1(&path)).is_ok();
+            let parent = hierarchies.v1_directory(Controller::Devices);
+            return self.enter_v1(parent, name).and_then(|path| device::restrict_v1(&path)).is_ok();
         }
-        match &self.unified {
-            Some((_, directory)) => device::restrict_v2(directory.as_fd()).is_ok(),
+        match &self.directory {
+            Some(directory) => device::restrict_v2(directory.as_fd()).is_ok(),
             None => false,
         }
     }
 
-    /// Makes a v1 directory, unless a controller mounted together with this one has.
-    fn enter_v1(&mut self, path: &Path) -> io::Result<()> {
-        if self.v1.iter().any(|known| known == path) {
-            return Ok(());
-        }
-        make(path)?;
-        self.v1.push(path.to_owned());
-        self.tasks.push(OpenOptions::new().write(true).open(path.join("tasks"))?);
+    fn enter_v2(&mut self, parent: &Path, name: &str) -> io::Result<()> {
+        let path = self.unified.insert(make(parent, name)?);
+        self.directory = Some(File::open(path)?.into());
         Ok(())
+    }
+
+    /// Makes a v1 directory, unless a controller mounted together with this one has.
+    fn enter_v1(&mut self, parent: &Path, name: &str) -> io::Result<PathBuf> {
+        if let Some(known) = self.v1.iter().find(|known| known.parent() == Some(parent)) {
+            return Ok(known.clone());
+        }
+        let path = make(parent, name)?;
+        self.v1.push(path.clone());
+        self.tasks.push(OpenOptions::new().write(true).open(path.join("tasks"))?);
+        Ok(path)
+    }
+
+    /// What the container is to see below `/sys/fs/cgroup`: the hierarchies it has a cgroup of its own in.
+    pub(crate) fn mounts(&self, hierarchies: &Hierarchies) -> Vec<CgroupMount> {
+        let parents: Vec<&Path> = self.v1.iter().filter_map(|path| path.parent()).collect();
+        hierarchies.mounts(&parents, self.directory.is_some())
     }
 
     /// The v2 directory for `CLONE_INTO_CGROUP`.
     pub(crate) fn directory(&self) -> Option<BorrowedFd<'_>> {
-        self.unified.as_ref().map(|(_, directory)| directory.as_fd())
+        self.directory.as_ref().map(AsFd::as_fd)
     }
 
     /// The v1 `tasks` files, for [`Group::join`].
@@ -170,9 +182,15 @@ impl Group {
         self.tasks.iter().try_for_each(|mut tasks| tasks.write_all(b"0"))
     }
 
+    /// Closes what the container needed on its way in: the launcher may have many containers.
+    pub(crate) fn settle(&mut self) {
+        self.tasks.clear();
+        self.directory = None;
+    }
+
     /// Kills every process in it; on a machine without v2 the pid namespace does that alone.
     pub(crate) fn kill(&self) {
-        if let Some((path, _)) = &self.unified {
+        if let Some(path) = &self.unified {
             // The file is younger (5.14) than v2; the caller kills pid 1 as well.
             let _absent = write(&path.join("cgroup.kill"), "1");
         }
@@ -180,7 +198,7 @@ impl Group {
 
     /// What the container used. To be read after its end and before [`Group::remove`].
     pub(crate) fn usage(&self) -> GroupUsage {
-        let cpu = self.unified.as_ref().and_then(|(path, _)| entry(&path.join("cpu.stat"), "usage_usec"));
+        let cpu = self.unified.as_ref().and_then(|path| entry(&path.join("cpu.stat"), "usage_usec"));
         let (peak, kills) = match &self.memory {
             None => (None, None),
             Some(MemoryFiles::V1(path)) => (
@@ -202,7 +220,7 @@ impl Group {
     /// after its last process has ended: call again then.
     pub(crate) fn remove(&mut self) -> bool {
         self.v1.retain(|path| !removed(path));
-        if self.unified.as_ref().is_some_and(|(path, _)| removed(path)) {
+        if self.unified.as_ref().is_some_and(|path| removed(path)) {
             self.unified = None;
         }
         self.v1.is_empty() && self.unified.is_none()
@@ -268,12 +286,26 @@ fn refused(limit: Limit, path: &Path, error: &io::Error) -> Failure {
     Failure::Limit { limit, obstacle: Obstacle::Refused { path: path.display().to_string(), errno } }
 }
 
-/// Makes a cgroup; one of that name left by a crashed launcher with our pid is empty and serves.
-fn make(path: &Path) -> io::Result<()> {
-    match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        outcome => outcome,
+/// A name that nobody else has: process ids repeat, in other pid namespaces and in time.
+fn random_name(prefix: &str) -> String {
+    let mut bits = [0; 8];
+    // Fails only in a kernel without the call; a name that is taken is not used then either.
+    let _filled = getrandom(&mut bits, GetRandomFlags::empty());
+    format!("{prefix}{:016x}", u64::from_ne_bytes(bits))
+}
+
+/// Makes a cgroup of this name, or of another that starts alike if somebody has it: what exists is not ours.
+fn make(parent: &Path, name: &str) -> io::Result<PathBuf> {
+    let mut path = parent.join(name);
+    for _ in 0..NAMES {
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                path = parent.join(random_name(PREFIX));
+            }
+            outcome => return outcome.map(|()| path),
+        }
     }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 fn removed(path: &Path) -> bool {
@@ -302,6 +334,17 @@ fn entry(path: &Path, key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_is_taken_is_left_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let first = make(parent.path(), "lbuild-x").unwrap();
+        assert_eq!(first, parent.path().join("lbuild-x"));
+        let second = make(parent.path(), "lbuild-x").unwrap();
+        assert_ne!(first, second);
+        assert!(second.is_dir() && second.parent() == Some(parent.path()));
+        assert!(make(&parent.path().join("absent"), "lbuild-x").is_err());
+    }
 
     #[test]
     fn limits_become_the_kernel_s_numbers() {

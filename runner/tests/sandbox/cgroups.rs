@@ -17,6 +17,9 @@ pub(crate) const TESTS: Tests = &[
     ("processes", processes),
     ("processor", processor),
     ("limits_are_visible_inside", limits_are_visible_inside),
+    ("only_its_own_hierarchies_are_visible", only_its_own_hierarchies_are_visible),
+    ("the_launcher_keeps_no_cgroup_open", the_launcher_keeps_no_cgroup_open),
+    ("the_launcher_survives_signals", the_launcher_survives_signals),
     ("usage", usage),
     ("cgroups_are_removed", cgroups_are_removed),
     ("killing_lbuild_kills_everything", killing_lbuild_kills_everything),
@@ -80,6 +83,69 @@ fn limits_are_visible_inside(host: &Host) {
                   grep -v : /proc/self/cgroup; cut -d: -f3 /proc/self/cgroup | sort | grep -v /.. | head -n 1";
     let out = host.run(limited(&root, limits), &shell(script)).unwrap().out;
     assert_eq!(out, format!("{}\n77\n150000\nread-only\n/\n", 64 * MIB));
+}
+
+/// In a hierarchy that it has no cgroup of its own in, a container would see lbuild's with all below.
+fn only_its_own_hierarchies_are_visible(host: &Host) {
+    let root = Root::new();
+    let script = "cd /sys/fs/cgroup; find . -mindepth 1 -type d; read line";
+    for limits in [Limits::default(), Limits { pids: Some(50), ..Limits::default() }] {
+        let (io, mut streams) = Streams::new();
+        let container = host.launcher.start(limited(&root, limits), &shell(script), io).unwrap();
+        // One `id:controllers:path` a line.
+        let text = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+        let own = text.lines().filter(|line| line.contains("/lbuild-"));
+        let mut expected: Vec<String> = own
+            .map(|line| match line.split(':').nth(1).unwrap() {
+                "" => "./unified".to_owned(),
+                controllers => format!("./{controllers}"),
+            })
+            .collect();
+        if text.lines().count() == 1 {
+            // Version 2 alone is mounted in the place itself.
+            expected.clear();
+        }
+        streams.feed("\n");
+        let outcome = streams.finish(&container).success();
+        let mut visible: Vec<&str> = outcome.lines().collect();
+        expected.sort();
+        visible.sort_unstable();
+        assert_eq!(visible, expected, "{text}");
+    }
+}
+
+/// The process id of the trials' launcher, by its name.
+fn launcher() -> Pid {
+    let own = std::process::id();
+    let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap();
+    let named = |child: &&str| fs::read_to_string(format!("/proc/{child}/comm")).unwrap() == "launcher\n";
+    pid(children.split_whitespace().find(named).expect("the launcher bears its name"))
+}
+
+fn the_launcher_keeps_no_cgroup_open(host: &Host) {
+    let root = Root::new();
+    let limits = Limits { memory_bytes: Some(64 * MIB), pids: Some(50), ..Limits::default() };
+    let (io, streams) = Streams::new();
+    let container = host.launcher.start(limited(&root, limits), &shell("read line"), io).unwrap();
+    let name = cgroup_of(container.pid());
+    // Other trials' containers may come and go meanwhile.
+    for entry in fs::read_dir(format!("/proc/{}/fd", launcher().as_raw_pid())).unwrap().flatten() {
+        let target = fs::read_link(entry.path()).unwrap_or_default();
+        assert!(!target.to_string_lossy().contains(&name), "{}", target.display());
+    }
+    assert!(streams.finish(&container).exit.code() == 1);
+}
+
+fn the_launcher_survives_signals(host: &Host) {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::PIPE] {
+        kill_process(launcher(), signal).unwrap();
+    }
+    let root = Root::new();
+    // The container gets none of that: its own signals end it.
+    for signal in ["TERM", "INT", "HUP", "PIPE"] {
+        let outcome = host.sh(&root, &format!("sh -c 'kill -{signal} $$; echo survived'; true"));
+        assert_eq!(outcome.success(), "", "{signal}");
+    }
 }
 
 fn usage(host: &Host) {
@@ -164,7 +230,8 @@ impl Role {
         let mut ready = String::new();
         BufReader::new(&mut streams.stdout).read_line(&mut ready).unwrap();
         let mut out = std::io::stdout();
-        writeln!(out, "{} {}", container.pid(), launcher_pid.trim()).unwrap();
+        let cgroup = cgroup_of(container.pid());
+        writeln!(out, "{} {} {cgroup}", container.pid(), launcher_pid.trim()).unwrap();
         match self {
             Role::Victim => {
                 // The trial does not know the folder's name and we shall not get to removing it.
@@ -202,25 +269,24 @@ fn killing_lbuild_kills_everything(_: &Host) {
     let mut victim = Command::new("/proc/self/exe").arg(Role::VICTIM).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(victim.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let (container, launcher) = line.trim().split_once(' ').unwrap();
-    let container: u32 = container.parse().unwrap();
-    let cgroup = cgroup_of(container);
-    assert!(!directories(&cgroup).is_empty());
-    let (container, launcher) = (watch(container), watch(launcher.parse().unwrap()));
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [container, launcher, cgroup] = words[..] else { panic!("{line}") };
+    assert!(!directories(cgroup).is_empty());
+    let (container, launcher) = (watch(container.parse().unwrap()), watch(launcher.parse().unwrap()));
     victim.kill().unwrap();
     victim.wait().unwrap();
     until_gone(&container);
     // The launcher cleans up before it ends.
     until_gone(&launcher);
-    assert_eq!(directories(&cgroup), Vec::<PathBuf>::new());
+    assert_eq!(directories(cgroup), Vec::<PathBuf>::new());
 }
 
 fn killing_the_launcher_kills_everything(_: &Host) {
     let output = Command::new("/proc/self/exe").arg(Role::ORPHAN).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let line = String::from_utf8(output.stdout).unwrap();
-    let launcher = line.trim().split_once(' ').unwrap().1;
-    for directory in directories(&format!("lbuild-{launcher}-1")) {
+    let cgroup = line.split_whitespace().nth(2).unwrap();
+    for directory in directories(cgroup) {
         // Busy until the kernel has buried the last process.
         while fs::remove_dir(&directory).is_err_and(|error| error.raw_os_error() == Some(16)) {
             std::thread::yield_now();
