@@ -9,8 +9,9 @@
 //! layers, overlays, Dockerfiles; the root file system arrives as a detached mount.
 //!
 //! Invariants: no mount ever appears in the host's mount namespace; no path of the root file system is
-//! followed outside it; nothing of a container survives lbuild, however lbuild ends; mount points that the
-//! sandbox created in the root are gone again when [`Container::wait`] returns.
+//! followed outside it; nothing in a container leads to lbuild's executable; nothing of a container survives
+//! lbuild, however lbuild ends; mount points that the sandbox created in the root are gone again when
+//! [`Container::wait`] returns.
 
 mod capability;
 mod cgroup;

@@ -91,10 +91,10 @@ impl Group {
             .parent_for(&in_v2)
             .map_err(|(controller, obstacle)| Failure::Limit { limit: controller.limit(), obstacle })?;
         if let Some(parent) = parent {
-            match (self.enter_v2(&parent, name), in_v2.first()) {
-                (Err(error), Some(controller)) => return Err(refused(controller.limit(), &parent, &error)),
-                // Without a limit the container does without.
-                (Ok(()) | Err(_), _) => {}
+            let entered = self.enter_v2(&parent, name);
+            // Without a limit the container does without.
+            if let (Err(error), Some(controller)) = (entered, in_v2.first()) {
+                return Err(refused(controller.limit(), &parent, &error));
             }
         }
         for asked in asked {
