@@ -9,6 +9,7 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use layerfs::IoResultExt;
 use layerfs::snapshot::{SnapshotId, Snapshotter};
 use layerfs::store::Store;
 use oci::{ChainId, Descriptor, DiffId, Digest, Document, ImageConfig, Manifest, Platform, Raw, Reference};
@@ -162,6 +163,26 @@ struct Resolved {
     reference: String,
     platform: String,
     descriptor: Descriptor,
+}
+
+/// Forgets what `reference` was resolved to, for whatever platform; says whether anything was known. What is then of
+/// no use to any image goes with the next collection.
+///
+/// # Errors
+/// When the records cannot be listed or deleted.
+pub fn forget(store: &Store, reference: &Reference) -> layerfs::Result<bool> {
+    let directory = store.root().join("resolved");
+    let mut is_known = false;
+    for entry in std::fs::read_dir(&directory).at("list", &directory)? {
+        let path = entry.at("list", &directory)?.path();
+        let record =
+            std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Resolved>(&bytes).ok());
+        if record.is_some_and(|record| record.reference == reference.to_string()) {
+            std::fs::remove_file(&path).at("delete", &path)?;
+            is_known = true;
+        }
+    }
+    Ok(is_known)
 }
 
 impl<'a> Images<'a> {

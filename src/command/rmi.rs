@@ -22,6 +22,9 @@ pub(crate) fn rmi(args: &RmiArgs, session: &Session) -> Result<Exit, Failure> {
     let mut removed = Removed::default();
     let mut outcome = Ok(Exit::Done);
     for text in &args.images {
+        if removed.base(text, &home)? {
+            continue;
+        }
         match home.find(text).and_then(|image| remove(text, &image, args.force, &home, &mut removed)) {
             Ok(()) => {}
             // Docker's `-f`: what is not there need not be removed.
@@ -43,6 +46,20 @@ struct Removed {
     /// Docker's about it.
     lines: String,
     images: Vec<StoredImage>,
+}
+
+impl Removed {
+    /// Forgets a base that builds resolved and nobody pulled: it has a name, and is on no list.
+    fn base(&mut self, text: &str, home: &Home) -> Result<bool, Failure> {
+        let Ok(name) = text.parse::<Reference>() else { return Ok(false) };
+        let fail = home.failure("remove the image");
+        let is_listed = home.store.find(text).map_err(&fail)?.is_some();
+        let was_known = builder::source::forget(&home.store, &name).map_err(fail)?;
+        if was_known && !is_listed {
+            self.lines += &format!("Untagged: {}\n", name.familiar());
+        }
+        Ok(was_known && !is_listed)
+    }
 }
 
 /// Takes the name `text` away; given an id, all names of the image, of which there must be one at most unless

@@ -227,5 +227,7 @@ fn removing_an_image_frees_what_only_it_was_made_of() {
     world.lbuild(&["rmi", "big"]).success();
     assert!(before - size() >= 3 << 20, "{before} then {}", size());
     world.lbuild(&["run", "--rm", "small", "test", "-s", "/random"]).success();
+    world.lbuild(&["rmi", base]).success();
+    world.lbuild(&["rmi", base]).failure(1);
     assert!(world.build(&format!("FROM {base}\n{RANDOM}\n")).success().stderr.contains("CACHED"));
 }
