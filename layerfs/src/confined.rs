@@ -23,13 +23,15 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps,
 use rustix::io::Errno;
 
 pub use self::metadata::{Kind, Metadata, Owner, Time};
-use crate::{Error, IoResultExt, Result, walk};
+use crate::{Error, IoResultExt, Result, remove, walk};
 
 /// Follow links, inside the root.
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 /// Follow no link at all: for paths that were resolved before, so that a change since then is noticed.
 const EXACT: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+/// How long a path in one call may be, its NUL included (path_resolution(7)).
+const PATH_MAX: usize = 4096;
 const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// How many links one path may lead through, as in the kernel (`MAXSYMLINKS`).
@@ -221,24 +223,7 @@ impl Root {
             Err(error) if is_missing(&error) => return Ok(()),
             found => found?,
         };
-        match rustix::fs::unlinkat(&parent, &name, AtFlags::empty()) {
-            Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::ISDIR) => {}
-            done => return done.at("remove", path),
-        }
-        let dir = open_exact(parent.as_fd(), name.as_bytes()).at("open", path)?;
-        let entries = walk::walk(dir.as_fd(), &walk::everything).map_err(|error| error.below(path))?;
-        // Children come after their parents in a listing, so backwards is deepest first.
-        for entry in entries.iter().rev() {
-            let inside = path.join(OsStr::from_bytes(&entry.path));
-            let holder = open_exact(dir.as_fd(), entry.parent()).at("open", &inside)?;
-            let flags = match entry.metadata.kind {
-                Kind::Directory => AtFlags::REMOVEDIR,
-                _ => AtFlags::empty(),
-            };
-            rustix::fs::unlinkat(&holder, entry.name(), flags).at("remove", &inside)?;
-        }
-        rustix::fs::unlinkat(&parent, &name, AtFlags::REMOVEDIR).at("remove", path)
+        remove::remove_tree(&parent, name.as_bytes()).map(drop).at("remove", path)
     }
 
     fn stat(&self, path: &Path, flags: OFlags) -> Result<Option<Metadata>> {
@@ -419,7 +404,29 @@ impl<'a> Descent<'a> {
 
 /// Opens the directory at a path without links below `dir`; an empty path is `dir` itself.
 pub(crate) fn open_exact(dir: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
-    open_at(dir, Path::new(OsStr::from_bytes(path)), DIRECTORY | OFlags::NOFOLLOW, EXACT)
+    open_in_steps(dir, path, DIRECTORY | OFlags::NOFOLLOW)
+}
+
+/// As [`open_exact`], only for paths to begin at.
+pub(crate) fn look_up_exact(dir: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+    open_in_steps(dir, path, PATH_ONLY | OFlags::DIRECTORY)
+}
+
+/// A tree may be deeper than the longest path that the kernel takes, so a longer one goes in several calls.
+/// As it leads through no links, that is the same way.
+fn open_in_steps(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let (mut rest, mut step) = (path, None::<OwnedFd>);
+    while rest.len() >= PATH_MAX {
+        let Some(end) = rest[..PATH_MAX].iter().rposition(|byte| *byte == b'/') else {
+            return Err(Errno::NAMETOOLONG);
+        };
+        let from = step.as_ref().map_or(dir, AsFd::as_fd);
+        let piece = Path::new(OsStr::from_bytes(&rest[..end]));
+        step = Some(open_at(from, piece, PATH_ONLY | OFlags::DIRECTORY, EXACT)?);
+        rest = &rest[end + 1..];
+    }
+    let from = step.as_ref().map_or(dir, AsFd::as_fd);
+    open_at(from, Path::new(OsStr::from_bytes(rest)), flags, EXACT)
 }
 
 /// Opens for reading what was a regular file when it was listed: `name` in `dir`, one component. Anything

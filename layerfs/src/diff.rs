@@ -12,12 +12,16 @@
 //!   and a directory that differs by its time alone is not a change: creating and deleting a temporary file
 //!   must not make a layer;
 //! * names of one file are one file: the first in order has the content, the others link to it.
+//!
+//! The walk keeps a stack of its own, of which only the last levels hold descriptors; the others are opened
+//! again, by their paths, if anything is left to do there. A tree may be deeper than this process's stack and
+//! have more levels than it may have files open.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -26,7 +30,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::entry::{Entry, Kind, Time, is_whiteout};
+use crate::confined::open_exact;
+use crate::entry::{Entry, Kind, MAX_PATH_BYTES, Time, is_whiteout};
 use crate::remove::{is_dir, names, open_dir};
 use crate::snapshot::Changes;
 use crate::whiteout::{self, OPAQUE_XATTR, join};
@@ -35,6 +40,9 @@ use crate::{Error, Result};
 
 /// More deletions than this in one opaque directory become one opaque mark.
 const MAX_DELETIONS: usize = 1000;
+
+/// How many levels keep their directories open: more than trees usually have, so that opening again is rare.
+const OPEN_LEVELS: usize = 64;
 
 /// One step from the parent to the snapshot.
 #[derive(Debug)]
@@ -60,16 +68,30 @@ pub enum Change {
 
 /// Calls `sink` with every change, in order; the root itself is none.
 pub fn walk(changes: &Changes, sink: &mut dyn FnMut(Change) -> Result<()>) -> Result<()> {
+    let top = Dirs { upper: changes.upper.as_fd(), lower: changes.lower.as_ref().map(|view| view.root()) };
     let mut walker = Walker { sink, links: HashMap::new(), unsaid: Vec::new() };
-    let here = |source: Errno| fail(b"", source);
-    let upper =
-        openat(&changes.upper, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(here)?;
-    let lower = match &changes.lower {
-        Some(view) => Some(open_dir(view.root(), b".").map_err(here)?),
-        None => None,
-    };
-    walker.walk_dir(b"", &upper, lower.as_ref(), false)
+    let dirs = top.open(b"", top.lower.is_some())?;
+    let mut stack = vec![walker.enter(Vec::new(), dirs, false, 0)?];
+    while let Some(level) = stack.last_mut() {
+        let Some(name) = level.names.next() else {
+            walker.unsaid.truncate(level.unsaid);
+            stack.pop();
+            continue;
+        };
+        let dirs = match level.dirs.take() {
+            Some(dirs) => dirs,
+            None => top.open(&level.path, level.compared)?,
+        };
+        let inner = walker.visit(level, &dirs, &name)?;
+        level.dirs = Some(dirs);
+        if let Some(inner) = inner {
+            stack.push(inner);
+            if let Some(far) = stack.len().checked_sub(OPEN_LEVELS) {
+                stack[far].dirs = None;
+            }
+        }
+    }
+    Ok(())
 }
 
 struct Walker<'a> {
@@ -78,6 +100,36 @@ struct Walker<'a> {
     links: HashMap<(u64, u64), Vec<u8>>,
     /// Ancestors of the present place that differ from the parent's by nothing yet.
     unsaid: Vec<Entry>,
+}
+
+/// A directory of the upper directory and, if it is to be compared with one, that of the parent's view.
+struct Dirs<Fd> {
+    upper: Fd,
+    lower: Option<Fd>,
+}
+
+impl Dirs<BorrowedFd<'_>> {
+    /// The directories at a path below these.
+    fn open(&self, path: &[u8], compared: bool) -> Result<Dirs<OwnedFd>> {
+        let open = |dir| open_exact(dir, path).map_err(|errno| fail(path, errno));
+        let lower = self.lower.filter(|_| compared).map(open).transpose()?;
+        Ok(Dirs { upper: open(self.upper)?, lower })
+    }
+}
+
+/// A directory on the way to the present place.
+struct Level {
+    path: Vec<u8>,
+    /// What is still to be visited in it.
+    names: std::vec::IntoIter<Vec<u8>>,
+    /// None if it is far up.
+    dirs: Option<Dirs<OwnedFd>>,
+    /// Whether there is something of the parent's to compare it with.
+    compared: bool,
+    /// Whether what of the parent is not in the upper directory is gone.
+    hiding: bool,
+    /// How many ancestors were unsaid before this one.
+    unsaid: usize,
 }
 
 /// An object of the upper directory or of the parent's view.
@@ -89,74 +141,78 @@ struct Object {
 }
 
 impl Walker<'_> {
-    /// `hiding`: what of the parent is not in the upper directory is gone.
-    fn walk_dir(
+    /// Says what is deleted from a directory and finds what there is to visit in it.
+    fn enter(
         &mut self,
-        path: &[u8],
-        upper: &OwnedFd,
-        lower: Option<&OwnedFd>,
+        path: Vec<u8>,
+        mut dirs: Dirs<OwnedFd>,
         hiding: bool,
-    ) -> Result<()> {
-        let mut kept = Vec::new();
-        let mut deleted = BTreeSet::new();
-        for name in names(upper).map_err(|errno| fail(path, errno))? {
-            let at = join(path, &name);
-            let stat = statat(upper, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| fail(&at, errno))?;
-            if is_whiteout(&stat) {
-                if self.lower_has(lower, &name, &at)? {
-                    deleted.insert(name);
-                }
-            } else if whiteout::is_reserved(&name) {
-                let reason = "layers use names that begin with `.wh.` for deletions";
-                return Err(Error::Unpackable { path: path_of(&at), reason });
-            } else {
-                kept.push(name);
-            }
-        }
-        let mut lower = lower;
-        if let (Some(dir), true) = (lower, hiding) {
-            for name in names(dir).map_err(|errno| fail(path, errno))? {
-                if kept.binary_search(&name).is_err()
-                    && self.lower_has(Some(dir), &name, &join(path, &name))?
-                {
+        unsaid: usize,
+    ) -> Result<Level> {
+        let (kept, mut deleted) = self.read_upper(&path, &dirs)?;
+        if let (Some(lower), true) = (&dirs.lower, hiding) {
+            for name in names(lower).map_err(|errno| fail(&path, errno))? {
+                if kept.binary_search(&name).is_err() && self.lower_has(&dirs, &name, &path)? {
                     deleted.insert(name);
                 }
             }
             if deleted.len() > MAX_DELETIONS {
-                self.say(Change::Opaque { dir: path.to_vec() })?;
+                self.say(Change::Opaque { dir: path.clone() })?;
                 deleted.clear();
-                lower = None;
+                dirs.lower = None;
             }
         }
         for name in deleted {
-            self.say(Change::Delete { path: join(path, &name) })?;
+            self.say(Change::Delete { path: join(&path, &name) })?;
         }
-        for name in kept {
-            self.visit(&join(path, &name), upper, lower, &name, hiding)?;
-        }
-        Ok(())
+        let compared = dirs.lower.is_some();
+        Ok(Level { path, names: kept.into_iter(), dirs: Some(dirs), compared, hiding, unsaid })
     }
 
-    fn visit(
-        &mut self,
-        path: &[u8],
-        upper: &OwnedFd,
-        lower: Option<&OwnedFd>,
-        name: &[u8],
-        hiding: bool,
-    ) -> Result<()> {
-        let Some(mine) = Object::open(upper, name, path)? else { return Ok(()) };
-        let theirs = match lower {
-            Some(lower) => Object::open(lower, name, path)?.filter(|object| !is_whiteout(&object.stat)),
+    /// The names that a directory has, sorted, and those that it hides from the parent's.
+    fn read_upper(&self, path: &[u8], dirs: &Dirs<OwnedFd>) -> Result<(Vec<Vec<u8>>, BTreeSet<Vec<u8>>)> {
+        let (mut kept, mut deleted) = (Vec::new(), BTreeSet::new());
+        for name in names(&dirs.upper).map_err(|errno| fail(path, errno))? {
+            let stat = statat(&dirs.upper, &name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|errno| fail(&join(path, &name), errno))?;
+            if is_whiteout(&stat) {
+                if self.lower_has(dirs, &name, path)? {
+                    deleted.insert(name);
+                }
+            } else if whiteout::is_reserved(&name) {
+                let reason = "layers use names that begin with `.wh.` for deletions";
+                return Err(Error::Unpackable { path: path_of(&join(path, &name)), reason });
+            } else {
+                kept.push(name);
+            }
+        }
+        Ok((kept, deleted))
+    }
+
+    /// Says what `name` is, if it is a change; gives the level below if it is a directory.
+    fn visit(&mut self, level: &Level, dirs: &Dirs<OwnedFd>, name: &[u8]) -> Result<Option<Level>> {
+        let path = join(&level.path, name);
+        if path.len() > MAX_PATH_BYTES {
+            let reason = "its path is longer than 16384 bytes";
+            return Err(Error::Unpackable { path: path_of(&path), reason });
+        }
+        let Some(mine) = Object::open(&dirs.upper, name, &path)? else { return Ok(None) };
+        let theirs = match &dirs.lower {
+            Some(lower) => Object::open(lower, name, &path)?.filter(|object| !is_whiteout(&object.stat)),
             None => None,
         };
         if is_dir(mine.stat.st_mode) {
-            return self.visit_dir(path, mine, theirs, hiding);
+            return self.visit_dir(mine, theirs, level.hiding);
         }
+        self.visit_other(mine, theirs)?;
+        Ok(None)
+    }
+
+    fn visit_other(&mut self, mine: Object, theirs: Option<Object>) -> Result<()> {
         let linked = mine.stat.st_nlink > 1;
         if !linked
             && let Some(theirs) = &theirs
-            && mine.same_as(theirs, path)?
+            && mine.same_as(theirs)?
         {
             return Ok(());
         }
@@ -167,29 +223,27 @@ impl Walker<'_> {
                 entry.kind = Kind::HardLink { target: first.clone() };
                 return self.say(Change::Put { entry, content: None });
             }
-            self.links.insert(key, path.to_vec());
+            self.links.insert(key, entry.path.clone());
         }
         self.say(Change::Put { entry, content: fd.map(File::from) })
     }
 
-    fn visit_dir(&mut self, path: &[u8], mine: Object, theirs: Option<Object>, hiding: bool) -> Result<()> {
-        let Some(fd) = &mine.fd else { return Ok(()) };
+    fn visit_dir(&mut self, mine: Object, theirs: Option<Object>, hiding: bool) -> Result<Option<Level>> {
+        let Object { entry, fd: Some(upper), .. } = mine else { return Ok(None) };
         let theirs = theirs.filter(|object| is_dir(object.stat.st_mode));
-        let hiding = hiding || is_opaque(fd).map_err(|errno| fail(path, errno))?;
-        let depth = self.unsaid.len();
+        let hiding = hiding || is_opaque(&upper).map_err(|errno| fail(&entry.path, errno))?;
+        let unsaid = self.unsaid.len();
+        let path = entry.path.clone();
         match &theirs {
             // One that was made anew has a time of its own.
-            Some(theirs) if hiding && mine.entry == theirs.entry => self.unsaid.push(mine.entry.clone()),
-            Some(theirs)
-                if !hiding && mine.entry == (Entry { mtime: mine.entry.mtime, ..theirs.entry.clone() }) =>
-            {
+            Some(theirs) if hiding && entry == theirs.entry => self.unsaid.push(entry),
+            Some(theirs) if !hiding && entry == (Entry { mtime: entry.mtime, ..theirs.entry.clone() }) => {
                 self.unsaid.push(theirs.entry.clone());
             }
-            _ => self.say(Change::Put { entry: mine.entry.clone(), content: None })?,
+            _ => self.say(Change::Put { entry, content: None })?,
         }
-        self.walk_dir(path, fd, theirs.as_ref().and_then(|object| object.fd.as_ref()), hiding)?;
-        self.unsaid.truncate(depth);
-        Ok(())
+        let lower = theirs.and_then(|object| object.fd);
+        self.enter(path, Dirs { upper, lower }, hiding, unsaid).map(Some)
     }
 
     /// Passes a change on, after the ancestors that have not been mentioned.
@@ -200,12 +254,12 @@ impl Walker<'_> {
         (self.sink)(change)
     }
 
-    fn lower_has(&self, lower: Option<&OwnedFd>, name: &[u8], path: &[u8]) -> Result<bool> {
-        let Some(lower) = lower else { return Ok(false) };
+    fn lower_has(&self, dirs: &Dirs<OwnedFd>, name: &[u8], path: &[u8]) -> Result<bool> {
+        let Some(lower) = &dirs.lower else { return Ok(false) };
         match statat(lower, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(!is_whiteout(&stat)),
             Err(Errno::NOENT) => Ok(false),
-            Err(errno) => Err(fail(path, errno)),
+            Err(errno) => Err(fail(&join(path, name), errno)),
         }
     }
 }
@@ -257,14 +311,13 @@ impl Object {
     }
 
     /// Whether two objects that are no directories are alike in everything that a layer holds.
-    fn same_as(&self, other: &Object, path: &[u8]) -> Result<bool> {
+    fn same_as(&self, other: &Object) -> Result<bool> {
         if self.entry != other.entry {
             return Ok(false);
         }
         match (&self.fd, &other.fd) {
-            (Some(mine), Some(theirs)) => {
-                same_content(mine, theirs).map_err(|source| Error::Pack { path: path_of(path), source })
-            }
+            (Some(mine), Some(theirs)) => same_content(mine, theirs)
+                .map_err(|source| Error::Pack { path: path_of(&self.entry.path), source }),
             _ => Ok(true),
         }
     }

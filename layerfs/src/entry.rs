@@ -4,6 +4,12 @@ use std::collections::BTreeMap;
 
 use rustix::fs::{FileType, Stat};
 
+/// The longest path, in bytes, that is packed, unpacked or listed: four times what programs can say in one call.
+///
+/// It bounds the memory that one hostile path can cost, since every directory on the way is remembered by its
+/// path; and what is packed here can be unpacked here.
+pub const MAX_PATH_BYTES: usize = 16 * 1024;
+
 /// A file, a directory, a link or a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {

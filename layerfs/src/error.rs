@@ -183,14 +183,14 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::File { act, path, .. } => write!(f, "cannot {act} `{}`", path.display()),
+            Error::File { act, path, .. } => write!(f, "cannot {act} `{}`", shown(path)),
             Error::MissingBlob { digest } => write!(f, "`{digest}` is not in the store"),
             Error::ReadBlob { digest, .. } => write!(f, "cannot read `{digest}`"),
             Error::TooLarge { digest, size_bytes, limit_bytes } => {
                 write!(f, "`{digest}` has {size_bytes} bytes: expected at most {limit_bytes}")
             }
             Error::Document { source } => write!(f, "{source}"),
-            Error::State { path, .. } => write!(f, "`{}` is damaged", path.display()),
+            Error::State { path, .. } => write!(f, "`{}` is damaged", shown(path)),
             Error::AmbiguousId { text } => write!(f, "`{text}` is the beginning of several image ids"),
             Error::SnapshotId { text } => {
                 write!(f, "`{text}` is not a snapshot: expected `chain-` or `key-` and 64 hexadecimal digits")
@@ -201,35 +201,35 @@ impl fmt::Display for Error {
                 write!(f, "overlay file systems are not available: they need root and Linux 6.8 or later")
             }
             Error::Archive { entry: Some(entry), problem } => {
-                write!(f, "the archive's entry `{}` is refused: {problem}", entry.display())
+                write!(f, "the archive's entry `{}` is refused: {problem}", shown(entry))
             }
             Error::Archive { entry: None, problem } => write!(f, "the archive is refused: {problem}"),
             Error::ReadArchive { .. } => write!(f, "cannot read the archive"),
-            Error::Unpack { entry, .. } => write!(f, "cannot unpack `{}`", entry.display()),
+            Error::Unpack { entry, .. } => write!(f, "cannot unpack `{}`", shown(entry)),
             Error::DiffId { expected, found } => {
                 write!(
                     f,
                     "the layer's content differs from its image: expected `{expected}`, found `{found}`"
                 )
             }
-            Error::Pack { path, .. } => write!(f, "cannot pack `{}`", path.display()),
+            Error::Pack { path, .. } => write!(f, "cannot pack `{}`", shown(path)),
             Error::Unpackable { path, reason } => {
-                write!(f, "`{}` cannot be part of a layer: {reason}", path.display())
+                write!(f, "`{}` cannot be part of a layer: {reason}", shown(path))
             }
             Error::WriteLayer { .. } => write!(f, "cannot write the layer"),
-            Error::NotADirectory { path } => write!(f, "`{}` is not a directory", path.display()),
+            Error::NotADirectory { path } => write!(f, "`{}` is not a directory", shown(path)),
             Error::NotAFile { path, found } => {
-                write!(f, "`{}` is not a file: found a {}", path.display(), found.name())
+                write!(f, "`{}` is not a file: found a {}", shown(path), found.name())
             }
             Error::FileTooLarge { path, limit_bytes } => {
-                write!(f, "`{}` is too long: expected at most {limit_bytes} bytes", path.display())
+                write!(f, "`{}` is too long: expected at most {limit_bytes} bytes", shown(path))
             }
-            Error::SourceMissing { path } => write!(f, "`{}` is not there to be copied", path.display()),
+            Error::SourceMissing { path } => write!(f, "`{}` is not there to be copied", shown(path)),
             Error::SourceChanged { path } => {
-                write!(f, "`{}` changed while it was being read", path.display())
+                write!(f, "`{}` changed while it was being read", shown(path))
             }
             Error::ReplaceDirectory { path } => {
-                write!(f, "cannot replace the directory `{}` with a file", path.display())
+                write!(f, "cannot replace the directory `{}` with a file", shown(path))
             }
             Error::Chmod { text } => write!(
                 f,
@@ -264,6 +264,21 @@ impl From<oci::Error> for Error {
     }
 }
 
+/// Paths longer than this are shown by their beginning and their end, in characters.
+const SHOWN: usize = 240;
+
+/// A path for a message, which must stay readable however deep a hostile tree is.
+fn shown(path: &Path) -> String {
+    let text = path.display().to_string();
+    let count = text.chars().count();
+    if count <= SHOWN {
+        return text;
+    }
+    let begin: String = text.chars().take(SHOWN / 2).collect();
+    let end: String = text.chars().skip(count - SHOWN / 2).collect();
+    format!("{begin}…{end}")
+}
+
 /// Names the act and the path that an io error belongs to.
 pub trait IoResultExt<T> {
     /// `act` is a verb for "cannot … `path`".
@@ -273,5 +288,19 @@ pub trait IoResultExt<T> {
 impl<T, E: Into<io::Error>> IoResultExt<T> for std::result::Result<T, E> {
     fn at(self, act: &'static str, path: impl AsRef<Path>) -> Result<T> {
         self.map_err(|source| Error::File { act, path: path.as_ref().to_owned(), source: source.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_paths_are_shortened() {
+        let path = Path::new("a").join("é/".repeat(5000)).join("end");
+        let text = Error::NotADirectory { path }.to_string();
+        assert!(text.starts_with("`a/é/") && text.ends_with("é/end` is not a directory"), "{text}");
+        assert!(text.contains('…') && text.len() < 500, "{text}");
+        assert_eq!(shown(Path::new("short")), "short");
     }
 }

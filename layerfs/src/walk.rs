@@ -18,6 +18,7 @@ use rustix::fs::RawDir;
 use rustix::io::Errno;
 
 use crate::confined::{Kind, Metadata, open_exact};
+use crate::entry::MAX_PATH_BYTES;
 use crate::{IoResultExt, Result};
 
 /// What to do with a file, or with a directory and what is in it.
@@ -71,7 +72,8 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 const LARGE_DIRECTORY: usize = 1024;
 const DIRENT_BUFFER: usize = 32 * 1024;
 
-/// Lists all below `dir`, itself not included. Errors name paths from `dir`.
+/// Lists all below `dir`, itself not included. Errors name paths from `dir`; a directory whose path is longer than
+/// [`MAX_PATH_BYTES`] is one.
 pub fn walk(dir: BorrowedFd<'_>, filter: &Filter<'_>) -> Result<Vec<Entry>> {
     let mut listings = Vec::new();
     let mut level = vec![Vec::new()];
@@ -80,9 +82,13 @@ pub fn walk(dir: BorrowedFd<'_>, filter: &Filter<'_>) -> Result<Vec<Entry>> {
         let mut next_listing = listings.len() + level.len();
         for (path, mut listing) in level.iter().zip(read_level(dir, &level, filter)?) {
             for child in listing.iter_mut().filter(|child| child.metadata.kind == Kind::Directory) {
+                let path = join(path, child.name.as_bytes());
+                if path.len() > MAX_PATH_BYTES {
+                    return Err(Errno::NAMETOOLONG).at("list", crate::confined::path_of(&path));
+                }
                 child.listing = Some(next_listing);
                 next_listing += 1;
-                below.push(join(path, child.name.as_bytes()));
+                below.push(path);
             }
             listings.push(listing);
         }

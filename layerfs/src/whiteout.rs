@@ -43,6 +43,12 @@ pub fn is_reserved(name: &[u8]) -> bool {
     name.starts_with(PREFIX)
 }
 
+/// How long this component of an archive's path may be: `NAME_MAX` of every file system of Linux, for the name
+/// that is meant.
+pub(crate) fn max_name_bytes(name: &[u8]) -> usize {
+    if is_reserved(name) { 255 + PREFIX.len() } else { 255 }
+}
+
 /// The path in an archive that hides `name` in `dir` (empty for the root).
 pub(crate) fn whiteout_path(dir: &[u8], name: &[u8]) -> Vec<u8> {
     join(dir, &[PREFIX, name].concat())

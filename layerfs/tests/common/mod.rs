@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use layerfs::layer::tar::Writer;
 use layerfs::snapshot::{Snapshotter, View};
 use layerfs::store::Store;
 use oci::{DiffId, Digest};
+use rustix::fs::{Mode, OFlags};
 
 /// A store that is deleted with the value.
 pub(crate) struct TestStore {
@@ -149,4 +150,18 @@ pub(crate) const FILE: Kind = Kind::File { size: 0 };
 /// A symbolic link for [`tar`].
 pub(crate) fn link(target: &str) -> Kind {
     Kind::Symlink { target: target.into() }
+}
+
+/// The directory `levels` below `dir`, each called `d` and made if it is missing.
+pub(crate) fn nest(dir: BorrowedFd<'_>, levels: usize) -> OwnedFd {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let mut here = rustix::fs::openat(dir, ".", flags, Mode::empty()).unwrap();
+    for _ in 0..levels {
+        match rustix::fs::mkdirat(&here, "d", Mode::from_raw_mode(0o755)) {
+            Err(rustix::io::Errno::EXIST) => {}
+            made => made.unwrap(),
+        }
+        here = rustix::fs::openat(&here, "d", flags, Mode::empty()).unwrap();
+    }
+    here
 }

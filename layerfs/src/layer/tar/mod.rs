@@ -20,6 +20,9 @@ use std::fmt;
 pub use read::Reader;
 pub use write::Writer;
 
+use crate::entry::MAX_PATH_BYTES;
+use crate::whiteout;
+
 /// The unit of everything in a tar, in bytes.
 pub(crate) const BLOCK: usize = 512;
 
@@ -40,9 +43,14 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Wide enough for any image known: ten million entries, 1 TiB, 1 MiB of metadata, `PATH_MAX`.
+    /// Wide enough for any image known: ten million entries, 1 TiB, 1 MiB of metadata, [`MAX_PATH_BYTES`].
     fn default() -> Limits {
-        Limits { entries: 10_000_000, content_bytes: 1 << 40, metadata_bytes: 1 << 20, path_bytes: 4096 }
+        Limits {
+            entries: 10_000_000,
+            content_bytes: 1 << 40,
+            metadata_bytes: 1 << 20,
+            path_bytes: MAX_PATH_BYTES,
+        }
     }
 }
 
@@ -138,8 +146,7 @@ pub(crate) fn normalise(path: &[u8], limits: &Limits) -> Result<Vec<u8>, Problem
         match component {
             b"" | b"." => continue,
             b".." => return Err(Problem::ParentDirectory),
-            // NAME_MAX of every file system of Linux.
-            long if long.len() > 255 => return Err(Problem::LongPath),
+            long if long.len() > whiteout::max_name_bytes(long) => return Err(Problem::LongPath),
             _ => {}
         }
         if !normal.is_empty() {

@@ -11,6 +11,9 @@ use super::{BLOCK, BLOCK_BYTES, Limits, Problem, normalise, pax};
 use crate::entry::{Entry, Kind, Time};
 use crate::{Error, Result};
 
+/// The longest target that the kernel lets a link have: `PATH_MAX` without its NUL (symlink(2)).
+const MAX_TARGET_BYTES: usize = 4095;
+
 /// Reads an archive: entry by entry, each file's bytes between.
 pub struct Reader<R> {
     source: R,
@@ -213,7 +216,9 @@ impl Extended {
         match &kind {
             Kind::HardLink { target } if *target == path => return Err(Problem::SelfLink),
             Kind::Symlink { target } if target.is_empty() => return Err(Problem::Nameless),
-            Kind::Symlink { target } if target.len() >= limits.path_bytes => return Err(Problem::LongPath),
+            Kind::Symlink { target } if target.len() > limits.path_bytes.min(MAX_TARGET_BYTES) => {
+                return Err(Problem::LongPath);
+            }
             Kind::Symlink { target } if target.contains(&0) => return Err(Problem::Nul),
             Kind::Directory => {}
             _ if name.is_empty() => return Err(Problem::Nameless),
