@@ -300,7 +300,8 @@ fn deletions_are_about_lower_layers_whatever_their_order() {
         ("y", FILE),
     ]);
     let dir = Kind::Directory;
-    let table: [(&[(&str, Kind)], &str); 14] = [
+    let to = |target: &str| Kind::HardLink { target: target.into() };
+    let table: [(&[(&str, Kind)], &str); 19] = [
         (&[(".wh.x", FILE)], "ddd dd/ff dd/sd dd/s/of yf"),
         (&[("x", FILE), (".wh.x", FILE)], "ddd dd/ff dd/sd dd/s/of xf yf"),
         (&[(".wh.x", FILE), ("x", FILE)], "ddd dd/ff dd/sd dd/s/of xf yf"),
@@ -314,6 +315,11 @@ fn deletions_are_about_lower_layers_whatever_their_order() {
         (&[("dd", FILE)], "ddf xf yf"),
         (&[("x", dir.clone())], "ddd dd/ff dd/sd dd/s/of xd yf"),
         (&[("dd/f", dir.clone()), ("dd/f/g", FILE)], "ddd dd/fd dd/f/gf dd/sd dd/s/of xf yf"),
+        (&[("new", to("x")), (".wh.x", FILE)], "ddd dd/ff dd/sd dd/s/of newf yf"),
+        (&[(".wh.x", FILE), ("new", to("x"))], "ddd dd/ff dd/sd dd/s/of newf yf"),
+        (&[("new", to("x")), (".wh.x", FILE), ("x", dir.clone())], "ddd dd/ff dd/sd dd/s/of newf xd yf"),
+        (&[("new", to("x")), ("x", FILE), (".wh.x", FILE)], "ddd dd/ff dd/sd dd/s/of newf xf yf"),
+        (&[("dd/new", to("dd/f")), ("dd/.wh..wh..opq", FILE)], "ddd dd/newf xf yf"),
         (&[(".wh..wh.plnk", dir.clone()), (".wh..wh.plnk/1", FILE), (".wh..wh..opq", FILE)], ""),
     ];
     for (layer, expected) in table {
@@ -321,6 +327,31 @@ fn deletions_are_about_lower_layers_whatever_their_order() {
         expected.sort_unstable();
         assert_eq!(stacked(&test, &[base.clone(), tar(layer)]), expected.join(" "), "{layer:?}");
     }
+}
+
+#[test]
+fn a_deletion_does_not_follow_a_link_that_came_later() {
+    let test = store();
+    let base = tar(&[
+        ("a", Kind::Directory),
+        ("a/f", FILE),
+        ("b", Kind::Directory),
+        ("b/f", FILE),
+        ("l", link("b/f")),
+    ]);
+    let top = tar(&[("a/.wh.f", FILE), ("a", link("b")), ("l/.wh.f", FILE)]);
+    assert_eq!(stacked(&test, &[base, top]), "al b/ff bd ll");
+}
+
+#[test]
+fn the_longest_names_can_be_deleted() {
+    let test = store();
+    let name = "n".repeat(255);
+    step(&test.store, None, "base", &format!("echo 1 > {name}; echo 2 > f"));
+    step(&test.store, Some("base"), "top", &format!("rm {name}"));
+    let tar = through_tar(&test, "top", Some("base"), "again");
+    assert_eq!(names(&tar), [format!(".wh.{name}")]);
+    run(view(&test.store, "again").root(), "test \"$(ls)\" = f");
 }
 
 #[test]

@@ -101,6 +101,7 @@ pub fn unpack(source: impl Read + Send, destination: Destination<'_>, options: &
                 unpacker.apply(entry, &mut reader)?;
                 entries += 1;
             }
+            unpacker.remove_hidden().map_err(|(path, errno)| fail(&path, errno))?;
             unpacker.set_times()?;
             entries
         };
@@ -116,6 +117,7 @@ struct Unpacker<'a> {
     destination: Destination<'a>,
     options: &'a Options,
     parents: Parents<'a>,
+    lower: hide::Lower,
     /// The times that directories shall have at the end.
     times: BTreeMap<Vec<u8>, Time>,
     buffer: Vec<u8>,
@@ -125,7 +127,8 @@ impl<'a> Unpacker<'a> {
     fn new(destination: Destination<'a>, options: &'a Options) -> Result<Unpacker<'a>> {
         let parents = Parents::new(destination.root);
         let buffer = vec![0; 256 * 1024];
-        Ok(Unpacker { destination, options, parents, times: BTreeMap::new(), buffer })
+        let lower = hide::Lower::default();
+        Ok(Unpacker { destination, options, parents, lower, times: BTreeMap::new(), buffer })
     }
 
     fn apply<R: Read>(&mut self, mut entry: Entry, reader: &mut Reader<R>) -> Result<()> {
@@ -190,10 +193,12 @@ impl<'a> Unpacker<'a> {
             Kind::HardLink { target } => {
                 let (target_dir, target_name) = super::pack::split(target);
                 let target_parent = self.parents.look_up(target_dir).map_err(failed)?;
+                let foreign = self.foreign(target_dir, target_name).map_err(failed)?;
                 self.make(&parent, name, |parent, name| {
                     linkat(&target_parent, target_name, parent, name, AtFlags::empty())
                 })
-                .map_err(failed)
+                .map_err(failed)?;
+                foreign.map_or(Ok(()), |path| self.borrow(path)).map_err(failed)
             }
             Kind::Symlink { target } => {
                 self.make(&parent, name, |parent, name| symlinkat(target.as_slice(), parent, name))

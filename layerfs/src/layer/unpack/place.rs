@@ -4,18 +4,22 @@
 //! root. Entries come directory by directory, so the last parent is kept open.
 
 use std::collections::BTreeMap;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::fs::{chmodat, fstat, mkdirat, openat2, readlinkat, unlinkat};
 use rustix::io::Errno;
 
+use crate::confined::look_up_exact;
 use crate::entry::Time;
 use crate::layer::pack::split;
 use crate::whiteout::join;
 
 /// As many links as the kernel follows in one path.
 const MAX_LINKS: u32 = 40;
+
+/// From this length on a path may be too long for one call, whatever name is added.
+const LONG_PATH: usize = 4096 - 256;
 
 pub(super) struct Parents<'a> {
     root: BorrowedFd<'a>,
@@ -55,9 +59,21 @@ impl<'a> Parents<'a> {
 
     /// The directory `dir`, which must be there.
     pub(super) fn look_up(&self, dir: &[u8]) -> rustix::io::Result<OwnedFd> {
-        let dir = if dir.is_empty() { b"." } else { dir };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        resolve_dir(self.root, dir, resolve)
+        let plain = if dir.is_empty() { b"." } else { dir };
+        loop {
+            match openat2(self.root, plain, flags, Mode::empty(), resolve) {
+                // Something was renamed meanwhile somewhere on this machine (openat2(2)).
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                // Too long for one call, and several cannot follow links, which begin at the root.
+                Err(Errno::NAMETOOLONG) => {
+                    let real = self.canonical(dir)?.ok_or(Errno::NOENT)?;
+                    return look_up_exact(self.root, &real);
+                }
+                found => return found,
+            }
+        }
     }
 
     /// To be called when a path that led somewhere may lead elsewhere.
@@ -78,6 +94,10 @@ impl<'a> Parents<'a> {
         }
         let mut path = Vec::new();
         for name in dir.split(|byte| *byte == b'/') {
+            if path.len() >= LONG_PATH {
+                // So that the links in it are followed once, not again for every component.
+                path = self.canonical(&path)?.ok_or(Errno::NOENT)?;
+            }
             let parent = self.look_up(&path)?;
             let above = std::mem::take(&mut path);
             path = join(&above, name);
@@ -104,61 +124,51 @@ impl<'a> Parents<'a> {
 
     /// `dir` without links in it; none if it is not there.
     pub(super) fn canonical(&self, dir: &[u8]) -> rustix::io::Result<Option<Vec<u8>>> {
-        let strict = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        let plain = if dir.is_empty() { b"." } else { dir };
-        match resolve_dir(self.root, plain, strict) {
+        match look_up_exact(self.root, dir) {
             Ok(_) => return Ok(Some(dir.to_vec())),
             Err(Errno::LOOP) => {}
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(errno) => return Err(errno),
         }
+        self.follow(dir)
+    }
+
+    /// Goes component by component, as [`Parents::canonical`] must where there are links.
+    fn follow(&self, dir: &[u8]) -> rustix::io::Result<Option<Vec<u8>>> {
         let mut real = Vec::new();
+        let mut here = look_up_exact(self.root, b"")?;
         let mut left: Vec<Vec<u8>> = dir.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec).collect();
         let mut links = 0;
         while let Some(name) = left.pop() {
-            match name.as_slice() {
-                b"" | b"." => continue,
-                b".." => {
-                    real = split(&real).0.to_vec();
-                    continue;
-                }
-                _ => {}
+            if matches!(name.as_slice(), b"" | b".") {
+                continue;
             }
-            let parent = resolve_dir(self.root, if real.is_empty() { b"." } else { &real }, strict)?;
-            match readlinkat(&parent, name.as_slice(), Vec::new()) {
-                Ok(target) => {
+            let next = match name.as_slice() {
+                b".." => {
+                    real.truncate(split(&real).0.len());
+                    look_up_exact(self.root, &real)
+                }
+                _ => look_up_exact(here.as_fd(), &name).inspect(|_| real = join(&real, &name)),
+            };
+            here = match next {
+                Ok(next) => next,
+                Err(Errno::LOOP) => {
                     links += 1;
                     if links > MAX_LINKS {
                         return Err(Errno::LOOP);
                     }
-                    let target = target.into_bytes();
+                    let target = readlinkat(&here, name.as_slice(), Vec::new())?.into_bytes();
+                    left.extend(target.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec));
                     if target.starts_with(b"/") {
                         real.clear();
                     }
-                    left.extend(target.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec));
+                    look_up_exact(self.root, &real)?
                 }
-                Err(Errno::INVAL) => real = join(&real, &name),
                 Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
                 Err(errno) => return Err(errno),
-            }
+            };
         }
         Ok(Some(real))
-    }
-}
-
-/// Opens a directory below `root`, for paths to be resolved from.
-pub(super) fn resolve_dir(
-    root: BorrowedFd<'_>,
-    dir: &[u8],
-    resolve: ResolveFlags,
-) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    loop {
-        match openat2(root, dir, flags, Mode::empty(), resolve) {
-            // Something was renamed meanwhile somewhere on this machine (openat2(2)).
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            result => return result,
-        }
     }
 }
 
