@@ -67,6 +67,11 @@ pub(crate) fn try_exclusive(file: impl AsFd) -> rustix::io::Result<bool> {
     }
 }
 
+/// Waits for an exclusive lock on what `file` is open on.
+pub(crate) fn wait_exclusive(file: impl AsFd) -> rustix::io::Result<()> {
+    retry(|| flock(&file, FlockOperation::LockExclusive))
+}
+
 /// Waits for a shared lock on what `file` is open on.
 pub(crate) fn wait_shared(file: impl AsFd) -> rustix::io::Result<()> {
     retry(|| flock(&file, FlockOperation::LockShared))

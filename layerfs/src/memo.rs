@@ -19,13 +19,13 @@ pub(crate) struct Memo {
 
 impl Store {
     /// The layer `diff_id`, whose tar is in the store, as a blob compressed by `codec`; compressed now, with
-    /// this many threads, unless it was before.
+    /// this many threads, unless it was before. A tar that is not what its diff id says is an error.
     pub fn compressed(&self, diff_id: DiffId, codec: Codec, threads: usize) -> Result<Descriptor> {
         let media_type = MediaType::OciLayer(codec.compression);
-        let size = self.size_of(&diff_id.0);
+        let plain = |size| Descriptor::new(MediaType::OciLayer(Compression::None), diff_id.0, size);
+        let tar = self.size_of(&diff_id.0).map(plain).ok_or(Error::MissingBlob { digest: diff_id.0 });
         if codec.compression == Compression::None {
-            let size = size.ok_or(Error::MissingBlob { digest: diff_id.0 })?;
-            return Ok(Descriptor::new(media_type, diff_id.0, size));
+            return tar;
         }
         let name = match codec.compression {
             Compression::Zstd => "zstd",
@@ -40,9 +40,12 @@ impl Store {
         {
             return Ok(blob);
         }
-        let mut tar = self.open_blob(&diff_id.0)?;
+        let mut tar = self.verified(&tar?)?;
         let mut writer = self.writer()?;
-        codec.compress(&mut tar, &mut writer, threads).map_err(|source| Error::WriteLayer { source })?;
+        codec.compress(&mut tar, &mut writer, threads).map_err(|source| {
+            let damaged = source.get_ref().is_some_and(|cause| cause.is::<oci::digest::Mismatch>());
+            if damaged { Error::ReadBlob { digest: diff_id.0, source } } else { Error::WriteLayer { source } }
+        })?;
         let (digest, size) = writer.commit()?;
         let blob = Descriptor::new(media_type, digest, size);
         self.remember(&path, diff_id, &blob)?;

@@ -4,14 +4,9 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Makes a mount read-only, without devices: mount_setattr(2), which rustix does not have.
-pub(crate) fn make_read_only(mount: BorrowedFd<'_>) -> io::Result<()> {
-    let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
+/// Sets and clears attributes of a mount (`MOUNT_ATTR_…`): mount_setattr(2), which rustix does not have.
+pub(crate) fn change_mount(mount: BorrowedFd<'_>, set: u64, clear: u64) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
     // SAFETY: the path is a NUL-terminated literal, and the structure lives through the call, whose last
     // argument is its size.
     let result = unsafe {

@@ -380,3 +380,51 @@ fn an_alias_is_its_snapshot_until_that_is_gone() {
     snapshots.alias(&id("three"), &chain).unwrap();
     assert!(snapshots.changes(&chain).unwrap().lower.is_none(), "a snapshot does not give way");
 }
+
+#[test]
+fn a_damaged_tar_is_never_compressed() {
+    let test = store();
+    let bytes = tar(&[("a", FILE)]);
+    let digest = test.store.put_bytes(&bytes).unwrap();
+    let path = test.store.blob_path(&digest);
+    let mut damaged = bytes.clone();
+    damaged[600] ^= 1;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, damaged).unwrap();
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        let error = test.store.compressed(DiffId(digest), Codec::new(compression), 2).unwrap_err();
+        assert!(matches!(error, Error::ReadBlob { digest: found, .. } if found == digest), "{error:?}");
+    }
+    assert_eq!(std::fs::read_dir(test.store.root().join("memo")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_damaged_snapshot_is_not_there_and_gives_way() {
+    let test = store();
+    let snapshots = test.store.snapshots();
+    for damage in ["", "{\"ancestors\":[\"key-"] {
+        step(&test.store, None, "a", "echo old > f");
+        std::fs::write(test.store.root().join(format!("snapshots/{}/meta.json", id("a"))), damage).unwrap();
+        assert!(!snapshots.contains(&id("a")));
+        assert!(matches!(snapshots.view(&id("a")), Err(Error::MissingSnapshot { .. })));
+        step(&test.store, None, "a", "echo new > f");
+        run(view(&test.store, "a").root(), "test $(cat f) = new");
+        snapshots.remove(&id("a")).unwrap();
+    }
+    assert_eq!(std::fs::read_dir(test.store.root().join("trash")).unwrap().count(), 0);
+}
+
+#[test]
+fn devices_are_inert_outside_of_containers() {
+    let test = store();
+    step(&test.store, None, "base", "mknod null c 1 3");
+    for parent in [None, Some(id("base"))] {
+        let active = test.store.snapshots().prepare(parent.as_ref()).unwrap();
+        run(active.root(), "mknod zero c 1 5");
+        let open = |root| std::fs::File::open(common::path(root).join("zero")).map(drop);
+        assert_eq!(open(active.root()).unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+        // A container's own rules decide about its mount.
+        open(active.try_clone_root().unwrap().as_fd()).unwrap();
+    }
+}

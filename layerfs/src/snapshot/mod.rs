@@ -125,16 +125,17 @@ pub struct Active {
 }
 
 impl Active {
-    /// The root of the merged view.
+    /// The root of the merged view. A device node in it cannot be opened: it acts on this machine.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
 
     /// A second, detached mount of the same view, for a container to attach in its own namespace.
     ///
-    /// It shows the same files as [`Active::root`]: changes by either are seen by both.
+    /// It shows the same files as [`Active::root`]: changes by either are seen by both. Which devices may be
+    /// opened here is for the container's rules to say, except before Linux 6.15, where none can be.
     pub fn try_clone_root(&self) -> Result<OwnedFd> {
-        overlay::clone_mount(self.root.as_fd())
+        overlay::clone_mount(self.root.as_fd(), overlay::Devices::Usable)
     }
 
     /// The directory that holds the changes only, for looking at. To write here is undefined behaviour while
@@ -188,7 +189,7 @@ impl View {
 
     /// A second, detached mount of the same view, for a container to attach in its own namespace.
     pub fn try_clone_root(&self) -> Result<OwnedFd> {
-        overlay::clone_mount(self.root.as_fd())
+        overlay::clone_mount(self.root.as_fd(), overlay::Devices::Inert)
     }
 }
 

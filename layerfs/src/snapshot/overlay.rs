@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::{Active, ActiveDir, Changes, SnapshotId, Snapshotter, View, open_at};
 use crate::entry::Time;
 use crate::ingest::{Ingest, open_dir};
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 use crate::{Error, IoResultExt, Result, remove, xattr};
 
 /// The snapshots of a store. A clone works on the same snapshots.
@@ -97,6 +97,15 @@ impl Overlay {
         Ok(stack)
     }
 
+    /// Discards what stands under a name and is no snapshot: an alias of nothing, or what a power cut damaged.
+    fn make_way(&self, id: &SnapshotId) -> Result<()> {
+        let path = self.root.join("snapshots");
+        let dir = open_at(&path)?;
+        // Another process may do the same, and what it has put here since is to stay.
+        lock::wait_exclusive(&dir).at("lock", &path)?;
+        if self.contains(id) { Ok(()) } else { self.remove(id).map(drop) }
+    }
+
     fn layers(&self, stack: &[SnapshotId]) -> Vec<PathBuf> {
         stack.iter().map(|id| self.dir(id).join("fs")).collect()
     }
@@ -105,7 +114,7 @@ impl Overlay {
     fn mount(&self, dir: &ActiveDir, lowers: &[PathBuf]) -> Result<OwnedFd> {
         let upper = dir.path.join("fs");
         if lowers.is_empty() {
-            return bind(&upper);
+            return bind(&upper, libc::MOUNT_ATTR_NODEV);
         }
         mount_overlay(lowers, Some((&upper, &dir.path.join("work"))))
     }
@@ -114,12 +123,7 @@ impl Overlay {
         let layers = self.layers(stack);
         let root = match layers.as_slice() {
             // A stack of one layer is refused without an upper directory.
-            [only] => {
-                let root = bind(only)?;
-                crate::sys::make_read_only(root.as_fd())
-                    .map_err(|source| Error::Mount { step: "make it read-only", source })?;
-                root
-            }
+            [only] => bind(only, libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY)?,
             layers => mount_overlay(layers, None)?,
         };
         Ok(View { root, _in_use: Arc::clone(&self.lock) })
@@ -150,10 +154,9 @@ impl Snapshotter for Overlay {
         loop {
             match rustix::fs::renameat_with(CWD, &dir.path, CWD, &target, RenameFlags::NOREPLACE) {
                 Ok(()) => return Ok(()),
-                // An alias whose snapshot has gone stands for nothing. (A directory is not unlinked by this.)
-                Err(Errno::EXIST) if !self.contains(id) && rustix::fs::unlink(&target).is_ok() => {}
                 // The drop of `dir` deletes ours: the first one by a name stays.
-                Err(Errno::EXIST) => return Ok(()),
+                Err(Errno::EXIST) if self.contains(id) => return Ok(()),
+                Err(Errno::EXIST) => self.make_way(id)?,
                 Err(errno) => return Err(errno).at("create", target),
             }
         }
@@ -163,6 +166,7 @@ impl Snapshotter for Overlay {
         if self.contains(name) {
             return Ok(());
         }
+        self.make_way(name)?;
         Ingest::new(&self.root).replace_link(&self.dir(name), &id.to_string())
     }
 
@@ -172,17 +176,18 @@ impl Snapshotter for Overlay {
     }
 
     fn contains(&self, id: &SnapshotId) -> bool {
-        self.dir(id).join("meta.json").exists()
+        self.ancestors(id).is_ok()
     }
 
     fn ancestors(&self, id: &SnapshotId) -> Result<Vec<SnapshotId>> {
         let path = self.dir(id).join("meta.json");
+        let missing = || Error::MissingSnapshot { id: id.to_string() };
         let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => Error::MissingSnapshot { id: id.to_string() },
-            _ => Error::File { act: "read", path: path.clone(), source },
+            std::io::ErrorKind::NotFound => missing(),
+            _ => Error::File { act: "read", path, source },
         })?;
-        let meta: Meta = serde_json::from_slice(&bytes).map_err(|source| Error::State { path, source })?;
-        Ok(meta.ancestors)
+        // A power cut can leave a file without its bytes, and then the snapshot may be without its own.
+        serde_json::from_slice(&bytes).map(|meta: Meta| meta.ancestors).map_err(|_| missing())
     }
 
     fn view(&self, id: &SnapshotId) -> Result<View> {
@@ -208,12 +213,17 @@ impl Snapshotter for Overlay {
     }
 }
 
-/// A detached mount of what `mount` shows, which can be attached once.
-pub(super) fn clone_mount(mount: BorrowedFd<'_>) -> Result<OwnedFd> {
+/// A detached mount of what `mount` shows, which can be attached once, with devices or without.
+pub(super) fn clone_mount(mount: BorrowedFd<'_>, devices: Devices) -> Result<OwnedFd> {
     match open_tree(mount, "", clone_flags() | OpenTreeFlags::AT_EMPTY_PATH) {
-        Ok(fd) => Ok(fd),
+        Ok(clone) if devices == Devices::Usable => {
+            crate::sys::change_mount(clone.as_fd(), 0, libc::MOUNT_ATTR_NODEV)
+                .map_err(|source| Error::Mount { step: "let it have devices", source })?;
+            Ok(clone)
+        }
+        Ok(clone) => Ok(clone),
         // Before Linux 6.15 a detached mount cannot be cloned. The mount itself can be attached, once, and
-        // stays usable by descriptor afterwards.
+        // stays usable by descriptor afterwards; so it stays without devices too.
         Err(Errno::INVAL) => {
             mount.try_clone_to_owned().map_err(|source| Error::Mount { step: "clone", source })
         }
@@ -221,11 +231,22 @@ pub(super) fn clone_mount(mount: BorrowedFd<'_>) -> Result<OwnedFd> {
     }
 }
 
-fn bind(dir: &Path) -> Result<OwnedFd> {
-    open_tree(CWD, dir, clone_flags()).map_err(|errno| match errno {
+/// Whether device nodes in a mount open the devices.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Devices {
+    Usable,
+    Inert,
+}
+
+/// A detached mount of a directory, with these attributes.
+fn bind(dir: &Path, attributes: u64) -> Result<OwnedFd> {
+    let mount = open_tree(CWD, dir, clone_flags()).map_err(|errno| match errno {
         Errno::PERM | Errno::NOSYS => Error::NoOverlay { source: errno.into() },
         errno => Error::Mount { step: "bind", source: errno.into() },
-    })
+    })?;
+    crate::sys::change_mount(mount.as_fd(), attributes, 0)
+        .map_err(|source| Error::Mount { step: "set the attributes", source })?;
+    Ok(mount)
 }
 
 fn clone_flags() -> OpenTreeFlags {
@@ -252,7 +273,7 @@ fn mount_overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<Ow
         })?;
         layers.push(fd);
     }
-    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOATIME;
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOATIME | MountAttrFlags::MOUNT_ATTR_NODEV;
     if let Some((upper, work)) = upper {
         for (key, dir) in [("upperdir", upper), ("workdir", work)] {
             let fd = open_dir(dir).at("open", dir)?;
@@ -261,7 +282,7 @@ fn mount_overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<Ow
         }
         fsconfig_set_flag(&fs, "volatile").map_err(step("set the options"))?;
     } else {
-        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
     fsconfig_create(&fs).map_err(step("create the overlay"))?;
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(step("mount the overlay"))
