@@ -4,6 +4,7 @@
 //! snapshots/<id>/fs/         what the snapshot changed: overlayfs's upper directory
 //! snapshots/<id>/meta.json   its ancestors, nearest first; written before the rename that commits
 //! ingest/<random>/{fs,work}  the same while it is active, locked
+//! trash/<random>             the `work` of a committed one, being deleted
 //! ```
 //!
 //! Options that would make the upper directory mean more than it shows are all off (`metacopy`, `redirect_dir`,
@@ -97,6 +98,18 @@ impl Overlay {
         Ok(stack)
     }
 
+    /// Takes a directory out of sight, and deletes it while the caller goes on; what is not deleted when the process
+    /// ends is cleared by the next open.
+    fn discard(&self, dir: &Path) -> Result<()> {
+        let trash = open_at(&self.root.join("trash"))?;
+        let name = crate::ingest::random_name();
+        rustix::fs::renameat(CWD, dir, &trash, &name).at("delete", dir)?;
+        rayon::spawn(move || {
+            let _still_there = remove::remove_tree(&trash, name.as_bytes());
+        });
+        Ok(())
+    }
+
     /// Discards what stands under a name and is no snapshot: an alias of nothing, or what a power cut damaged.
     fn make_way(&self, id: &SnapshotId) -> Result<()> {
         let path = self.root.join("snapshots");
@@ -146,7 +159,7 @@ impl Snapshotter for Overlay {
         let Active { root, upper, dir, ancestors, in_use: _in_use } = active;
         drop(root);
         drop(upper);
-        remove::remove_tree(open_at(&dir.path)?, b"work").at("delete", dir.path.join("work"))?;
+        self.discard(&dir.path.join("work"))?;
         let meta = dir.path.join("meta.json");
         let bytes = serde_json::to_vec(&Meta { ancestors }).expect("a list of names is JSON");
         std::fs::write(&meta, bytes).at("write", &meta)?;
