@@ -1,9 +1,9 @@
 //! COPY and ADD of local files: from the root of a context, a stage or an image into that of a stage.
 //!
-//! Here: where a source goes. Not here: which files are meant ([`select`]), what they contain
+//! Here: where a source goes. Not here: which files are meant ([`select()`]), what they contain
 //! ([`crate::checksum`]), who a `--chown` names, what `.dockerignore` says.
 //!
-//! Order: [`select`] once; its result serves the key (`checksum::list`) and, on a miss, [`copy`].
+//! Order: [`select()`] once; its result serves the key (`checksum::list`) and, on a miss, [`copy()`].
 //!
 //! The rules, by their numbers in the study of BuildKit: a destination that ends in a slash, or is the root, is
 //! a directory, made if it is missing (1); a directory's contents are copied, not it (3); a file goes into a

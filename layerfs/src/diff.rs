@@ -44,6 +44,8 @@ const MAX_DELETIONS: usize = 1000;
 /// How many levels keep their directories open: more than trees usually have, so that opening again is rare.
 const OPEN_LEVELS: usize = 64;
 
+type Name = Vec<u8>;
+
 /// One step from the parent to the snapshot.
 #[derive(Debug)]
 pub enum Change {
@@ -170,7 +172,7 @@ impl Walker<'_> {
     }
 
     /// The names that a directory has, sorted, and those that it hides from the parent's.
-    fn read_upper(&self, path: &[u8], dirs: &Dirs<OwnedFd>) -> Result<(Vec<Vec<u8>>, BTreeSet<Vec<u8>>)> {
+    fn read_upper(&self, path: &[u8], dirs: &Dirs<OwnedFd>) -> Result<(Vec<Name>, BTreeSet<Name>)> {
         let (mut kept, mut deleted) = (Vec::new(), BTreeSet::new());
         for name in names(&dirs.upper).map_err(|errno| fail(path, errno))? {
             let stat = statat(&dirs.upper, &name, AtFlags::SYMLINK_NOFOLLOW)

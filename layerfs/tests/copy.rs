@@ -402,7 +402,6 @@ fn point_18_archives_are_unpacked_whatever_their_name() {
             owner: Some(Owner { uid: 4, gid: 5 }),
             mode: Some("0700".parse().unwrap()),
             unpack: true,
-            ..Options::default()
         };
         for destination in ["/way", "/"] {
             world.copy_with(&world.select(&[name]).unwrap(), destination, &options).unwrap();
