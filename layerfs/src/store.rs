@@ -8,7 +8,7 @@
 //!   snapshots/<id>/          committed snapshots; see `snapshot`
 //!   memo/                    which blob a layer was compressed to
 //!   resolved/, cache/        the builder's records; digests in `resolved/` keep blobs alive
-//!   trash/                   what a collection has taken out of sight and is deleting
+//!   trash/                   what a collection or a commit has taken out of sight and is deleting
 //!   lock                     shared: in use; exclusive: being collected
 //! ```
 //!
