@@ -1,6 +1,6 @@
 //! Carries out a plan: a thread a stage, steps in order within it, stages side by side.
 //!
-//! A stage goes from step to step with a [`Cursor`]: what the file system is by then, by identity and by place. At
+//! A stage goes from step to step with a cursor: what the file system is by then, by identity and by place. At
 //! each step: derive the key; a hit moves the cursor; a miss puts the parent's file system together (only now is a
 //! base image fetched and unpacked), executes, commits, remembers. Layers are packed beside all that, and only those
 //! that the target's image consists of.
