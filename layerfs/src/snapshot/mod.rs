@@ -198,7 +198,7 @@ impl View {
 pub struct Changes {
     /// The directory with the changes, in overlayfs's notation.
     pub upper: OwnedFd,
-    /// The parent's merged view; none for a bottom snapshot.
+    /// The parent's merged view; none for a bottom snapshot, and where nothing was changed.
     pub lower: Option<View>,
 }
 

@@ -209,8 +209,12 @@ impl Snapshotter for Overlay {
 
     fn changes(&self, id: &SnapshotId) -> Result<Changes> {
         let ancestors = self.ancestors(id)?;
-        let lower = if ancestors.is_empty() { None } else { Some(self.view_of(&ancestors)?) };
-        Ok(Changes { upper: open_at(&self.dir(id).join("fs"))?, lower })
+        let fs = self.dir(id).join("fs");
+        let upper = open_at(&fs)?;
+        // Where nothing was touched there is nothing to compare with, and a mount is dear beside that.
+        let is_untouched = remove::names(&upper).at("list", &fs)?.is_empty();
+        let lower = if ancestors.is_empty() || is_untouched { None } else { Some(self.view_of(&ancestors)?) };
+        Ok(Changes { upper, lower })
     }
 
     fn remove(&self, id: &SnapshotId) -> Result<u64> {
