@@ -135,9 +135,6 @@ impl Failure {
             Error::Store { source: cause, .. } => {
                 Failure::new(exit, error).caused_by(Some(cause)).or_hint(hint::of(cause, None, facts))
             }
-            Error::File { source: cause, .. } => {
-                Failure::new(exit, error).caused_by(Some(cause)).or_hint(hint::of(cause, None, facts))
-            }
             Error::Push { reference, source: cause } => Failure::new(exit, error)
                 .caused_by(Some(cause))
                 .or_hint(hint::of(cause, Some(reference), facts)),
@@ -256,7 +253,6 @@ fn exit_of(error: &builder::Error) -> Exit {
         | Error::Sandbox { .. }
         | Error::Step { .. }
         | Error::Store { .. }
-        | Error::File { .. }
         | Error::Push { .. } => Exit::Environment,
         Error::Cancelled => Exit::Interrupted,
     }

@@ -1,7 +1,6 @@
 //! Why a build failed. The words for the user's terminal and the hints are the command's; here are the facts.
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 
 use oci::Reference;
@@ -69,15 +68,6 @@ pub enum Error {
         act: &'static str,
         /// Why it failed.
         source: layerfs::Error,
-    },
-    /// A file outside the store failed.
-    File {
-        /// What was done.
-        act: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
     },
     /// The image cannot be pushed.
     Push {
@@ -185,7 +175,6 @@ impl fmt::Display for Error {
             },
             Error::Step { act, .. } | Error::Store { act, .. } => write!(f, "cannot {act}"),
             Error::User { .. } => f.write_str("cannot find the user in the image"),
-            Error::File { act, path, .. } => write!(f, "cannot {act} `{}`", path.display()),
             Error::Push { reference, .. } => write!(f, "cannot push `{}`", reference.familiar()),
             Error::Cancelled => f.write_str("the build was interrupted"),
         }
@@ -219,7 +208,6 @@ impl std::error::Error for Error {
             Error::Image { source, .. } => Some(source),
             Error::Sandbox { source, .. } | Error::User { source, .. } => Some(source),
             Error::Step { source, .. } | Error::Store { source, .. } => Some(source),
-            Error::File { source, .. } => Some(source),
             Error::Push { source, .. } => Some(source),
             Error::Dockerfile { .. } | Error::Command(_) | Error::MissingSource { .. } | Error::Cancelled => {
                 None

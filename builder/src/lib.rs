@@ -59,7 +59,7 @@ pub fn build(
 ) -> Result<Image, Error> {
     let dockerfile = stage::parse(request, events)?;
     let stages = stage::select(&dockerfile, request)?;
-    let bases = source::resolve_bases(&stages, request, backends.images, events)?;
+    let bases = source::resolve_bases(&stages, request, backends.images)?;
     let plan = lower::lower(&stages, &bases, request)?;
     let built = solve::solve(&plan, &bases, request, backends, cancel, events)?;
     image::assemble(&plan, &bases, &built, request, backends)

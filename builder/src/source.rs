@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use layerfs::IoResultExt;
 use layerfs::snapshot::{SnapshotId, Snapshotter};
@@ -121,7 +121,6 @@ pub fn resolve_bases(
     stages: &Stages<'_>,
     request: &Request,
     images: &dyn ImageSource,
-    _events: Events<'_>,
 ) -> Result<Bases, Error> {
     let wanted = stages.images();
     let resolve = |reference: &Reference| images.resolve(reference, &request.platform, request.pull);
@@ -131,10 +130,7 @@ pub fn resolve_bases(
         _ => thread::scope(|scope| {
             let workers: Vec<_> =
                 wanted.iter().map(|(reference, _)| scope.spawn(move || resolve(reference))).collect();
-            workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect()
+            workers.into_iter().map(join).collect()
         }),
     };
     resolved
@@ -146,6 +142,11 @@ pub fn resolve_bases(
             image.map_err(|source| Error::Image { span: Some(span), stage, reference, source })
         })
         .collect()
+}
+
+/// What a worker came to; its panic goes on here.
+pub(crate) fn join<T>(worker: ScopedJoinHandle<'_, T>) -> T {
+    worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The real source: a store, and the registries behind it.
@@ -331,9 +332,7 @@ impl ImageSource for Images<'_> {
         thread::scope(|scope| {
             let fetch = |layer| scope.spawn(move || self.fetch_layer(&image.reference, layer, progress));
             let workers: Vec<_> = image.manifest.value().layers.iter().map(fetch).collect();
-            workers
-                .into_iter()
-                .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            workers.into_iter().try_for_each(|worker| join(worker))
         })
     }
 
@@ -357,7 +356,7 @@ impl ImageSource for Images<'_> {
             let fetch = |layer| scope.spawn(move || self.fetch_layer(&image.reference, layer, progress));
             let workers: Vec<_> = layers.iter().map(|(layer, _)| fetch(*layer)).collect();
             for (worker, (layer, diff_id)) in workers.into_iter().zip(&layers) {
-                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                join(worker)?;
                 let above = parent.map_or(ChainId::bottom(*diff_id), |chain| chain.with(*diff_id));
                 self.unpack(parent, above, layer, *diff_id).map_err(ImageError::Store)?;
                 parent = Some(above);

@@ -9,6 +9,7 @@ use layerfs::store::Store;
 use oci::{Descriptor, Reference};
 
 use super::{Complete, compress};
+use crate::source::join;
 use crate::{Error, Event, Events, VertexId};
 
 /// Pushes `image` under `name`; its layers are compressed first. Gives the image as it is in the registry.
@@ -47,10 +48,7 @@ pub fn push(
         manifest.layers.iter().chain([&manifest.config]).map(|blob| (blob.digest, blob)).collect();
     thread::scope(|scope| {
         let workers: Vec<_> = blobs.into_values().map(|blob| scope.spawn(move || upload(blob))).collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .fold(Ok(()), Result::and)
+        workers.into_iter().map(join).fold(Ok(()), Result::and)
     })?;
     client.push_manifest(name, &image.descriptor.media_type, image.manifest.bytes()).map_err(fail)?;
     Ok(image)
