@@ -36,7 +36,7 @@ const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// How many links one path may lead through, as in the kernel (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
-/// How often a resolution that raced with a rename is repeated (`EAGAIN`).
+/// How often a name that another one takes again is freed.
 const MAX_RACES: usize = 128;
 
 /// A directory, and all that is below it.
@@ -482,13 +482,13 @@ pub(crate) fn set_owner(file: impl AsFd, owner: Owner) -> rustix::io::Result<()>
 
 fn open_at(dir: impl AsFd, path: &Path, flags: OFlags, resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    for _ in 0..MAX_RACES {
+    loop {
         match rustix::fs::openat2(&dir, path, flags, Mode::empty(), resolve) {
+            // Something was renamed meanwhile somewhere on this machine (openat2(2)).
             Err(Errno::AGAIN | Errno::INTR) => {}
             opened => return opened,
         }
     }
-    Err(Errno::AGAIN)
 }
 
 /// Bytes as the path they are.

@@ -20,6 +20,7 @@ mod init;
 mod launcher;
 mod process;
 mod protocol;
+mod resolve;
 mod sandbox;
 mod seccomp;
 mod stub;

@@ -9,12 +9,14 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Failure, Result};
+use crate::resolve;
 
 /// The most of a passwd or group file that is read.
 const FILE_BYTES: u64 = 4 << 20;
@@ -212,9 +214,8 @@ fn read(root: BorrowedFd<'_>, path: &str) -> std::result::Result<String, UserPro
         |errno: Errno| UserProblem::Unreadable { path: path.to_owned(), errno: errno.raw_os_error() };
     // A handle first: opening a device may act on it, opening a pipe may wait for ever. Magic links do not
     // exist in a root file system.
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let place = match openat2(root, path, flags, Mode::empty(), resolve) {
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let place = match resolve::handle(root, Path::new(path), how) {
         Ok(place) => place,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
         Err(errno) => return Err(unreadable(errno)),

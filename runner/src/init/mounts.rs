@@ -4,11 +4,10 @@
 //! follows the runtime spec's defaults and Docker's masks. What does not live here: the nodes in `/dev`
 //! (`devices`), finding places in the root (`root`).
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, openat};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -20,6 +19,7 @@ use super::{Seed, devices, trampoline};
 use crate::cgroup::CgroupMount;
 use crate::error::{AtStep, Failure, Found, Step};
 use crate::protocol::SourcePlan;
+use crate::resolve;
 use crate::sys::{self, MountAttributes};
 
 /// Hidden from a container: what tells of the host or reaches it.
@@ -329,8 +329,7 @@ fn set(mount: &OwnedFd, attributes: MountAttributes) -> Result<()> {
 
 /// A place in the kernel's own file systems, if this kernel has it.
 fn existing(mount: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    match openat2(mount, OsStr::new(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+    match resolve::handle(mount, Path::new(path), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS) {
         Err(Errno::NOENT) => Ok(None),
         place => place.map(Some),
     }

@@ -15,7 +15,7 @@ use std::path::{Component, Path};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, StatxFlags, Uid, chownat,
-    fstat, fstatfs, mkdirat, open, openat, openat2, readlinkat, statat, statx,
+    fstat, fstatfs, mkdirat, open, openat, readlinkat, statat, statx,
 };
 use rustix::io::{Errno, Result};
 use rustix::mount::{
@@ -26,6 +26,7 @@ use rustix::process::{chroot, fchdir, getcwd, pivot_root};
 
 use crate::error::{AtStep, Failure, Found, Step};
 use crate::protocol::{self, Report, StubRecord};
+use crate::resolve;
 use crate::stub::modified;
 use crate::sys::{self, MountAttributes};
 use crate::user::Identity;
@@ -180,14 +181,7 @@ impl<'a> Root<'a> {
 
     /// Resolves an existing path inside the root.
     fn open(&self, path: &Path) -> Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        loop {
-            // EAGAIN: something was renamed meanwhile and the kernel cannot vouch for `..`.
-            match openat2(self.directory, path, HANDLE, Mode::empty(), resolve) {
-                Err(Errno::AGAIN) => {}
-                place => return place,
-            }
-        }
+        resolve::handle(self.directory, path, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
     }
 
     /// Resolves a path inside the root and creates what is missing on it.
