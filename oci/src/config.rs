@@ -42,9 +42,13 @@ pub struct ImageConfig {
 }
 
 impl ImageConfig {
-    /// The platform that the image says it is for.
+    /// The platform that the image says it is for, with `os.version` and `os.features`.
     pub fn platform(&self) -> Platform {
-        Platform::new(&self.os, &self.architecture, self.variant.as_deref())
+        let mut platform = Platform::new(&self.os, &self.architecture, self.variant.as_deref());
+        let of_os =
+            self.extra.iter().filter(|(name, _)| matches!(name.as_str(), "os.version" | "os.features"));
+        platform.extra = of_os.map(|(name, value)| (name.clone(), value.clone())).collect();
+        platform
     }
 }
 
@@ -183,5 +187,8 @@ mod tests {
         container.remove("Labels");
         let again: Value = serde_json::from_slice(Raw::write(raw.value().clone()).bytes()).unwrap();
         assert_eq!(again, expected);
+        let platform = serde_json::to_value(raw.value().platform()).unwrap();
+        let expected = serde_json::json!({"architecture": "amd64", "os": "linux", "os.version": "10.0"});
+        assert_eq!(platform, expected);
     }
 }

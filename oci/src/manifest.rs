@@ -83,12 +83,25 @@ impl Index {
         }
     }
 
-    /// The first image for `wanted`; entries without a platform match when nothing else does.
+    /// The entries that are images to run, in order: attestations are left out.
+    pub fn images(&self) -> impl Iterator<Item = &Descriptor> {
+        self.manifests.iter().filter(|entry| !entry.is_attestation())
+    }
+
+    /// The platforms of the images, in order.
+    pub fn platforms(&self) -> impl Iterator<Item = &Platform> {
+        self.images().filter_map(|entry| entry.platform.as_ref())
+    }
+
+    /// The image for `wanted`, or the nearest that runs there; an entry without a platform matches when nothing
+    /// else does.
     pub fn pick(&self, wanted: &Platform) -> Option<&Descriptor> {
-        let images = || self.manifests.iter().filter(|entry| !entry.is_attestation());
-        images()
-            .find(|entry| entry.platform.as_ref().is_some_and(|platform| wanted.accepts(platform)))
-            .or_else(|| images().find(|entry| entry.platform.is_none()))
+        let is_for = |entry: &&Descriptor, platform: &Platform| {
+            entry.platform.as_ref().is_some_and(|offered| platform.accepts(offered))
+        };
+        let runnable = wanted.runnable();
+        let exact = runnable.iter().find_map(|platform| self.images().find(|entry| is_for(entry, platform)));
+        exact.or_else(|| self.images().find(|entry| entry.platform.is_none()))
     }
 }
 
@@ -144,11 +157,30 @@ impl Document {
         }
     }
 
+    /// Parses a document that nobody announced: it says itself what it is, or its fields do.
+    pub fn recognise(bytes: Vec<u8>) -> Result<Document, Error> {
+        Document::parse(bytes, &MediaType::Other("application/json".to_owned()))
+    }
+
     /// The bytes as they came.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Document::Manifest(raw) => raw.bytes(),
             Document::Index(raw) => raw.bytes(),
+        }
+    }
+
+    /// Points to the document.
+    pub fn descriptor(&self) -> Descriptor {
+        match self {
+            Document::Manifest(raw) => {
+                let media_type = raw.value().media_type.clone().unwrap_or(MediaType::OciManifest);
+                Descriptor::new(media_type, raw.digest(), raw.size())
+            }
+            Document::Index(raw) => {
+                let media_type = raw.value().media_type.clone().unwrap_or(MediaType::OciIndex);
+                Descriptor::new(media_type, raw.digest(), raw.size())
+            }
         }
     }
 }
@@ -187,6 +219,30 @@ mod tests {
     }
 
     #[test]
+    fn recognises_what_nobody_announced() {
+        let digest = Digest::of(b"");
+        let config = format!(r#"{{"mediaType":"{}","digest":"{digest}","size":0}}"#, MediaType::OciConfig);
+        for (text, expected) in [
+            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#), Some(MediaType::OciManifest)),
+            (r#"{"schemaVersion":2,"manifests":[]}"#.to_owned(), Some(MediaType::OciIndex)),
+            (
+                format!(
+                    r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#,
+                    MediaType::DockerManifestList
+                ),
+                Some(MediaType::DockerManifestList),
+            ),
+            ("{}".to_owned(), None),
+            (r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#.to_owned(), None),
+        ] {
+            let found = Document::recognise(text.clone().into_bytes()).ok();
+            let found = found.map(|document| document.descriptor());
+            assert_eq!(found.as_ref().map(|found| found.media_type.clone()), expected, "{text}");
+            assert!(found.is_none_or(|found| found.digest == Digest::of(text.as_bytes())));
+        }
+    }
+
+    #[test]
     fn negative_sizes_and_bad_digests_are_refused() {
         for descriptor in [
             r#"{"mediaType":"a","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":-1}"#,
@@ -207,6 +263,10 @@ mod tests {
         assert_eq!(pick("linux/amd64").as_deref(), Some("linux/amd64"));
         assert!(index.pick(&"linux/amd64".parse().unwrap()).is_some_and(|entry| !entry.is_attestation()));
         assert_eq!(pick("linux/arm64").as_deref(), Some("linux/arm64"));
+        assert_eq!(pick("linux/amd64/v3").as_deref(), Some("linux/amd64"));
         assert_eq!(pick("linux/s390x"), None);
+        let arm = Index::oci(vec![image("arm", Some("v5")), image("arm", Some("v6"))]);
+        let found = arm.pick(&"linux/arm64".parse().unwrap()).unwrap();
+        assert_eq!(found.platform.as_ref().unwrap().to_string(), "linux/arm/v6");
     }
 }

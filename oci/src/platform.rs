@@ -50,6 +50,29 @@ impl Platform {
             && wanted.architecture == offered.architecture
             && wanted.variant == offered.variant
     }
+
+    /// Whose images a processor of this platform runs, this one's first: older variants, and the 32-bit
+    /// architecture that the 64-bit one contains. (containerd's `platforms.Only`.)
+    pub fn runnable(&self) -> Vec<Platform> {
+        let own = Platform::new(&self.os, &self.architecture, self.variant.as_deref());
+        let version = |text: &str| text.strip_prefix('v')?.parse::<u8>().ok();
+        let of = |architecture: &str, versions: std::ops::RangeInclusive<u8>| -> Vec<Platform> {
+            let name = |version| Platform::new(&own.os, architecture, Some(&format!("v{version}")));
+            versions.rev().map(name).collect()
+        };
+        let variant = own.variant.as_deref();
+        let older = match own.architecture.as_str() {
+            "amd64" => {
+                let mut older = of("amd64", 1..=variant.and_then(version).unwrap_or(1).saturating_sub(1));
+                older.push(Platform::new(&own.os, "386", None));
+                older
+            }
+            "arm" => of("arm", 5..=variant.and_then(version).unwrap_or(7).saturating_sub(1)),
+            "arm64" => of("arm", 5..=8),
+            _ => Vec::new(),
+        };
+        std::iter::once(own).chain(older).collect()
+    }
 }
 
 /// Spells architecture and variant the way images do; a variant that is the default one is left out.
@@ -112,6 +135,22 @@ impl fmt::Display for Platform {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_what_is_older() {
+        for (text, expected) in [
+            ("linux/amd64", "linux/amd64 linux/386"),
+            ("linux/amd64/v3", "linux/amd64/v3 linux/amd64/v2 linux/amd64 linux/386"),
+            ("linux/arm64", "linux/arm64 linux/arm/v8 linux/arm/v7 linux/arm/v6 linux/arm/v5"),
+            ("linux/arm/v7", "linux/arm/v7 linux/arm/v6 linux/arm/v5"),
+            ("linux/arm/v5", "linux/arm/v5"),
+            ("linux/riscv64", "linux/riscv64"),
+        ] {
+            let platform: Platform = text.parse().unwrap();
+            let found: Vec<String> = platform.runnable().iter().map(Platform::to_string).collect();
+            assert_eq!(found.join(" "), expected);
+        }
+    }
 
     #[test]
     fn normalises() {
