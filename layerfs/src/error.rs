@@ -69,6 +69,11 @@ pub enum Error {
         /// Its name.
         id: String,
     },
+    /// A snapshot that stands on others where one is needed that stands on nothing.
+    NotABottom {
+        /// Its name.
+        id: String,
+    },
     /// A mount that the kernel refused.
     Mount {
         /// Which step of it.
@@ -196,6 +201,9 @@ impl fmt::Display for Error {
                 write!(f, "`{text}` is not a snapshot: expected `chain-` or `key-` and 64 hexadecimal digits")
             }
             Error::MissingSnapshot { id } => write!(f, "snapshot `{id}` is not in the store"),
+            Error::NotABottom { id } => {
+                write!(f, "snapshot `{id}` cannot be put on top of another one: it has ancestors of its own")
+            }
             Error::Mount { step, .. } => write!(f, "cannot mount a snapshot: {step}"),
             Error::NoOverlay { .. } => {
                 write!(f, "overlay file systems are not available: they need root and Linux 6.8 or later")

@@ -96,8 +96,8 @@ impl Store {
         marks.snapshots.extend(&roots.snapshots);
         for id in marks.snapshots.clone() {
             if snapshots.contains(&id) {
-                marks.snapshots.extend(snapshots.ancestors(&id)?);
-                marks.snapshots.insert(snapshots.resolve(&id));
+                let ancestors = snapshots.ancestors(&id)?;
+                marks.snapshots.extend(ancestors.iter().chain([&id]).map(|id| snapshots.resolve(id)));
             }
         }
         Ok(marks)

@@ -22,14 +22,14 @@ impl Ingest {
         Ingest { path: root.join("ingest") }
     }
 
-    /// Makes a new directory; it is in nobody's way for as long as the descriptor is open.
-    pub(crate) fn new_dir(&self) -> Result<(PathBuf, OwnedFd)> {
+    /// Makes a new directory, which nobody clears for as long as the value lives.
+    pub(crate) fn new_dir(&self) -> Result<NewDir> {
         let _making = self.lock_shared()?;
-        let dir = self.path.join(random_name());
-        std::fs::create_dir(&dir).at("create", &dir)?;
-        let fd = open_dir(&dir).at("open", &dir)?;
-        lock::try_exclusive(&fd).at("lock", &dir)?;
-        Ok((dir, fd))
+        let path = self.path.join(random_name());
+        std::fs::create_dir(&path).at("create", &path)?;
+        let lock = open_dir(&path).at("open", &path)?;
+        lock::try_exclusive(&lock).at("lock", &path)?;
+        Ok(NewDir { path, lock })
     }
 
     /// Replaces `path` by a file with these bytes, in one step: a reader sees the old file or the new one.
@@ -78,6 +78,25 @@ impl Ingest {
         let fd = open_dir(&self.path).at("open", &self.path)?;
         lock::wait_shared(&fd).at("lock", &self.path)?;
         Ok(fd)
+    }
+}
+
+/// A directory in `ingest/`, deleted when dropped unless it was moved to its place.
+#[derive(Debug)]
+pub(crate) struct NewDir {
+    pub(crate) path: PathBuf,
+    /// The directory, locked exclusively; the lock goes with it wherever it is moved.
+    pub(crate) lock: OwnedFd,
+}
+
+impl Drop for NewDir {
+    fn drop(&mut self) {
+        // Once it was moved there is nothing; what cannot be deleted now is cleared by the next open.
+        if let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name())
+            && let Ok(parent) = open_dir(parent)
+        {
+            let _freed = remove::remove_tree(&parent, name.as_encoded_bytes());
+        }
     }
 }
 

@@ -25,6 +25,7 @@ pub mod layer;
 pub mod layout;
 pub mod lock;
 mod memo;
+mod mount;
 mod remove;
 pub mod snapshot;
 pub mod store;

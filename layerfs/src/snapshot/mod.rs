@@ -5,6 +5,7 @@
 //!   abandons the changes; [`Snapshotter::commit`] gives them a name. A name is committed once: if another
 //!   process was faster, its snapshot stays and this one is discarded.
 //! * A committed snapshot never changes. It holds only its own changes and knows its ancestors.
+//! * [`Snapshotter::restack`] puts a snapshot that was made on nothing on top of another one.
 //! * Roots are descriptors of detached mounts: they appear in no mount namespace, and vanish with the last
 //!   descriptor however its holder ends.
 
@@ -21,8 +22,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use overlay::Overlay;
 
+use crate::ingest::NewDir;
 use crate::lock::Lock;
-use crate::{Error, IoResultExt, Result, remove};
+use crate::mount::{Devices, clone_mount};
+use crate::{Error, IoResultExt, Result};
 
 /// The name of a committed snapshot; always a safe file name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +92,16 @@ pub trait Snapshotter: Send + Sync {
     /// another one by the same name is, which was there first.
     fn commit(&self, active: Active, id: &SnapshotId) -> Result<()>;
 
+    /// Commits `id`, which shows `layer` on top of `parent`; a snapshot by that name that is there stays.
+    ///
+    /// No file is copied, and [`Snapshotter::changes`] of `id` are those of `layer`: what was made on nothing is
+    /// packed as that, whatever it comes to stand on. Its directories show their own metadata, save the root,
+    /// which stays as the parent's.
+    ///
+    /// # Errors
+    /// [`Error::NotABottom`] if `layer` has ancestors, [`Error::MissingSnapshot`] if one of the two is not there.
+    fn restack(&self, parent: Option<&SnapshotId>, layer: &SnapshotId, id: &SnapshotId) -> Result<()>;
+
     /// Lets `name` stand for the committed `id` as well, unless something has that name already.
     fn alias(&self, id: &SnapshotId, name: &SnapshotId) -> Result<()>;
 
@@ -118,7 +131,7 @@ pub struct Active {
     /// First, so that it is dropped first: the mount uses the directories.
     root: OwnedFd,
     upper: OwnedFd,
-    dir: ActiveDir,
+    dir: NewDir,
     ancestors: Vec<SnapshotId>,
     /// Nobody may collect what lies below.
     in_use: Arc<Lock>,
@@ -135,7 +148,7 @@ impl Active {
     /// It shows the same files as [`Active::root`]: changes by either are seen by both. Which devices may be
     /// opened here is for the container's rules to say, except before Linux 6.15, where none can be.
     pub fn try_clone_root(&self) -> Result<OwnedFd> {
-        overlay::clone_mount(self.root.as_fd(), overlay::Devices::Usable)
+        clone_mount(self.root.as_fd(), Devices::Usable)
     }
 
     /// The directory that holds the changes only, for looking at. To write here is undefined behaviour while
@@ -156,24 +169,6 @@ impl Active {
     }
 }
 
-/// A locked directory in `ingest/`, deleted when dropped.
-#[derive(Debug)]
-struct ActiveDir {
-    path: PathBuf,
-    _lock: OwnedFd,
-}
-
-impl Drop for ActiveDir {
-    fn drop(&mut self) {
-        // After a commit there is nothing; what cannot be deleted now is cleared by the next open.
-        if let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name())
-            && let Ok(parent) = crate::ingest::open_dir(parent)
-        {
-            let _freed = remove::remove_tree(&parent, name.as_encoded_bytes());
-        }
-    }
-}
-
 /// A committed snapshot, shown read-only.
 #[derive(Debug)]
 pub struct View {
@@ -189,7 +184,7 @@ impl View {
 
     /// A second, detached mount of the same view, for a container to attach in its own namespace.
     pub fn try_clone_root(&self) -> Result<OwnedFd> {
-        overlay::clone_mount(self.root.as_fd(), overlay::Devices::Inert)
+        clone_mount(self.root.as_fd(), Devices::Inert)
     }
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! snapshots/<id>/fs/         what the snapshot changed: overlayfs's upper directory
 //! snapshots/<id>/meta.json   its ancestors, nearest first; written before the rename that commits
+//! snapshots/<alias>          a link to the snapshot that it stands for
 //! ingest/<random>/{fs,work}  the same while it is active, locked
 //! trash/<random>             the `work` of a committed one, being deleted
 //! ```
@@ -18,16 +19,15 @@ use std::sync::Arc;
 
 use rustix::fs::{CWD, Gid, Mode, RenameFlags, Uid, fchmod, fchown, fstat, futimens};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-};
-use rustix::mount::{fsconfig_set_string, fsmount, fsopen, open_tree};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag};
+use rustix::mount::{fsconfig_set_string, fsmount, fsopen};
 use serde::{Deserialize, Serialize};
 
-use super::{Active, ActiveDir, Changes, SnapshotId, Snapshotter, View, open_at};
+use super::{Active, Changes, SnapshotId, Snapshotter, View, open_at};
 use crate::entry::Time;
-use crate::ingest::{Ingest, open_dir};
+use crate::ingest::{Ingest, NewDir, open_dir};
 use crate::lock::{self, Lock};
+use crate::mount::bind;
 use crate::{Error, IoResultExt, Result, remove, xattr};
 
 /// The snapshots of a store. A clone works on the same snapshots.
@@ -41,8 +41,11 @@ pub struct Overlay {
 /// What `meta.json` says.
 #[derive(Default, Serialize, Deserialize)]
 struct Meta {
-    /// The parent first.
+    /// The parent first. No snapshot twice, nor an alias: overlayfs refuses a layer that it has already.
     ancestors: Vec<SnapshotId>,
+    /// The snapshot whose changes this one stands for, if it has none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    restacks: Option<SnapshotId>,
 }
 
 impl Overlay {
@@ -61,9 +64,8 @@ impl Overlay {
         self.root.join("snapshots").join(id.to_string())
     }
 
-    fn new_dir(&self) -> Result<ActiveDir> {
-        let (path, lock) = Ingest::new(&self.root).new_dir()?;
-        let dir = ActiveDir { path, _lock: lock };
+    fn new_dir(&self) -> Result<NewDir> {
+        let dir = Ingest::new(&self.root).new_dir()?;
         let mut builder = std::fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o755);
         for name in ["fs", "work"] {
@@ -77,7 +79,7 @@ impl Overlay {
     }
 
     /// The root of a merged view is that of its top layer, so a new one begins as its parent's.
-    fn copy_root(&self, parent: &SnapshotId, dir: &ActiveDir) -> Result<()> {
+    fn copy_root(&self, parent: &SnapshotId, dir: &NewDir) -> Result<()> {
         let (from, to) = (self.dir(parent).join("fs"), dir.path.join("fs"));
         let source = open_at(&from)?;
         let target = open_at(&to)?;
@@ -93,9 +95,38 @@ impl Overlay {
 
     /// The id and its ancestors: the layers of its view, top first.
     fn stack(&self, id: &SnapshotId) -> Result<Vec<SnapshotId>> {
-        let mut stack = vec![*id];
+        let mut stack = vec![self.resolve(id)];
         stack.extend(self.ancestors(id)?);
         Ok(stack)
+    }
+
+    /// Makes a finished directory visible as `id`.
+    fn publish(&self, dir: NewDir, meta: &Meta, id: &SnapshotId) -> Result<()> {
+        self.discard(&dir.path.join("work"))?;
+        let path = dir.path.join("meta.json");
+        let bytes = serde_json::to_vec(meta).expect("a list of names is JSON");
+        std::fs::write(&path, bytes).at("write", &path)?;
+        let target = self.dir(id);
+        loop {
+            match rustix::fs::renameat_with(CWD, &dir.path, CWD, &target, RenameFlags::NOREPLACE) {
+                Ok(()) => return Ok(()),
+                // The drop of `dir` deletes ours: the first one by a name stays.
+                Err(Errno::EXIST) if self.contains(id) => return Ok(()),
+                Err(Errno::EXIST) => self.make_way(id)?,
+                Err(errno) => return Err(errno).at("create", target),
+            }
+        }
+    }
+
+    fn meta(&self, id: &SnapshotId) -> Result<Meta> {
+        let path = self.dir(id).join("meta.json");
+        let missing = || Error::MissingSnapshot { id: id.to_string() };
+        let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => missing(),
+            _ => Error::File { act: "read", path, source },
+        })?;
+        // A power cut can leave a file without its bytes, and then the snapshot may be without its own.
+        serde_json::from_slice(&bytes).map_err(|_| missing())
     }
 
     /// Takes a directory out of sight, and deletes it while the caller goes on; what is not deleted when the process
@@ -124,10 +155,10 @@ impl Overlay {
     }
 
     /// Mounts `dir` over `lowers`, top first.
-    fn mount(&self, dir: &ActiveDir, lowers: &[PathBuf]) -> Result<OwnedFd> {
+    fn mount(&self, dir: &NewDir, lowers: &[PathBuf]) -> Result<OwnedFd> {
         let upper = dir.path.join("fs");
         if lowers.is_empty() {
-            return bind(&upper, libc::MOUNT_ATTR_NODEV);
+            return bind(open_at(&upper)?, libc::MOUNT_ATTR_NODEV);
         }
         mount_overlay(lowers, Some((&upper, &dir.path.join("work"))))
     }
@@ -136,7 +167,7 @@ impl Overlay {
         let layers = self.layers(stack);
         let root = match layers.as_slice() {
             // A stack of one layer is refused without an upper directory.
-            [only] => bind(only, libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY)?,
+            [only] => bind(open_at(only)?, libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY)?,
             layers => mount_overlay(layers, None)?,
         };
         Ok(View { root, _in_use: Arc::clone(&self.lock) })
@@ -159,20 +190,24 @@ impl Snapshotter for Overlay {
         let Active { root, upper, dir, ancestors, in_use: _in_use } = active;
         drop(root);
         drop(upper);
-        self.discard(&dir.path.join("work"))?;
-        let meta = dir.path.join("meta.json");
-        let bytes = serde_json::to_vec(&Meta { ancestors }).expect("a list of names is JSON");
-        std::fs::write(&meta, bytes).at("write", &meta)?;
-        let target = self.dir(id);
-        loop {
-            match rustix::fs::renameat_with(CWD, &dir.path, CWD, &target, RenameFlags::NOREPLACE) {
-                Ok(()) => return Ok(()),
-                // The drop of `dir` deletes ours: the first one by a name stays.
-                Err(Errno::EXIST) if self.contains(id) => return Ok(()),
-                Err(Errno::EXIST) => self.make_way(id)?,
-                Err(errno) => return Err(errno).at("create", target),
-            }
+        self.publish(dir, &Meta { ancestors, restacks: None }, id)
+    }
+
+    fn restack(&self, parent: Option<&SnapshotId>, layer: &SnapshotId, id: &SnapshotId) -> Result<()> {
+        let layer = self.resolve(layer);
+        if !self.ancestors(&layer)?.is_empty() {
+            return Err(Error::NotABottom { id: layer.to_string() });
         }
+        let below = parent.map(|id| self.stack(id)).transpose()?.unwrap_or_default();
+        if self.contains(id) {
+            return Ok(());
+        }
+        let dir = self.new_dir()?;
+        self.copy_root(parent.unwrap_or(&layer), &dir)?;
+        // Where the layer is among the ancestors already it shows nothing that it does not show on top.
+        let below = below.into_iter().filter(|ancestor| *ancestor != layer);
+        let ancestors = std::iter::once(layer).chain(below).collect();
+        self.publish(dir, &Meta { ancestors, restacks: Some(layer) }, id)
     }
 
     fn alias(&self, id: &SnapshotId, name: &SnapshotId) -> Result<()> {
@@ -193,14 +228,7 @@ impl Snapshotter for Overlay {
     }
 
     fn ancestors(&self, id: &SnapshotId) -> Result<Vec<SnapshotId>> {
-        let path = self.dir(id).join("meta.json");
-        let missing = || Error::MissingSnapshot { id: id.to_string() };
-        let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => missing(),
-            _ => Error::File { act: "read", path, source },
-        })?;
-        // A power cut can leave a file without its bytes, and then the snapshot may be without its own.
-        serde_json::from_slice(&bytes).map(|meta: Meta| meta.ancestors).map_err(|_| missing())
+        self.meta(id).map(|meta| meta.ancestors)
     }
 
     fn view(&self, id: &SnapshotId) -> Result<View> {
@@ -208,7 +236,10 @@ impl Snapshotter for Overlay {
     }
 
     fn changes(&self, id: &SnapshotId) -> Result<Changes> {
-        let ancestors = self.ancestors(id)?;
+        let Meta { ancestors, restacks } = self.meta(id)?;
+        if let Some(layer) = restacks {
+            return self.changes(&layer);
+        }
         let fs = self.dir(id).join("fs");
         let upper = open_at(&fs)?;
         // Where nothing was touched there is nothing to compare with, and a mount is dear beside that.
@@ -228,46 +259,6 @@ impl Snapshotter for Overlay {
         let trash_fd = open_at(&trash)?;
         remove::remove_tree(&trash_fd, name.as_bytes()).at("delete", trash.join(name))
     }
-}
-
-/// A detached mount of what `mount` shows, which can be attached once, with devices or without.
-pub(super) fn clone_mount(mount: BorrowedFd<'_>, devices: Devices) -> Result<OwnedFd> {
-    match open_tree(mount, "", clone_flags() | OpenTreeFlags::AT_EMPTY_PATH) {
-        Ok(clone) if devices == Devices::Usable => {
-            crate::sys::change_mount(clone.as_fd(), 0, libc::MOUNT_ATTR_NODEV)
-                .map_err(|source| Error::Mount { step: "let it have devices", source })?;
-            Ok(clone)
-        }
-        Ok(clone) => Ok(clone),
-        // Before Linux 6.15 a detached mount cannot be cloned. The mount itself can be attached, once, and
-        // stays usable by descriptor afterwards; so it stays without devices too.
-        Err(Errno::INVAL) => {
-            mount.try_clone_to_owned().map_err(|source| Error::Mount { step: "clone", source })
-        }
-        Err(errno) => Err(Error::Mount { step: "clone", source: errno.into() }),
-    }
-}
-
-/// Whether device nodes in a mount open the devices.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Devices {
-    Usable,
-    Inert,
-}
-
-/// A detached mount of a directory, with these attributes.
-fn bind(dir: &Path, attributes: u64) -> Result<OwnedFd> {
-    let mount = open_tree(CWD, dir, clone_flags()).map_err(|errno| match errno {
-        Errno::PERM | Errno::NOSYS => Error::NoOverlay { source: errno.into() },
-        errno => Error::Mount { step: "bind", source: errno.into() },
-    })?;
-    crate::sys::change_mount(mount.as_fd(), attributes, 0)
-        .map_err(|source| Error::Mount { step: "set the attributes", source })?;
-    Ok(mount)
-}
-
-fn clone_flags() -> OpenTreeFlags {
-    OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC
 }
 
 /// A detached overlay of `lowers`, top first, read-only without an upper and a work directory.
