@@ -6,11 +6,13 @@
 //! is what is read back; `org.opencontainers.image.ref.name` is the familiar one (`debian:bookworm`), by which
 //! `skopeo`, `umoci` and `podman` find the image as `oci:<root>:debian:bookworm`. containerd writes the tag
 //! alone there, but then every `latest` would be the same image to those tools.
+//!
+//! An image here is one image, or an index of several for several platforms: what a name stands for.
 
 use std::path::Path;
 
 use oci::descriptor::{IMAGE_NAME, REF_NAME};
-use oci::{Descriptor, Digest, Index, Reference};
+use oci::{Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, Reference};
 
 use crate::lock::Lock;
 use crate::store::Store;
@@ -28,7 +30,7 @@ const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 pub struct StoredImage {
     /// Its name; none if the name went to another image.
     pub reference: Option<Reference>,
-    /// Its manifest, without the annotations that hold the name.
+    /// Its manifest or index, without the annotations that hold the name.
     pub descriptor: Descriptor,
 }
 
@@ -38,14 +40,46 @@ impl Store {
         Ok(self.read_index()?.manifests.into_iter().map(StoredImage::of).collect())
     }
 
-    /// Gives `reference` to the image `descriptor`. An image that loses its last name by this stays, nameless.
+    /// The manifest or index that `descriptor` points to.
+    pub fn document(&self, descriptor: &Descriptor) -> Result<Document> {
+        Ok(Document::parse(self.read_document(descriptor)?, &descriptor.media_type)?)
+    }
+
+    /// The manifest or index with this digest, if the store has the blob and it is one.
+    pub fn find_document(&self, digest: &Digest) -> Option<Document> {
+        let size = self.size_of(digest).filter(|size| *size <= MAX_DOCUMENT_BYTES)?;
+        // Its type is not looked at before it is recognised.
+        let descriptor = Descriptor::new(oci::MediaType::OciManifest, *digest, size);
+        Document::recognise(self.read_document(&descriptor).ok()?).ok()
+    }
+
+    /// Whether these are the same images, perhaps with their layers compressed in other ways.
+    pub fn is_same_image(&self, one: &Descriptor, other: &Descriptor) -> bool {
+        let ids = |descriptor| self.image_ids(descriptor).filter(|ids| !ids.is_empty());
+        one.digest == other.digest || ids(one).is_some_and(|these| Some(these) == ids(other))
+    }
+
+    /// The digests of the configurations, one an image; none if not every document is here.
+    fn image_ids(&self, descriptor: &Descriptor) -> Option<Vec<Digest>> {
+        match self.document(descriptor).ok()? {
+            Document::Manifest(manifest) => Some(vec![manifest.value().config.digest]),
+            Document::Index(index) => {
+                let id = |entry| Some(self.manifest(entry).ok()?.value().config.digest);
+                index.value().images().map(id).collect()
+            }
+        }
+    }
+
+    /// Gives `reference` to the image `descriptor`. An image that loses its last name by this stays, nameless,
+    /// unless it is the same image compressed otherwise.
     pub fn tag(&self, reference: &Reference, descriptor: &Descriptor) -> Result<()> {
         self.edit(|images| {
             let displaced = take(images, |image| image.reference.as_ref() == Some(reference));
             images.retain(|image| image.reference.is_some() || image.descriptor.digest != descriptor.digest);
             images.push(StoredImage { reference: Some(reference.clone()), descriptor: nameless(descriptor) });
             for old in displaced {
-                if !images.iter().any(|image| image.descriptor.digest == old.descriptor.digest) {
+                let is_listed = images.iter().any(|image| image.descriptor.digest == old.descriptor.digest);
+                if !is_listed && !self.is_same_image(&old.descriptor, descriptor) {
                     images.push(StoredImage { reference: None, ..old });
                 }
             }

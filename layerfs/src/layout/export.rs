@@ -71,9 +71,8 @@ impl Store {
         blobs: &mut BTreeMap<Digest, u64>,
         depth: u8,
     ) -> Result<()> {
-        let document = Document::parse(self.read_document(descriptor)?, &descriptor.media_type)?;
         blobs.insert(descriptor.digest, descriptor.size);
-        match document {
+        match self.document(descriptor)? {
             Document::Manifest(manifest) => {
                 let manifest = manifest.value();
                 blobs.extend(
