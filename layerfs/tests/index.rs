@@ -7,8 +7,8 @@ use layerfs::gc::{Collected, Roots};
 use layerfs::layout::Target;
 use layerfs::store::Store;
 use oci::{
-    Compression, Descriptor, DiffId, Digest, Document, ImageConfig, Index, Manifest, MediaType, Platform, Raw,
-    Reference, RootFs,
+    Compression, Descriptor, DiffId, Digest, Document, ImageConfig, Index, Manifest, MediaType, Platform,
+    Raw, Reference, RootFs,
 };
 
 /// An image of one layer, which holds `text` as it is, or what stands for its compressed form.
