@@ -288,6 +288,7 @@ pub(crate) fn limits(args: &LimitArgs, pids: Option<i64>) -> runner::Limits {
         memory_bytes: args.memory.map(|Bytes(bytes)| bytes).filter(|bytes| *bytes > 0),
         nano_cpus: args.cpus.map(|NanoCpus(nanos)| nanos),
         pids: pids.and_then(|pids| u64::try_from(pids).ok()).filter(|pids| *pids > 0),
+        ..runner::Limits::default()
     }
 }
 

@@ -1,26 +1,27 @@
 //! Where commands run: the seam that lets the builder be tested without a kernel, and its adapter for `runner`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use runner::{FileMount, Launcher, Sandbox};
+use runner::{FileMount, Launcher, Sandbox, Security};
 
 use crate::plan::Run;
-use crate::request::{HostFiles, Network};
+use crate::request::{Network, RunSettings};
+pub use crate::step::mount::Surroundings;
 
-/// One command and the file system it runs in.
+/// One command and what it runs in.
 pub struct Job<'a> {
     /// The command.
     pub run: &'a Run,
-    /// A detached mount; consumed.
+    /// Its file system: a detached mount; consumed.
     pub root: OwnedFd,
-    /// Its network.
-    pub network: Network,
-    /// Its limits.
-    pub limits: &'a runner::Limits,
-    /// Files that come from outside.
-    pub host_files: &'a HostFiles,
+    /// What it finds there beside the image.
+    pub surroundings: Surroundings,
+    /// What holds for all commands of the build.
+    pub settings: &'a RunSettings,
 }
 
 /// Runs commands.
@@ -83,7 +84,7 @@ impl Executor for Containers<'_> {
         let stderr = writer.try_clone().map_err(pipe)?.into();
         let stdin = std::fs::File::open("/dev/null").map_err(pipe)?.into();
         let io = runner::Io::Streams { stdin, stdout: writer.into(), stderr };
-        let (process, sandbox) = (process(job.run), sandbox(job));
+        let (process, sandbox) = (process(&job), sandbox(job));
         let (number, container) = self.register(self.launcher.start(sandbox, &process, io)?);
         let drained = drain(reader, output).map_err(pipe);
         if drained.is_err() {
@@ -103,42 +104,45 @@ impl Executor for Containers<'_> {
     }
 }
 
-fn process(run: &Run) -> runner::Process {
-    let env = run.env.iter().chain(&run.proxy_env);
+fn process(job: &Job<'_>) -> runner::Process {
+    let run = job.run;
+    let plain = run.env.iter().chain(&run.proxy_env).map(|(name, value)| (name.into(), value.into()));
+    let hidden = job.surroundings.env.iter().map(|(name, value)| (name.into(), value.clone()));
+    let mut env: Vec<(OsString, OsString)> = plain.collect();
+    for (name, value) in hidden {
+        env.retain(|(known, _)| *known != name);
+        env.push((name, value));
+    }
     runner::Process {
-        env: env.map(|(name, value)| (name.into(), value.into())).collect(),
+        env,
         cwd: run.cwd.clone(),
         user: run.user.clone(),
+        rlimits: job.settings.ulimits.clone(),
         ..runner::Process::new(&run.args)
     }
 }
 
 fn sandbox(job: Job<'_>) -> Sandbox {
-    let file = |target: &str, content: &[u8]| FileMount {
-        target: target.into(),
-        content: content.to_vec(),
-        mode: 0o644,
-    };
+    let Job { run, root, surroundings, settings } = job;
     let mut files = vec![
-        file("/etc/hosts", &job.host_files.hosts),
-        file("/etc/resolv.conf", &job.host_files.resolv_conf),
+        FileMount::new("/etc/hosts", settings.host_files.hosts.clone()),
+        FileMount::new("/etc/resolv.conf", settings.host_files.resolv_conf.clone()),
     ];
-    if let Some(script) = &job.run.script {
-        files.push(FileMount {
-            target: script.path.clone(),
-            content: script.text.clone().into_bytes(),
-            mode: 0o755,
-        });
-    }
+    files.extend(run.script.iter().map(|script| FileMount::new(&script.path, script.text.clone()).mode(0o755)));
+    files.extend(surroundings.files);
     Sandbox {
         files,
-        network: match job.network {
+        mounts: surroundings.mounts,
+        network: match run.network {
             Network::Host => runner::Network::Host,
             Network::None => runner::Network::None,
         },
-        limits: *job.limits,
+        limits: settings.limits.clone(),
+        security: if run.insecure { Security::insecure() } else { Security::default() },
         hostname: HOSTNAME.to_owned(),
-        ..Sandbox::new(job.root)
+        shm_size_bytes: settings.shm_size_bytes,
+        cgroup_parent: settings.cgroup_parent.as_ref().map(PathBuf::from),
+        ..Sandbox::new(root)
     }
 }
 

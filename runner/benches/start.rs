@@ -34,11 +34,16 @@ fn main() {
         let container = launcher.start(sandbox, &Process::new(["/bin/true"]), io).unwrap();
         assert!(container.wait().unwrap().success());
     };
-    let limits = Limits { memory_bytes: Some(64 << 20), nano_cpus: Some(1_000_000_000), pids: Some(100) };
+    let limits = Limits {
+        memory_bytes: Some(64 << 20),
+        nano_cpus: Some(1_000_000_000),
+        pids: Some(100),
+        ..Limits::default()
+    };
     report("the program itself", || program(&root.path().join("bin/true")));
     report("container", || container(Limits::default(), Network::Host));
     report("container, no network", || container(Limits::default(), Network::None));
-    report("container, all limits", || container(limits, Network::Host));
+    report("container, all limits", || container(limits.clone(), Network::Host));
 }
 
 fn program(path: &Path) {

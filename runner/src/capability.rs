@@ -100,6 +100,14 @@ impl CapabilitySet {
     /// Every capability this crate knows.
     pub const ALL: Self = Self((1 << NAMES.len()) - 1);
 
+    /// Those of [`CapabilitySet::ALL`] that the calling thread may use and hand on.
+    #[must_use]
+    pub fn held() -> Self {
+        // Of the calling thread the kernel always answers.
+        let permitted = rustix::thread::capabilities(None).map_or(0, |sets| sets.permitted.bits());
+        Self(Self::ALL.0 & permitted)
+    }
+
     /// Whether the set holds a capability.
     #[must_use]
     pub fn has(self, capability: Capability) -> bool {
@@ -125,12 +133,12 @@ impl CapabilitySet {
     }
 
     /// Applies `--cap-add` and `--cap-drop` as Docker does: names with or without `CAP_`, in any case,
-    /// `ALL` for every one. `ALL` on one side is the base from which the other side takes or gives; a name
+    /// `ALL` for every one that lbuild has. `ALL` on one side is the base from which the other side takes or gives; a name
     /// on both sides is dropped only if it is not added.
     pub fn adjusted(self, add: &[String], drop: &[String]) -> Result<Self> {
         let (added, dropped) = (parse_all(add)?, parse_all(drop)?);
         let base = match (added == Self::ALL, dropped == Self::ALL) {
-            (true, _) => return Ok(Self(Self::ALL.0 & !if dropped == Self::ALL { 0 } else { dropped.0 })),
+            (true, _) => return Ok(Self(Self::held().0 & !if dropped == Self::ALL { 0 } else { dropped.0 })),
             (false, true) => Self::EMPTY,
             (false, false) => Self(self.0 & !dropped.0),
         };
@@ -202,8 +210,8 @@ mod tests {
             (&["sys_admin"][..], &[][..], default.with(Capability::SysAdmin)),
             (&[], &["CAP_MKNOD"], default.without(Capability::Mknod)),
             (&["Cap_Chown"], &["ALL"], CapabilitySet::EMPTY.with(Capability::Chown)),
-            (&["ALL"], &["net_raw"], CapabilitySet::ALL.without(Capability::NetRaw)),
-            (&["all"], &["all"], CapabilitySet::ALL),
+            (&["ALL"], &["net_raw"], CapabilitySet::held().without(Capability::NetRaw)),
+            (&["all"], &["all"], CapabilitySet::held()),
             (&["MKNOD"], &["MKNOD"], default),
         ] {
             assert_eq!(adjusted(add, drop).unwrap(), expected, "+{add:?} -{drop:?}");

@@ -5,7 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,27 @@ pub enum Error {
     Limit {
         /// Which one.
         limit: Limit,
+        /// What stands in the way.
+        obstacle: Obstacle,
+    },
+    /// A limit was asked for that cannot be meant.
+    InvalidLimit {
+        /// Which one.
+        limit: Limit,
+        /// As asked for.
+        text: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// The cgroup to make the container's in has no name that could be one's.
+    InvalidCgroupParent {
+        /// As asked for.
+        parent: PathBuf,
+    },
+    /// The container's cgroup cannot be made where it was asked for.
+    CgroupParent {
+        /// As asked for.
+        parent: PathBuf,
         /// What stands in the way.
         obstacle: Obstacle,
     },
@@ -121,6 +142,15 @@ impl fmt::Display for Error {
             Error::Launcher { act, .. } => write!(f, "cannot {act} the launcher"),
             Error::LauncherGone => write!(f, "the launcher ended before the container did"),
             Error::Limit { limit, obstacle } => write!(f, "cannot limit {limit}: {obstacle}"),
+            Error::InvalidLimit { limit, text, expected } => {
+                write!(f, "cannot limit {limit}: expected {expected}, found `{text}`")
+            }
+            Error::InvalidCgroupParent { parent } => {
+                write!(f, "expected a cgroup's path without `..`, found `{}`", parent.display())
+            }
+            Error::CgroupParent { parent, obstacle } => {
+                write!(f, "cannot use the cgroup `{}`: {obstacle}", parent.display())
+            }
             Error::Setup { step, .. } => write!(f, "cannot {step}"),
             Error::Chroot => {
                 write!(f, "cannot contain from inside a chroot: expected `/` to be the top of the mounts")
@@ -169,8 +199,14 @@ impl std::error::Error for Error {
 pub enum Limit {
     /// Bytes of memory.
     Memory,
+    /// Bytes of memory and swap together.
+    Swap,
     /// Processor time.
     Cpu,
+    /// Which processors.
+    Processors,
+    /// Which memory nodes.
+    Nodes,
     /// Number of processes.
     Pids,
 }
@@ -179,7 +215,10 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Limit::Memory => "memory",
+            Limit::Swap => "memory and swap",
             Limit::Cpu => "the processor",
+            Limit::Processors => "the processors",
+            Limit::Nodes => "the memory nodes",
             Limit::Pids => "the number of processes",
         })
     }
@@ -188,6 +227,8 @@ impl fmt::Display for Limit {
 /// Why a limit cannot be enforced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Obstacle {
+    /// There are no cgroups that could be written to.
+    NoHierarchy,
     /// No cgroup hierarchy offers the controller.
     NoController {
         /// Its name in the kernel.
@@ -207,9 +248,18 @@ pub enum Obstacle {
     },
 }
 
+impl Obstacle {
+    /// What the kernel said of a file or directory of a cgroup.
+    pub(crate) fn refused(path: &Path, error: &io::Error) -> Obstacle {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        Obstacle::Refused { path: path.display().to_string(), errno }
+    }
+}
+
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Obstacle::NoHierarchy => write!(f, "no cgroup hierarchy is mounted"),
             Obstacle::NoController { controller } => {
                 write!(f, "no writable cgroup hierarchy has the controller `{controller}`")
             }
@@ -310,6 +360,7 @@ impl fmt::Display for Step {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Failure {
     Limit { limit: Limit, obstacle: Obstacle },
+    CgroupParent { parent: PathBuf, obstacle: Obstacle },
     Setup { step: Step, errno: i32 },
     Chroot,
     MountPoint { path: PathBuf, expected: Found, found: Found },
@@ -363,6 +414,7 @@ impl From<Failure> for Error {
         let source = io::Error::from_raw_os_error;
         match failure {
             Failure::Limit { limit, obstacle } => Error::Limit { limit, obstacle },
+            Failure::CgroupParent { parent, obstacle } => Error::CgroupParent { parent, obstacle },
             Failure::Setup { step, errno } => Error::Setup { step, source: source(errno) },
             Failure::Chroot => Error::Chroot,
             Failure::MountPoint { path, expected, found } => {

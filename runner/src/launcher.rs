@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Component, Path};
 use std::sync::Mutex;
 
 use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
@@ -48,6 +49,10 @@ impl Launcher {
 
     /// Starts a container and returns when its program is executing.
     pub fn start(&self, sandbox: Sandbox, process: &Process, io: Io) -> Result<Container> {
+        sandbox.limits.check()?;
+        if let Some(parent) = sandbox.cgroup_parent.as_deref().filter(|parent| !is_below(parent)) {
+            return Err(Error::InvalidCgroupParent { parent: parent.to_owned() });
+        }
         let launcher = |act| move |source| Error::Launcher { act, source };
         let (status, far) = protocol::channel().map_err(launcher("reach"))?;
         let (job, descriptors) =
@@ -89,6 +94,11 @@ fn receive(status: &OwnedFd) -> Result<(Event, Vec<OwnedFd>)> {
         Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => Err(Error::LauncherGone),
         Err(source) => Err(Error::Launcher { act: "hear from", source }),
     }
+}
+
+/// Whether a path, whatever it is put below, stays there.
+fn is_below(path: &Path) -> bool {
+    !path.components().any(|part| part == Component::ParentDir)
 }
 
 /// How many threads this process has.

@@ -18,6 +18,7 @@ mod cgroup;
 mod error;
 mod init;
 mod launcher;
+mod limits;
 mod process;
 mod protocol;
 mod resolve;
@@ -31,7 +32,8 @@ pub mod user;
 pub use capability::{Capability, CapabilitySet};
 pub use error::{Error, Limit, Obstacle, Result, Step};
 pub use launcher::{Container, Launcher};
+pub use limits::Limits;
 pub use process::{Exit, Io, Process, Resource, Rlimit, Status, Usage, WindowSize};
 pub use sandbox::{
-    FileMount, Limits, Mount, MountSource, Network, Sandbox, Seccomp, Security, detached_tree,
+    Devices, FileMount, Mount, MountSource, Network, Sandbox, Seccomp, Security, detached_tree,
 };

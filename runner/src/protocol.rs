@@ -18,8 +18,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
+use crate::limits::Limits;
 use crate::process::{Exit, Io, Process, WindowSize};
-use crate::sandbox::{FileMount, Limits, MountSource, Network, Sandbox, Security};
+use crate::sandbox::{FileMount, MountSource, Network, Sandbox, Security};
 
 /// The most descriptors one message carries (`SCM_MAX_FD`).
 const DESCRIPTORS: usize = 253;
@@ -36,6 +37,7 @@ pub(crate) struct Job {
     pub(crate) files: Vec<FileMount>,
     pub(crate) network: Network,
     pub(crate) limits: Limits,
+    pub(crate) cgroup_parent: Option<PathBuf>,
     pub(crate) security: Security,
     pub(crate) hostname: String,
     pub(crate) shm_size_bytes: u64,
@@ -126,6 +128,7 @@ pub(crate) fn pack(sandbox: Sandbox, process: &Process, io: Io) -> io::Result<(O
         files: sandbox.files,
         network: sandbox.network,
         limits: sandbox.limits,
+        cgroup_parent: sandbox.cgroup_parent,
         security: sandbox.security,
         hostname: sandbox.hostname,
         shm_size_bytes: sandbox.shm_size_bytes,

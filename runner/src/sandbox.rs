@@ -2,6 +2,7 @@
 //!
 //! What does not live here: the process inside it (`process`), and making any of it true (`init`).
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capability::CapabilitySet;
 use crate::error::{Error, Result, Step};
+use crate::limits::Limits;
 
 /// The surroundings of one container.
 #[derive(Debug)]
@@ -28,11 +30,14 @@ pub struct Sandbox {
     pub network: Network,
     /// What it may use up.
     pub limits: Limits,
+    /// The cgroup to make its own in, below the mount of each hierarchy, wherever lbuild itself is: Docker's
+    /// `--cgroup-parent`. One that is missing is made, and removed when nothing is in it any more.
+    pub cgroup_parent: Option<PathBuf>,
     /// What it may do.
     pub security: Security,
     /// Its host name.
     pub hostname: String,
-    /// The size of `/dev/shm`.
+    /// The size of `/dev/shm`; 0 stands for the default, as with Docker.
     pub shm_size_bytes: u64,
 }
 
@@ -50,6 +55,7 @@ impl Sandbox {
             files: Vec::new(),
             network: Network::Host,
             limits: Limits::default(),
+            cgroup_parent: None,
             security: Security::default(),
             hostname: "lbuild".to_owned(),
             shm_size_bytes: Self::SHM_SIZE_BYTES,
@@ -77,15 +83,15 @@ pub enum MountSource {
     Bind(OwnedFd),
     /// An empty file system in memory.
     Tmpfs {
-        /// Its size; half of the memory if none.
+        /// Its size; half of the memory if none or 0.
         size_bytes: Option<u64>,
         /// The permissions of its root.
         mode: u32,
     },
 }
 
-/// A file given by its contents.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// A file given by its contents. They are in memory only, never on a disk, and go with the container.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct FileMount {
     /// Where, inside the container; links are followed inside its root.
     pub target: PathBuf,
@@ -93,6 +99,41 @@ pub struct FileMount {
     pub content: Vec<u8>,
     /// Its permissions.
     pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
+
+impl FileMount {
+    /// A file of root's that all may read.
+    pub fn new(target: impl Into<PathBuf>, content: impl Into<Vec<u8>>) -> Self {
+        FileMount { target: target.into(), content: content.into(), mode: 0o644, uid: 0, gid: 0 }
+    }
+
+    /// The same with other permissions.
+    #[must_use]
+    pub fn mode(self, mode: u32) -> Self {
+        FileMount { mode, ..self }
+    }
+
+    /// The same with another owner and group.
+    #[must_use]
+    pub fn owner(self, uid: u32, gid: u32) -> Self {
+        FileMount { uid, gid, ..self }
+    }
+}
+
+/// Without the contents, which may be a secret.
+impl fmt::Debug for FileMount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileMount")
+            .field("target", &self.target)
+            .field("mode", &format_args!("{:o}", self.mode))
+            .field("uid", &self.uid)
+            .field("gid", &self.gid)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a container reaches.
@@ -103,17 +144,6 @@ pub enum Network {
     Host,
     /// Itself: a namespace with the loopback interface only.
     None,
-}
-
-/// What a container may use up. Nothing asked, nothing limited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Bytes of memory, swap included.
-    pub memory_bytes: Option<u64>,
-    /// Processor time: billionths of a processor.
-    pub nano_cpus: Option<u64>,
-    /// Processes and threads.
-    pub pids: Option<u64>,
 }
 
 /// What a container may do.
@@ -127,6 +157,36 @@ pub struct Security {
     pub no_new_privileges: bool,
     /// Whether the parts of `/proc` and `/sys` that tell of or change the host are hidden or read-only.
     pub masked_paths: bool,
+    /// Whether `/sys` and the container's cgroups below it may be written to.
+    pub writable_sys: bool,
+    /// Which devices it may use.
+    pub devices: Devices,
+}
+
+impl Security {
+    /// All that lbuild itself may do: BuildKit's `--security=insecure`, Docker's `--privileged`. The container
+    /// can take over the host.
+    #[must_use]
+    pub fn insecure() -> Self {
+        Security {
+            capabilities: CapabilitySet::held(),
+            seccomp: Seccomp::Unconfined,
+            no_new_privileges: false,
+            masked_paths: false,
+            writable_sys: true,
+            devices: Devices::Host,
+        }
+    }
+}
+
+/// A choice of devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Devices {
+    /// Those that reach nothing, such as `/dev/null`; others can be made and not opened.
+    #[default]
+    Harmless,
+    /// All: `/dev` holds a node for every device that the host's has, and any that is made can be opened.
+    Host,
 }
 
 impl Default for Security {
@@ -136,6 +196,8 @@ impl Default for Security {
             seccomp: Seccomp::Default,
             no_new_privileges: false,
             masked_paths: true,
+            writable_sys: false,
+            devices: Devices::Harmless,
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::error::{Failure, Step};
 use crate::init::{self, Seed};
 use crate::process::{Exit, Status, Usage};
 use crate::protocol::{self, Event, Job, Report, Submission};
-use crate::sandbox::{Network, Seccomp};
+use crate::sandbox::{Devices, Network, Seccomp};
 use crate::stub::Stub;
 use crate::{seccomp, sys};
 
@@ -72,10 +72,13 @@ fn become_launcher(control: &OwnedFd) -> io::Result<Rlimit> {
     Ok(nofile)
 }
 
+/// Seccomp programs by what they allow: compiling one takes as long as starting a container.
+type Filters = HashMap<CapabilitySet, Rc<[sock_filter]>>;
+
 struct Supervisor {
     /// Read when the first container is started.
     hierarchies: Option<Hierarchies>,
-    filters: HashMap<CapabilitySet, Rc<[sock_filter]>>,
+    filters: Filters,
     running: Vec<Running>,
     /// Cgroups of ended containers that the kernel still calls busy, and how often they were tried.
     leftovers: Vec<(Group, u32)>,
@@ -120,10 +123,12 @@ impl Supervisor {
         let mut ended = events.iter().map(|(_, ended)| *ended);
         let finished: Vec<Running> = self.running.extract_if(.., |_| ended.next() == Some(true)).collect();
         finished.into_iter().for_each(|running| self.finish(running));
-        self.leftovers.retain_mut(|(group, tries)| {
-            *tries += 1;
-            !group.remove() && *tries < BUSY_CGROUP_TRIES
-        });
+        if let Some(hierarchies) = &mut self.hierarchies {
+            self.leftovers.retain_mut(|(group, tries)| {
+                *tries += 1;
+                !group.remove(hierarchies) && *tries < BUSY_CGROUP_TRIES
+            });
+        }
         if !called {
             return Ok(true);
         }
@@ -179,16 +184,18 @@ impl Supervisor {
     fn start(&mut self, arrival: &Arrival) -> Result<(i32, OwnedFd, OwnedFd, Group), Failure> {
         let job = &arrival.job;
         let hierarchies = self.hierarchies.get_or_insert_with(Hierarchies::detect);
-        let mut group = Group::create(hierarchies, &job.limits)?;
+        let guard = job.security.devices == Devices::Harmless;
+        let mut group = Group::create(hierarchies, &job.limits, job.cgroup_parent.as_deref(), guard)?;
         let cgroup_mounts = group.mounts(hierarchies);
         let mut capabilities = job.security.capabilities;
-        if !group.guards_devices {
+        let unguarded = guard && !group.guards_devices;
+        if unguarded {
             // Nothing would keep a node made inside from reaching the host's disks.
             capabilities = capabilities.without(Capability::Mknod);
         }
         let filter = match job.security.seccomp {
             Seccomp::Unconfined => None,
-            Seccomp::Default => Some(self.filter(capabilities)),
+            Seccomp::Default => Some(filter(&mut self.filters, capabilities)),
         };
         let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWPID;
         if job.network == Network::None {
@@ -205,6 +212,7 @@ impl Supervisor {
                 streams: arrival.streams.as_ref(),
                 binds: &arrival.binds,
                 group: &group,
+                unguarded,
                 cgroup_mounts: &cgroup_mounts,
                 filter: filter.as_deref(),
                 nofile: self.nofile,
@@ -216,15 +224,10 @@ impl Supervisor {
                 Ok((pid, pidfd, setup, group))
             }
             Err(error) => {
-                group.remove();
+                group.remove(hierarchies);
                 Err(Failure::Setup { step: Step::Clone, errno: error.raw_os_error().unwrap_or(libc::EINVAL) })
             }
         }
-    }
-
-    fn filter(&mut self, capabilities: CapabilitySet) -> Rc<[sock_filter]> {
-        let filter = self.filters.entry(capabilities);
-        filter.or_insert_with(|| seccomp::compile(capabilities).into()).clone()
     }
 
     /// Reaps a container, takes away what it leaves, and tells its client.
@@ -235,7 +238,9 @@ impl Supervisor {
             // A root that refuses (read-only below, full) keeps an empty mount point: harmless.
             let _kept = stub.remove();
         }
-        if !running.group.remove() {
+        // A container that runs has had its cgroups made there.
+        let removed = self.hierarchies.as_mut().is_none_or(|hierarchies| running.group.remove(hierarchies));
+        if !removed {
             self.leftovers.push((running.group, 0));
         }
         if let Some(failure) = running.failure {
@@ -271,16 +276,15 @@ impl Supervisor {
             running.listen(true);
             self.finish(running);
         }
+        let Some(mut hierarchies) = self.hierarchies else { return };
         for _ in 0..BUSY_CGROUP_TRIES {
-            self.leftovers.retain_mut(|(group, _)| !group.remove());
+            self.leftovers.retain_mut(|(group, _)| !group.remove(&mut hierarchies));
             if self.leftovers.is_empty() {
                 break;
             }
             std::thread::sleep(BUSY_CGROUP_PAUSE);
         }
-        if let Some(hierarchies) = &mut self.hierarchies {
-            hierarchies.leave();
-        }
+        hierarchies.leave();
     }
 }
 
@@ -330,6 +334,11 @@ impl Arrival {
         };
         Some(Arrival { job, status, root, streams, binds: descriptors.collect() })
     }
+}
+
+/// The program for a set of capabilities, compiled once.
+fn filter(filters: &mut Filters, capabilities: CapabilitySet) -> Rc<[sock_filter]> {
+    filters.entry(capabilities).or_insert_with(|| seccomp::compile(capabilities).into()).clone()
 }
 
 /// Tells a client. One that is gone does not need to know.

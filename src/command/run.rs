@@ -200,7 +200,7 @@ fn files(args: &RunArgs, hostname: &str) -> Vec<FileMount> {
     ]
     .into_iter()
     .filter(|(target, _)| !args.volumes.iter().any(|volume| volume.container == Path::new(target)))
-    .map(|(target, content)| FileMount { target: target.into(), content, mode: 0o644 })
+    .map(|(target, content)| FileMount::new(target, content))
     .collect()
 }
 

@@ -9,15 +9,16 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use crate::error::{Limit, Obstacle};
+use crate::error::Obstacle;
 
 /// A controller this crate uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Controller {
     Memory,
     Cpu,
+    Cpuset,
     Pids,
     Devices,
 }
@@ -27,17 +28,9 @@ impl Controller {
         match self {
             Controller::Memory => "memory",
             Controller::Cpu => "cpu",
+            Controller::Cpuset => "cpuset",
             Controller::Pids => "pids",
             Controller::Devices => "devices",
-        }
-    }
-
-    /// The limit it enforces. Devices are never asked for, so never named in an error.
-    pub(super) fn limit(self) -> Limit {
-        match self {
-            Controller::Memory => Limit::Memory,
-            Controller::Cpu => Limit::Cpu,
-            Controller::Pids | Controller::Devices => Limit::Pids,
         }
     }
 }
@@ -60,9 +53,11 @@ pub(crate) struct CgroupMount {
 
 /// A v1 hierarchy and our cgroup in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct V1 {
+pub(super) struct V1 {
     controllers: Vec<String>,
-    own: PathBuf,
+    /// The top of what we see of it.
+    pub(super) top: PathBuf,
+    pub(super) own: PathBuf,
 }
 
 /// The v2 hierarchy and our cgroup in it.
@@ -80,8 +75,12 @@ pub(crate) struct Hierarchies {
     v2: Option<V2>,
     /// The controllers our v2 cgroup has.
     in_v2: Vec<String>,
+    /// The controllers that the top of v2 has.
+    at_top: Vec<String>,
     /// The leaf we moved into.
     moved: Option<PathBuf>,
+    /// Named cgroups that were made for containers, outer ones first.
+    made: Vec<PathBuf>,
 }
 
 impl Hierarchies {
@@ -91,6 +90,7 @@ impl Hierarchies {
         let mut found = Hierarchies::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
         if let Some(v2) = &found.v2 {
             found.in_v2 = words(&v2.own.join("cgroup.controllers"));
+            found.at_top = words(&v2.top.join("cgroup.controllers"));
         }
         found
     }
@@ -129,7 +129,7 @@ impl Hierarchies {
                     let controllers: Vec<String> = controllers.split(',').map(str::to_owned).collect();
                     let known = found.v1.iter().any(|v1| v1.controllers == controllers);
                     if let (Some(own), false) = (own(path), known) {
-                        found.v1.push(V1 { controllers, own });
+                        found.v1.push(V1 { controllers, top: PathBuf::from(point), own });
                     }
                 }
                 _ => {}
@@ -138,34 +138,42 @@ impl Hierarchies {
         found
     }
 
-    /// Where a controller is to be had.
-    pub(super) fn place(&self, controller: Controller) -> Option<Place> {
-        if self.v1_of(controller).is_some() {
+    /// Where a controller is to be had: in our own cgroup or `from_top`.
+    pub(super) fn place(&self, controller: Controller, from_top: bool) -> Option<Place> {
+        let in_v2 = if from_top { &self.at_top } else { &self.in_v2 };
+        if self.v1_of(controller.name()).is_some() {
             Some(Place::V1)
-        } else if self.in_v2.iter().any(|name| name == controller.name()) {
+        } else if in_v2.iter().any(|name| name == controller.name()) {
             Some(Place::V2)
         } else {
             None
         }
     }
 
-    fn v1_of(&self, controller: Controller) -> Option<&V1> {
-        self.v1.iter().find(|v1| v1.controllers.iter().any(|name| name == controller.name()))
+    /// The v1 hierarchy of a controller.
+    pub(super) fn v1_of(&self, controller: &str) -> Option<&V1> {
+        self.v1.iter().find(|v1| v1.controllers.iter().any(|name| name == controller))
     }
 
-    /// Our own cgroup in the v1 hierarchy of a controller that [`Hierarchies::place`] found there.
-    pub(super) fn v1_directory(&self, controller: Controller) -> &Path {
-        self.v1_of(controller).map_or(Path::new("/nonexistent"), |v1| &v1.own)
+    /// One controller of each v1 hierarchy; one that has none (`name=systemd`) limits nothing.
+    pub(super) fn v1_controllers(&self) -> Vec<String> {
+        let first = self.v1.iter().filter_map(|v1| v1.controllers.first());
+        first.filter(|name| !name.contains('=')).cloned().collect()
     }
 
-    /// The hierarchies to mount in a container, by the parents of its v1 cgroups and whether it has a v2 one.
-    /// In any other it would see what is the host's.
-    pub(super) fn mounts(&self, v1: &[&Path], v2: bool) -> Vec<CgroupMount> {
+    /// Whether there is a v2 hierarchy.
+    pub(super) fn has_v2(&self) -> bool {
+        self.v2.is_some()
+    }
+
+    /// The hierarchies to mount in a container, by its v1 cgroups and whether it has a v2 one. In any other it
+    /// would see what is the host's.
+    pub(super) fn mounts(&self, v1: &[PathBuf], v2: bool) -> Vec<CgroupMount> {
         if self.v1.is_empty() {
             let alone = CgroupMount { name: String::new(), options: Vec::new() };
             return v2.then_some(alone).into_iter().collect();
         }
-        let entered = self.v1.iter().filter(|hierarchy| v1.contains(&hierarchy.own.as_path()));
+        let entered = self.v1.iter().filter(|one| v1.iter().any(|path| path.starts_with(&one.top)));
         let entered = entered.map(|hierarchy| {
             let options = hierarchy.controllers.clone();
             CgroupMount { name: options.join(","), options }
@@ -175,32 +183,65 @@ impl Hierarchies {
     }
 
     /// The v2 cgroup to make a container's in, with these controllers given to its children.
-    pub(super) fn parent_for(
-        &mut self,
-        controllers: &[Controller],
-    ) -> Result<Option<PathBuf>, (Controller, Obstacle)> {
-        let Some(V2 { top, own }) = self.v2.clone() else { return Ok(None) };
-        let Some(&first) = controllers.first() else { return Ok(Some(own)) };
-        // The root cgroup may hold processes as well; it is the one without a type.
-        let is_root = !own.join("cgroup.type").exists();
-        if is_root || is_empty(&own) {
-            return match give(&own, controllers) {
-                Ok(()) => Ok(Some(own)),
-                Err(error) => {
-                    let path = own.join("cgroup.subtree_control").display().to_string();
-                    let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                    Err((first, Obstacle::Refused { path, errno }))
-                }
-            };
+    pub(super) fn parent_for(&mut self, controllers: &[Controller]) -> Result<PathBuf, Obstacle> {
+        let Some(V2 { top, own }) = self.v2.clone() else { return Err(Obstacle::NoHierarchy) };
+        if controllers.is_empty() {
+            return Ok(own);
+        }
+        if may_give(&own) {
+            return give(&own, controllers).map(|()| own.clone()).map_err(|error| not_given(&own, &error));
         }
         if self.move_aside(&own, controllers).is_ok() {
-            return Ok(Some(own));
+            return Ok(own);
         }
         let ancestors = own.ancestors().skip(1).take_while(|ancestor| ancestor.starts_with(&top));
         match ancestors.into_iter().find(|ancestor| gives(ancestor, controllers)) {
-            Some(ancestor) => Ok(Some(ancestor.to_owned())),
-            None => Err((first, Obstacle::SharedCgroup { path: own.display().to_string() })),
+            Some(ancestor) => Ok(ancestor.to_owned()),
+            None => Err(Obstacle::SharedCgroup { path: own.display().to_string() }),
         }
+    }
+
+    /// A named v2 cgroup with these controllers given to its children, made where it is missing.
+    pub(super) fn named_v2(&mut self, named: &Path, controllers: &[Controller]) -> Result<PathBuf, Obstacle> {
+        let Some(V2 { top, own }) = self.v2.clone() else { return Err(Obstacle::NoHierarchy) };
+        let path = self.named(&top, named)?;
+        let below: Vec<&Path> = path.ancestors().take_while(|one| one.starts_with(&top)).collect();
+        for cgroup in below.into_iter().rev().filter(|cgroup| !gives(cgroup, controllers)) {
+            let given = match cgroup == own && !may_give(cgroup) {
+                true => self.move_aside(cgroup, controllers),
+                false => give(cgroup, controllers),
+            };
+            given.map_err(|error| not_given(cgroup, &error))?;
+        }
+        Ok(path)
+    }
+
+    /// A named cgroup below the top of a hierarchy, made where it is missing.
+    pub(super) fn named(&mut self, top: &Path, named: &Path) -> Result<PathBuf, Obstacle> {
+        let mut path = top.to_owned();
+        for name in named.components() {
+            let Component::Normal(name) = name else { continue };
+            path.push(name);
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => {
+                    made.and_then(|()| super::seed(&path))
+                        .map_err(|error| Obstacle::refused(&path, &error))?;
+                    self.made.push(path.clone());
+                }
+            }
+        }
+        Ok(path)
+    }
+
+    /// Removes the named cgroups that were made and have nothing in them any more.
+    pub(super) fn remove_empty_parents(&mut self) {
+        let mut left = std::mem::take(&mut self.made);
+        // The inner first: an outer one that still holds something is busy.
+        left.reverse();
+        left.retain(|path| !super::removed(path));
+        left.reverse();
+        self.made = left;
     }
 
     /// Moves lbuild and its launcher into a leaf of our cgroup, so that it may give out controllers.
@@ -247,6 +288,19 @@ fn gives(cgroup: &Path, controllers: &[Controller]) -> bool {
     controllers.iter().all(|controller| given.iter().any(|name| name == controller.name()))
 }
 
+/// Whether a v2 cgroup may give controllers to its children: the root, which is the one without a type, or one
+/// without processes of its own.
+fn may_give(cgroup: &Path) -> bool {
+    !cgroup.join("cgroup.type").exists() || is_empty(cgroup)
+}
+
+fn not_given(cgroup: &Path, error: &io::Error) -> Obstacle {
+    match error.kind() {
+        io::ErrorKind::ResourceBusy => Obstacle::SharedCgroup { path: cgroup.display().to_string() },
+        _ => Obstacle::refused(&cgroup.join("cgroup.subtree_control"), error),
+    }
+}
+
 /// Whether no process is in a v2 cgroup itself.
 fn is_empty(cgroup: &Path) -> bool {
     words(&cgroup.join("cgroup.procs")).is_empty()
@@ -289,24 +343,28 @@ mod tests {
     fn each_controller_is_found_where_it_is() {
         let mut found = Hierarchies::parse(HYBRID, HYBRID_SELF);
         found.in_v2 = vec!["pids".to_owned(), "io".to_owned()];
-        for (controller, place, directory) in [
-            (Controller::Memory, Some(Place::V1), "/sys/fs/cgroup/memory/a/b"),
-            (Controller::Cpu, Some(Place::V1), "/sys/fs/cgroup/cpu,cpuacct"),
-            (Controller::Devices, Some(Place::V1), "/sys/fs/cgroup/devices/sub"),
+        for (controller, place, own) in [
+            (Controller::Memory, Some(Place::V1), Some("/sys/fs/cgroup/memory/a/b")),
+            (Controller::Cpu, Some(Place::V1), Some("/sys/fs/cgroup/cpu,cpuacct")),
+            (Controller::Devices, Some(Place::V1), Some("/sys/fs/cgroup/devices/sub")),
+            (Controller::Cpuset, None, None),
             // Our cgroup is not below what is mounted there, so v2 has it.
-            (Controller::Pids, Some(Place::V2), "/nonexistent"),
+            (Controller::Pids, Some(Place::V2), None),
         ] {
-            assert_eq!(found.place(controller), place, "{controller:?}");
-            assert_eq!(found.v1_directory(controller), Path::new(directory), "{controller:?}");
+            assert_eq!(found.place(controller, false), place, "{controller:?}");
+            let directory = found.v1_of(controller.name()).map(|v1| v1.own.as_path());
+            assert_eq!(directory, own.map(Path::new), "{controller:?}");
         }
+        assert_eq!(found.place(Controller::Pids, true), None, "the top does not have it");
+        assert_eq!(found.v1_controllers(), ["cpu", "memory", "devices"]);
+        assert_eq!(found.v1_of("devices").unwrap().top, Path::new("/sys/fs/cgroup/devices"));
         let v2 = V2 { top: "/sys/fs/cgroup/unified".into(), own: "/sys/fs/cgroup/unified/u".into() };
         assert_eq!(found.v2, Some(v2));
-        let (memory, devices) =
-            (found.v1_directory(Controller::Memory), found.v1_directory(Controller::Devices));
+        let made = |controller: &str| found.v1_of(controller).unwrap().own.join("lbuild-1");
         for (v1, v2, expected) in [
             (&[][..], false, &[][..]),
-            (&[devices], true, &["devices", "unified"]),
-            (&[devices, memory], false, &["memory", "devices"]),
+            (&[made("devices")], true, &["devices", "unified"]),
+            (&[made("devices"), made("memory")], false, &["memory", "devices"]),
         ] {
             let names: Vec<String> = found.mounts(v1, v2).into_iter().map(|mount| mount.name).collect();
             assert_eq!(names, expected);
@@ -324,7 +382,24 @@ mod tests {
             Hierarchies::parse("30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", "0::/../x\n");
         assert_eq!(outside.v2, None);
         let mut none = Hierarchies::parse("nonsense\n", "");
-        assert_eq!(none.parent_for(&[]), Ok(None));
-        assert_eq!(none.place(Controller::Memory), None);
+        assert_eq!(none.parent_for(&[]), Err(Obstacle::NoHierarchy));
+        assert_eq!(none.place(Controller::Memory, false), None);
+    }
+
+    #[test]
+    fn named_cgroups_are_made_once_and_removed_when_empty() {
+        let top = tempfile::tempdir().unwrap();
+        let mut hierarchies = Hierarchies::default();
+        fs::create_dir(top.path().join("old")).unwrap();
+        let path = hierarchies.named(top.path(), Path::new("/old/./new/er")).unwrap();
+        assert_eq!(path, top.path().join("old/new/er"));
+        assert_eq!(hierarchies.named(top.path(), Path::new("old/new/er")), Ok(path.clone()));
+        fs::create_dir(path.join("container")).unwrap();
+        hierarchies.remove_empty_parents();
+        assert!(path.exists());
+        fs::remove_dir(path.join("container")).unwrap();
+        hierarchies.remove_empty_parents();
+        assert!(top.path().join("old").exists() && !top.path().join("old/new").exists());
+        assert_eq!(hierarchies.named(top.path(), Path::new("/")), Ok(top.path().to_owned()));
     }
 }

@@ -7,8 +7,10 @@
 //! Cgroup v1, v2 and both at once are decided controller by controller. Absent or unwritable cgroups are a
 //! value: without limits the container runs without them, and a limit that cannot be set is an error.
 
+mod asked;
 mod device;
 mod hierarchy;
+mod site;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -20,14 +22,11 @@ pub(crate) use hierarchy::{CgroupMount, Hierarchies};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::error::{Failure, Limit, Obstacle};
-use crate::sandbox::Limits;
+use crate::error::{Failure, Obstacle};
+use crate::limits::Limits;
+use asked::Asked;
 use hierarchy::{Controller, Place};
-
-/// The period over which processor time is shared out, in microseconds: the kernel's default.
-const CPU_PERIOD_MICROS: u64 = 100_000;
-/// The kernel refuses smaller shares.
-const LEAST_CPU_QUOTA_MICROS: u64 = 1_000;
+use site::Site;
 
 /// What the names of our cgroups start with.
 const PREFIX: &str = "lbuild-";
@@ -67,63 +66,72 @@ pub(crate) struct GroupUsage {
 
 impl Group {
     /// Makes the cgroups of a container and sets its limits; on an error nothing is left.
-    pub(crate) fn create(hierarchies: &mut Hierarchies, limits: &Limits) -> Result<Group, Failure> {
+    ///
+    /// `parent` is where to make them instead of in lbuild's own; `guard` whether to refuse devices.
+    pub(crate) fn create(
+        hierarchies: &mut Hierarchies,
+        limits: &Limits,
+        parent: Option<&Path>,
+        guard: bool,
+    ) -> Result<Group, Failure> {
         let mut group = Group::default();
-        let made = group.build(hierarchies, &random_name(PREFIX), limits);
+        let made = group.build(&mut Site::new(hierarchies, parent), limits, guard);
         match made {
             Ok(()) => Ok(group),
             Err(failure) => {
                 // Empty directories: their removal cannot be refused as busy.
-                group.remove();
+                group.remove(hierarchies);
                 Err(failure)
             }
         }
     }
 
-    fn build(&mut self, hierarchies: &mut Hierarchies, name: &str, limits: &Limits) -> Result<(), Failure> {
-        let asked: Vec<Asked> = Asked::of(limits);
-        let in_v2: Vec<Controller> = asked
-            .iter()
-            .map(|asked| asked.controller())
-            .filter(|&controller| hierarchies.place(controller) == Some(Place::V2))
-            .collect();
-        let parent = hierarchies
-            .parent_for(&in_v2)
-            .map_err(|(controller, obstacle)| Failure::Limit { limit: controller.limit(), obstacle })?;
-        if let Some(parent) = parent {
-            let entered = self.enter_v2(&parent, name);
-            // Without a limit the container does without.
-            if let (Err(error), Some(controller)) = (entered, in_v2.first()) {
-                return Err(refused(controller.limit(), &parent, &error));
+    fn build(&mut self, site: &mut Site<'_>, limits: &Limits, guard: bool) -> Result<(), Failure> {
+        let name = random_name(PREFIX);
+        let asked = Asked::of(limits);
+        let in_v2: Vec<&Asked> =
+            asked.iter().filter(|asked| site.place(asked.controller()) == Some(Place::V2)).collect();
+        let controllers: Vec<Controller> = in_v2.iter().map(|asked| asked.controller()).collect();
+        let entered = site.make_v2(&controllers, &name).and_then(|path| self.enter_v2(path));
+        match (entered, in_v2.first()) {
+            (Ok(()), _) => {}
+            (Err(obstacle), Some(asked)) => return Err(site.blame(asked.limit(), obstacle)),
+            (Err(obstacle), None) => site.must_have(obstacle)?,
+        }
+        // What a named cgroup limits is told by each of its directories.
+        for controller in site.v1_to_enter() {
+            if let Err(obstacle) = self.enter_v1(site, &controller, &name) {
+                site.must_have(obstacle)?;
             }
         }
-        for asked in asked {
-            self.limit(hierarchies, name, asked)?;
+        for asked in &asked {
+            self.limit(site, &name, asked)?;
         }
-        self.guards_devices = self.guard_devices(hierarchies, name);
+        self.guards_devices = guard && self.guard_devices(site, &name);
+        if self.v1.is_empty() && self.unified.is_none() {
+            site.must_have(Obstacle::NoHierarchy)?;
+        }
         Ok(())
     }
 
-    fn limit(&mut self, hierarchies: &Hierarchies, name: &str, asked: Asked) -> Result<(), Failure> {
+    fn limit(&mut self, site: &mut Site<'_>, name: &str, asked: &Asked) -> Result<(), Failure> {
         let controller = asked.controller();
-        let limit = controller.limit();
-        let directory = match (hierarchies.place(controller), &self.unified) {
-            (Some(Place::V1), _) => {
-                let parent = hierarchies.v1_directory(controller);
-                self.enter_v1(parent, name).map_err(|error| refused(limit, parent, &error))?
-            }
-            (Some(Place::V2), Some(path)) => path.clone(),
-            _ => {
-                let obstacle = Obstacle::NoController { controller: controller.name().to_owned() };
-                return Err(Failure::Limit { limit, obstacle });
-            }
+        let place = site.place(controller);
+        let directory = match (place, &self.unified) {
+            (Some(Place::V1), _) => self.enter_v1(site, controller.name(), name),
+            (Some(Place::V2), Some(path)) => Ok(path.clone()),
+            _ => Err(Obstacle::NoController { controller: controller.name().to_owned() }),
         };
-        let v2 = hierarchies.place(controller) == Some(Place::V2);
+        let directory = directory.map_err(|obstacle| site.blame(asked.limit(), obstacle))?;
+        let v2 = place == Some(Place::V2);
         for (file, value, optional) in asked.files(v2) {
             let path = directory.join(file);
             match write(&path, &value) {
                 Err(error) if optional && error.kind() == io::ErrorKind::NotFound => {}
-                outcome => outcome.map_err(|error| refused(limit, &path, &error))?,
+                outcome => outcome.map_err(|error| Failure::Limit {
+                    limit: asked.limit(),
+                    obstacle: Obstacle::refused(&path, &error),
+                })?,
             }
         }
         if controller == Controller::Memory {
@@ -133,10 +141,11 @@ impl Group {
     }
 
     /// Lets the kernel refuse all but the harmless devices; tells whether it does.
-    fn guard_devices(&mut self, hierarchies: &Hierarchies, name: &str) -> bool {
-        if hierarchies.place(Controller::Devices) == Some(Place::V1) {
-            let parent = hierarchies.v1_directory(Controller::Devices);
-            return self.enter_v1(parent, name).and_then(|path| device::restrict_v1(&path)).is_ok();
+    fn guard_devices(&mut self, site: &mut Site<'_>, name: &str) -> bool {
+        let devices = Controller::Devices;
+        if site.place(devices) == Some(Place::V1) {
+            let entered = self.enter_v1(site, devices.name(), name);
+            return entered.is_ok_and(|path| device::restrict_v1(&path).is_ok());
         }
         match &self.directory {
             Some(directory) => device::restrict_v2(directory.as_fd()).is_ok(),
@@ -144,27 +153,29 @@ impl Group {
         }
     }
 
-    fn enter_v2(&mut self, parent: &Path, name: &str) -> io::Result<()> {
-        let path = self.unified.insert(make(parent, name)?);
-        self.directory = Some(File::open(path)?.into());
+    fn enter_v2(&mut self, path: Option<PathBuf>) -> Result<(), Obstacle> {
+        let Some(path) = path else { return Ok(()) };
+        let path = self.unified.insert(path);
+        self.directory = Some(File::open(&path).map_err(|error| Obstacle::refused(path, &error))?.into());
         Ok(())
     }
 
     /// Makes a v1 directory, unless a controller mounted together with this one has.
-    fn enter_v1(&mut self, parent: &Path, name: &str) -> io::Result<PathBuf> {
-        if let Some(known) = self.v1.iter().find(|known| known.parent() == Some(parent)) {
+    fn enter_v1(&mut self, site: &mut Site<'_>, controller: &str, name: &str) -> Result<PathBuf, Obstacle> {
+        if let Some(known) = self.v1.iter().find(|known| site.has_v1(controller, known)) {
             return Ok(known.clone());
         }
-        let path = make(parent, name)?;
+        let path = site.make_v1(controller, name)?;
         self.v1.push(path.clone());
-        self.tasks.push(OpenOptions::new().write(true).open(path.join("tasks"))?);
+        let tasks = path.join("tasks");
+        let opened = OpenOptions::new().write(true).open(&tasks);
+        self.tasks.push(opened.map_err(|error| Obstacle::refused(&tasks, &error))?);
         Ok(path)
     }
 
     /// What the container is to see below `/sys/fs/cgroup`: the hierarchies it has a cgroup of its own in.
     pub(crate) fn mounts(&self, hierarchies: &Hierarchies) -> Vec<CgroupMount> {
-        let parents: Vec<&Path> = self.v1.iter().filter_map(|path| path.parent()).collect();
-        hierarchies.mounts(&parents, self.directory.is_some())
+        hierarchies.mounts(&self.v1, self.directory.is_some())
     }
 
     /// The v2 directory for `CLONE_INTO_CGROUP`.
@@ -218,72 +229,14 @@ impl Group {
 
     /// Removes its directories; tells whether they are all gone. The kernel may call one busy for a moment
     /// after its last process has ended: call again then.
-    pub(crate) fn remove(&mut self) -> bool {
-        self.v1.retain(|path| !removed(path));
-        if self.unified.as_ref().is_some_and(|path| removed(path)) {
+    pub(crate) fn remove(&mut self, hierarchies: &mut Hierarchies) -> bool {
+        self.v1.retain(|path| !removed_with_all(path));
+        if self.unified.as_ref().is_some_and(|path| removed_with_all(path)) {
             self.unified = None;
         }
+        hierarchies.remove_empty_parents();
         self.v1.is_empty() && self.unified.is_none()
     }
-}
-
-/// A limit asked for.
-#[derive(Clone, Copy)]
-enum Asked {
-    MemoryBytes(u64),
-    NanoCpus(u64),
-    Pids(u64),
-}
-
-impl Asked {
-    fn of(limits: &Limits) -> Vec<Asked> {
-        let memory = limits.memory_bytes.map(Asked::MemoryBytes);
-        let cpu = limits.nano_cpus.map(Asked::NanoCpus);
-        let pids = limits.pids.map(Asked::Pids);
-        [memory, cpu, pids].into_iter().flatten().collect()
-    }
-
-    fn controller(self) -> Controller {
-        match self {
-            Asked::MemoryBytes(_) => Controller::Memory,
-            Asked::NanoCpus(_) => Controller::Cpu,
-            Asked::Pids(_) => Controller::Pids,
-        }
-    }
-
-    /// The files to write, in order, and which of them a kernel may lack.
-    fn files(self, v2: bool) -> Vec<(&'static str, String, bool)> {
-        match (self, v2) {
-            // Swap is not extra memory: with swap accounting the sum is limited to the same number.
-            (Asked::MemoryBytes(bytes), false) => vec![
-                ("memory.limit_in_bytes", bytes.to_string(), false),
-                ("memory.memsw.limit_in_bytes", bytes.to_string(), true),
-            ],
-            (Asked::MemoryBytes(bytes), true) => vec![
-                ("memory.max", bytes.to_string(), false),
-                ("memory.swap.max", "0".to_owned(), true),
-                ("memory.oom.group", "1".to_owned(), true),
-            ],
-            (Asked::NanoCpus(nano), false) => vec![
-                ("cpu.cfs_period_us", CPU_PERIOD_MICROS.to_string(), false),
-                ("cpu.cfs_quota_us", quota_micros(nano).to_string(), false),
-            ],
-            (Asked::NanoCpus(nano), true) => {
-                vec![("cpu.max", format!("{} {CPU_PERIOD_MICROS}", quota_micros(nano)), false)]
-            }
-            (Asked::Pids(pids), _) => vec![("pids.max", pids.to_string(), false)],
-        }
-    }
-}
-
-fn quota_micros(nano_cpus: u64) -> u64 {
-    let quota = u128::from(nano_cpus) * u128::from(CPU_PERIOD_MICROS) / 1_000_000_000;
-    u64::try_from(quota).unwrap_or(u64::MAX).max(LEAST_CPU_QUOTA_MICROS)
-}
-
-fn refused(limit: Limit, path: &Path, error: &io::Error) -> Failure {
-    let errno = error.raw_os_error().unwrap_or(libc::EIO);
-    Failure::Limit { limit, obstacle: Obstacle::Refused { path: path.display().to_string(), errno } }
 }
 
 /// A name that nobody else has: process ids repeat, in other pid namespaces and in time.
@@ -306,6 +259,35 @@ fn make(parent: &Path, name: &str) -> io::Result<PathBuf> {
         }
     }
     Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// Gives a new v1 cgroup the processors and memory nodes of the one it is in: without any, nothing may enter
+/// it (cpuset(7)). Hierarchies without that controller, and v2, need nothing.
+fn seed(path: &Path) -> io::Result<()> {
+    if !path.join("tasks").exists() {
+        return Ok(());
+    }
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let of = |directory: &Path| fs::read_to_string(directory.join(file)).ok();
+        if let (Some(own), Some(outer)) = (of(path), path.parent().and_then(of))
+            && own.trim().is_empty()
+        {
+            write(&path.join(file), outer.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a container's cgroup and those that it made in it, if it might.
+fn removed_with_all(path: &Path) -> bool {
+    if removed(path) {
+        return true;
+    }
+    let directories = fs::read_dir(path).into_iter().flatten().flatten();
+    for entry in directories.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        removed_with_all(&entry.path());
+    }
+    removed(path)
 }
 
 fn removed(path: &Path) -> bool {
@@ -344,20 +326,5 @@ mod tests {
         assert_ne!(first, second);
         assert!(second.is_dir() && second.parent() == Some(parent.path()));
         assert!(make(&parent.path().join("absent"), "lbuild-x").is_err());
-    }
-
-    #[test]
-    fn limits_become_the_kernel_s_numbers() {
-        for (asked, v2, expected) in [
-            (Asked::NanoCpus(1_500_000_000), true, "cpu.max=150000 100000"),
-            (Asked::NanoCpus(1), true, "cpu.max=1000 100000"),
-            (Asked::NanoCpus(250_000_000), false, "cpu.cfs_period_us=100000 cpu.cfs_quota_us=25000"),
-            (Asked::Pids(20), true, "pids.max=20"),
-            (Asked::MemoryBytes(4096), true, "memory.max=4096 memory.swap.max=0 memory.oom.group=1"),
-        ] {
-            let files = asked.files(v2);
-            let got: Vec<String> = files.iter().map(|(file, value, _)| format!("{file}={value}")).collect();
-            assert_eq!(got.join(" "), expected);
-        }
     }
 }

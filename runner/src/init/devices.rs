@@ -1,9 +1,13 @@
-//! The nodes and links in a container's `/dev`, as the runtime spec lists them.
+//! The nodes and links in a container's `/dev`: those that the runtime spec lists, and, for a container that
+//! may use all devices, those of the host.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, makedev, mkdirat, mknodat, openat, symlinkat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, makedev, mkdirat, mknodat, openat,
+    statat, symlinkat,
+};
 use rustix::io::Errno;
 
 use crate::error::{AtStep, Failure, Step};
@@ -45,6 +49,57 @@ pub(super) fn populate(dev: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
         true => Ok(null),
         false => Err(Errno::NODEV).at(step("null")),
     }
+}
+
+/// Makes the nodes of the host's `/dev` in a container's, but for those it has. The umask is 0.
+///
+/// Links are left out, and what is mounted below: terminals, shared memory.
+pub(super) fn copy_host(host: BorrowedFd<'_>, dev: BorrowedFd<'_>) -> Result<(), Failure> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let copied = match openat(host, c"dev", flags, Mode::empty()) {
+        // A host without devices.
+        Err(Errno::NOENT) => Ok(()),
+        from => from.and_then(|from| copy_nodes(from.as_fd(), dev)),
+    };
+    copied.at(|| Step::Device { path: "/dev".into() })
+}
+
+fn copy_nodes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let device = fstat(from)?.st_dev;
+    for entry in Dir::read_from(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        // The terminal of the container, if it has one, goes by this name.
+        if [c".", c"..", c"console"].contains(&name) {
+            continue;
+        }
+        let found = match statat(from, name, AtFlags::SYMLINK_NOFOLLOW) {
+            // Unplugged meanwhile.
+            Err(Errno::NOENT) => continue,
+            found => found?,
+        };
+        let mode = Mode::from_raw_mode(found.st_mode);
+        let kind = FileType::from_raw_mode(found.st_mode);
+        let made = match kind {
+            FileType::CharacterDevice | FileType::BlockDevice => mknodat(to, name, kind, mode, found.st_rdev),
+            FileType::Directory if found.st_dev == device => mkdirat(to, name, mode),
+            _ => continue,
+        };
+        match made {
+            Err(Errno::EXIST) => continue,
+            // A device that lbuild itself is refused.
+            Err(Errno::PERM) => continue,
+            made => made?,
+        }
+        let owner = (Some(Uid::from_raw(found.st_uid)), Some(Gid::from_raw(found.st_gid)));
+        chownat(to, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
+        if kind == FileType::Directory {
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let inner = openat(from, name, flags, Mode::empty())?;
+            copy_nodes(inner.as_fd(), openat(to, name, flags, Mode::empty())?.as_fd())?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a file is the null device, whoever's.

@@ -48,6 +48,8 @@ pub(crate) struct Seed<'a> {
     pub(crate) streams: Option<&'a [OwnedFd; 3]>,
     pub(crate) binds: &'a [OwnedFd],
     pub(crate) group: &'a Group,
+    /// Whether devices are to be refused and no cgroup does it.
+    pub(crate) unguarded: bool,
     pub(crate) cgroup_mounts: &'a [CgroupMount],
     pub(crate) filter: Option<&'a [sock_filter]>,
     /// The limit on descriptors that lbuild was started with.
@@ -86,8 +88,8 @@ fn set_up(seed: &Seed<'_>) -> Result<Infallible, Failure> {
 
     let host = root::leave_host(seed.root)?;
     let backing = Backing::attach(seed).at(|| Step::Root)?;
-    let root = Root::attach(seed.root, &seed.report, seed.group.guards_devices)?;
-    let system = mounts::mount_system(&root, seed)?;
+    let root = Root::attach(seed.root, &seed.report, seed.unguarded)?;
+    let system = mounts::mount_system(&root, &host, seed)?;
     let terminal = match job.terminal {
         Some(size) => Some(terminal::open(&system, size, &seed.report).at(|| Step::Terminal)?),
         None => None,

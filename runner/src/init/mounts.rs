@@ -7,7 +7,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, openat};
+use rustix::fs::{
+    CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, fstatfs, mkdirat, openat,
+};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -20,6 +22,7 @@ use crate::cgroup::CgroupMount;
 use crate::error::{AtStep, Failure, Found, Step};
 use crate::protocol::SourcePlan;
 use crate::resolve;
+use crate::sandbox::{Devices, Sandbox};
 use crate::sys::{self, MountAttributes};
 
 /// Hidden from a container: what tells of the host or reaches it.
@@ -61,12 +64,12 @@ pub(super) struct SystemMounts {
     sys: OwnedFd,
 }
 
-/// Mounts `/proc`, `/dev` and what is in it, `/sys` and the cgroups; hides what must be hidden.
-pub(super) fn mount_system(root: &Root<'_>, seed: &Seed<'_>) -> std::result::Result<SystemMounts, Failure> {
-    let at = |target: &str| {
-        let target = PathBuf::from(target);
-        move || Step::Mount { target }
-    };
+/// Mounts `/proc`, `/dev` and what is in it, `/sys` and the cgroups.
+pub(super) fn mount_system(
+    root: &Root<'_>,
+    host: &OwnedFd,
+    seed: &Seed<'_>,
+) -> std::result::Result<SystemMounts, Failure> {
     let place = root.system_directory("proc")?;
     let proc = new("proc", &[], SAFE).at(at("/proc"))?;
     attach(&proc, &place).at(at("/proc"))?;
@@ -77,34 +80,50 @@ pub(super) fn mount_system(root: &Root<'_>, seed: &Seed<'_>) -> std::result::Res
     let dev = new("tmpfs", &options, flags).at(at("/dev"))?;
     attach(&dev, &place).at(at("/dev"))?;
     let null = devices::populate(dev.as_fd())?;
+    if seed.job.security.devices == Devices::Host {
+        devices::copy_host(host.as_fd(), dev.as_fd())?;
+    }
+    let pts = mount_in_dev(dev.as_fd(), seed)?;
 
+    let place = root.system_directory("sys")?;
+    let flags = if seed.job.security.writable_sys { SAFE } else { SAFE | MountAttrFlags::MOUNT_ATTR_RDONLY };
+    let sys = new("sysfs", &[], flags).at(at("/sys"))?;
+    attach(&sys, &place).at(at("/sys"))?;
+    mount_cgroups(sys.as_fd(), seed.cgroup_mounts, flags).at(at("/sys/fs/cgroup"))?;
+    Ok(SystemMounts { dev, pts, null, proc, sys })
+}
+
+/// The step of mounting at a place.
+fn at(target: &str) -> impl FnOnce() -> Step + use<> {
+    let target = PathBuf::from(target);
+    move || Step::Mount { target }
+}
+
+/// Mounts terminals, shared memory and message queues below `/dev`; gives the terminals.
+fn mount_in_dev(dev: BorrowedFd<'_>, seed: &Seed<'_>) -> std::result::Result<OwnedFd, Failure> {
     let options = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let pts = new("devpts", &options, flags).at(at("/dev/pts"))?;
-    attach_below(&pts, dev.as_fd(), "pts").at(at("/dev/pts"))?;
+    attach_below(&pts, dev, "pts").at(at("/dev/pts"))?;
 
-    let size = seed.job.shm_size_bytes.to_string();
+    // The kernel takes 0 for no limit at all.
+    let size = Some(seed.job.shm_size_bytes).filter(|&size| size > 0);
+    let size = size.unwrap_or(Sandbox::SHM_SIZE_BYTES).to_string();
     let shm = new("tmpfs", &[("mode", "1777"), ("size", &size)], SAFE).at(at("/dev/shm"))?;
-    attach_below(&shm, dev.as_fd(), "shm").at(at("/dev/shm"))?;
+    attach_below(&shm, dev, "shm").at(at("/dev/shm"))?;
     match new("mqueue", &[], SAFE) {
         // A kernel without message queues.
         Err(Errno::NODEV) => {}
         queues => {
             let queues = queues.at(at("/dev/mqueue"))?;
-            attach_below(&queues, dev.as_fd(), "mqueue").at(at("/dev/mqueue"))?;
+            attach_below(&queues, dev, "mqueue").at(at("/dev/mqueue"))?;
         }
     }
-
-    let place = root.system_directory("sys")?;
-    let sys = new("sysfs", &[], SAFE | MountAttrFlags::MOUNT_ATTR_RDONLY).at(at("/sys"))?;
-    attach(&sys, &place).at(at("/sys"))?;
-    mount_cgroups(sys.as_fd(), seed.cgroup_mounts).at(at("/sys/fs/cgroup"))?;
-    Ok(SystemMounts { dev, pts, null, proc, sys })
+    Ok(pts)
 }
 
-/// Shows the container its own cgroups, read-only.
-fn mount_cgroups(sys: BorrowedFd<'_>, mounts: &[CgroupMount]) -> Result<()> {
-    let flags = SAFE | MountAttrFlags::MOUNT_ATTR_RDONLY;
+/// Shows the container its own cgroups.
+fn mount_cgroups(sys: BorrowedFd<'_>, mounts: &[CgroupMount], flags: MountAttrFlags) -> Result<()> {
     let place = match openat(sys, c"fs/cgroup", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(()),
         place => place?,
@@ -149,7 +168,7 @@ pub(super) fn mount_users(
                 &created
             }
         };
-        let unguarded = if seed.group.guards_devices { 0 } else { libc::MOUNT_ATTR_NODEV };
+        let unguarded = if seed.unguarded { libc::MOUNT_ATTR_NODEV } else { 0 };
         let attributes = MountAttributes {
             set: unguarded | if mount.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 },
             propagation: libc::MS_PRIVATE,
@@ -180,7 +199,7 @@ fn user_place(root: &Root<'_>, target: &Path, kind: Kind) -> std::result::Result
 
 fn tmpfs(size_bytes: Option<u64>, mode: u32) -> Result<OwnedFd> {
     let mode = format!("{mode:o}");
-    let size = size_bytes.map(|size| size.to_string());
+    let size = size_bytes.filter(|&size| size > 0).map(|size| size.to_string());
     let mut options = vec![("mode", mode.as_str())];
     options.extend(size.as_deref().map(|size| ("size", size)));
     new("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)
@@ -241,12 +260,20 @@ impl Backing {
         // A container may append to its hosts file: a megabyte of room.
         let size = (bytes + (1 << 20)).to_string();
         let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-        let mount = new("tmpfs", &[("mode", "755"), ("size", &size)], flags)?;
+        let options = [("mode", "755"), ("size", size.as_str()), ("noswap", "")];
+        let mount = match new("tmpfs", &options, flags) {
+            // A kernel before 6.4, which may swap it out.
+            Err(Errno::INVAL) => new("tmpfs", &options[..2], flags)?,
+            mount => mount?,
+        };
         mkdirat(&mount, c"empty", Mode::from_bits_truncate(0o755))?;
         for (at, file) in seed.job.files.iter().enumerate() {
-            write(&mount, &at.to_string(), &file.content, file.mode)?;
+            let made = write(&mount, &at.to_string(), &file.content, file.mode)?;
+            fchown(&made, Some(Uid::from_raw(file.uid)), Some(Gid::from_raw(file.gid)))?;
+            // A change of owner takes the set-id bits away.
+            fchmod(&made, Mode::from_bits_truncate(file.mode))?;
         }
-        write(&mount, "trampoline", &trampoline::image(), 0o555)?;
+        drop(write(&mount, "trampoline", &trampoline::image(), 0o555)?);
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let trampoline = openat(&mount, c"trampoline", flags, Mode::empty())?;
         move_mount(&mount, c"", CWD, c"/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
@@ -282,14 +309,14 @@ impl Backing {
 }
 
 /// Makes a file in a directory that is ours alone.
-fn write(directory: &OwnedFd, name: &str, mut content: &[u8], mode: u32) -> Result<()> {
+fn write(directory: &OwnedFd, name: &str, mut content: &[u8], mode: u32) -> Result<OwnedFd> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = openat(directory, name, flags, Mode::from_bits_truncate(mode))?;
     while !content.is_empty() {
         let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, content))?;
         content = &content[written..];
     }
-    Ok(())
+    Ok(file)
 }
 
 /// Makes a file system and a detached mount of it. An option without a value is a flag.

@@ -96,13 +96,13 @@ impl<'a> Root<'a> {
     pub(super) fn attach(
         mount: &'a OwnedFd,
         report: &'a OwnedFd,
-        devices_guarded: bool,
+        unguarded: bool,
     ) -> std::result::Result<Self, Failure> {
         // A copy of a shared mount is its peer: without this, mounts inside would appear on the host.
         sys::mount_setattr(
             mount.as_fd(),
             MountAttributes {
-                set: if devices_guarded { 0 } else { libc::MOUNT_ATTR_NODEV },
+                set: if unguarded { libc::MOUNT_ATTR_NODEV } else { 0 },
                 propagation: libc::MS_PRIVATE,
                 recursive: true,
                 ..MountAttributes::default()

@@ -29,9 +29,9 @@ pub(crate) const TESTS: Tests = &[
 
 const MIB: u64 = 1 << 20;
 
-fn limited(root: &Root, limits: Limits) -> Sandbox {
+fn limited(root: &Root, limits: &Limits) -> Sandbox {
     let mut sandbox = root.sandbox();
-    sandbox.limits = limits;
+    sandbox.limits = limits.clone();
     sandbox
 }
 
@@ -40,15 +40,15 @@ fn memory(host: &Host) {
     let limits = Limits { memory_bytes: Some(16 * MIB), ..Limits::default() };
     // `tail` keeps the only line there is, which never ends.
     let hungry = runner::Process::new(["tail", "/dev/zero"]);
-    let exit = host.run(limited(&root, limits), &hungry).unwrap().exit;
+    let exit = host.run(limited(&root, &limits), &hungry).unwrap().exit;
     assert_eq!((exit.status, exit.oom_limit_bytes), (Status::Signal(9), Some(16 * MIB)));
     assert!(exit.usage.peak_memory_bytes.is_none_or(|peak| peak > 8 * MIB && peak <= 16 * MIB), "{exit:?}");
 
-    let exit = host.run(limited(&root, limits), &shell("true")).unwrap().exit;
+    let exit = host.run(limited(&root, &limits), &shell("true")).unwrap().exit;
     assert_eq!((exit.status, exit.oom_limit_bytes), (Status::Code(0), None));
     // Killed, but not for its memory.
     let (io, streams) = Streams::new();
-    let container = host.launcher.start(limited(&root, limits), &shell("sleep 1000"), io).unwrap();
+    let container = host.launcher.start(limited(&root, &limits), &shell("sleep 1000"), io).unwrap();
     container.kill();
     assert_eq!(streams.finish(&container).exit.oom_limit_bytes, None);
 }
@@ -57,9 +57,9 @@ fn processes(host: &Host) {
     let root = Root::new();
     let limits = Limits { pids: Some(5), ..Limits::default() };
     let script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; echo never";
-    let outcome = host.run(limited(&root, limits), &shell(script)).unwrap();
+    let outcome = host.run(limited(&root, &limits), &shell(script)).unwrap();
     assert!(!outcome.exit.success() && outcome.err.contains("can't fork"), "{outcome:?}");
-    assert_eq!(host.run(limited(&root, limits), &shell("echo ok | cat")).unwrap().success(), "ok\n");
+    assert_eq!(host.run(limited(&root, &limits), &shell("echo ok | cat")).unwrap().success(), "ok\n");
 }
 
 fn processor(host: &Host) {
@@ -67,21 +67,26 @@ fn processor(host: &Host) {
     let limits = Limits { nano_cpus: Some(100_000_000), ..Limits::default() };
     let script = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; \
                   cat /sys/fs/cgroup/cpu.stat /sys/fs/cgroup/cpu*/cpu.stat 2>/dev/null | grep nr_throttled";
-    let out = host.run(limited(&root, limits), &shell(script)).unwrap().success();
+    let out = host.run(limited(&root, &limits), &shell(script)).unwrap().success();
     let throttled: u64 = out.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(throttled > 0, "{out}");
 }
 
 fn limits_are_visible_inside(host: &Host) {
     let root = Root::new();
-    let limits = Limits { memory_bytes: Some(64 * MIB), nano_cpus: Some(1_500_000_000), pids: Some(77) };
+    let limits = Limits {
+        memory_bytes: Some(64 * MIB),
+        nano_cpus: Some(1_500_000_000),
+        pids: Some(77),
+        ..Limits::default()
+    };
     let script = "cd /sys/fs/cgroup; \
                   cat memory.max memory/memory.limit_in_bytes 2>/dev/null; \
                   cat pids.max pids/pids.max 2>/dev/null; \
                   cat cpu.max cpu*/cpu.cfs_quota_us 2>/dev/null | cut -d' ' -f1; \
                   touch x 2>/dev/null || echo read-only; \
                   grep -v : /proc/self/cgroup; cut -d: -f3 /proc/self/cgroup | sort | grep -v /.. | head -n 1";
-    let out = host.run(limited(&root, limits), &shell(script)).unwrap().out;
+    let out = host.run(limited(&root, &limits), &shell(script)).unwrap().out;
     assert_eq!(out, format!("{}\n77\n150000\nread-only\n/\n", 64 * MIB));
 }
 
@@ -91,7 +96,7 @@ fn only_its_own_hierarchies_are_visible(host: &Host) {
     let script = "cd /sys/fs/cgroup; find . -mindepth 1 -type d; read line";
     for limits in [Limits::default(), Limits { pids: Some(50), ..Limits::default() }] {
         let (io, mut streams) = Streams::new();
-        let container = host.launcher.start(limited(&root, limits), &shell(script), io).unwrap();
+        let container = host.launcher.start(limited(&root, &limits), &shell(script), io).unwrap();
         // One `id:controllers:path` a line.
         let text = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
         let own = text.lines().filter(|line| line.contains("/lbuild-"));
@@ -126,7 +131,7 @@ fn the_launcher_keeps_no_cgroup_open(host: &Host) {
     let root = Root::new();
     let limits = Limits { memory_bytes: Some(64 * MIB), pids: Some(50), ..Limits::default() };
     let (io, streams) = Streams::new();
-    let container = host.launcher.start(limited(&root, limits), &shell("read line"), io).unwrap();
+    let container = host.launcher.start(limited(&root, &limits), &shell("read line"), io).unwrap();
     let name = cgroup_of(container.pid());
     // Other trials' containers may come and go meanwhile.
     for entry in fs::read_dir(format!("/proc/{}/fd", launcher().as_raw_pid())).unwrap().flatten() {
@@ -180,10 +185,15 @@ fn cgroup_of(pid: u32) -> String {
 
 fn cgroups_are_removed(host: &Host) {
     let root = Root::new();
-    let limits = Limits { memory_bytes: Some(64 * MIB), nano_cpus: Some(1_000_000_000), pids: Some(50) };
+    let limits = Limits {
+        memory_bytes: Some(64 * MIB),
+        nano_cpus: Some(1_000_000_000),
+        pids: Some(50),
+        ..Limits::default()
+    };
     let (io, streams) = Streams::new();
     let script = "for i in 1 2 3 4 5; do sleep 1000 & done; read line";
-    let container = host.launcher.start(limited(&root, limits), &shell(script), io).unwrap();
+    let container = host.launcher.start(limited(&root, &limits), &shell(script), io).unwrap();
     let name = cgroup_of(container.pid());
     assert!(!directories(&name).is_empty());
     streams.finish(&container);
@@ -226,7 +236,7 @@ impl Role {
         let limits = Limits { memory_bytes: Some(64 * MIB), pids: Some(50), ..Limits::default() };
         let (io, mut streams) = Streams::new();
         let process = shell("sleep 1000 & sleep 1000 & echo ready; read line");
-        let container = launcher.start(limited(&root, limits), &process, io).unwrap();
+        let container = launcher.start(limited(&root, &limits), &process, io).unwrap();
         let mut ready = String::new();
         BufReader::new(&mut streams.stdout).read_line(&mut ready).unwrap();
         let mut out = std::io::stdout();

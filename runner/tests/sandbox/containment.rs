@@ -272,7 +272,7 @@ fn files_given_by_their_contents(host: &Host) {
     let mut sandbox = root.sandbox();
     let script = b"#!/bin/sh\necho executed\n";
     sandbox.files = [("/dev/pipes/script", 0o755), ("/etc/text", 0o644)]
-        .map(|(target, mode)| FileMount { target: target.into(), content: script.to_vec(), mode })
+        .map(|(target, mode)| FileMount::new(target, script).mode(mode))
         .into();
     let script = "/dev/pipes/script; chmod 755 /etc/text; /etc/text 2>/dev/null || echo refused";
     let out = host.run(sandbox, &shell(script)).unwrap().success();

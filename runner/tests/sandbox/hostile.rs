@@ -82,7 +82,7 @@ fn system_mount_points(host: &Host) {
 
 fn with_file(root: &Root, target: &str) -> Sandbox {
     let mut sandbox = root.sandbox();
-    sandbox.files = vec![FileMount { target: target.into(), content: b"ours\n".to_vec(), mode: 0o644 }];
+    sandbox.files = vec![FileMount::new(target, b"ours\n")];
     sandbox
 }
 

@@ -22,7 +22,7 @@ pub(crate) const TESTS: Tests = &[
 
 fn with_files(mut sandbox: Sandbox) -> Sandbox {
     sandbox.files = ["/etc/hosts", "/etc/resolv.conf", "/run/secrets/deep/one"]
-        .map(|target| FileMount { target: target.into(), content: b"x\n".to_vec(), mode: 0o400 })
+        .map(|target| FileMount::new(target, b"x\n").mode(0o400))
         .to_vec();
     sandbox
 }
@@ -70,7 +70,7 @@ fn a_moved_parent_is_followed(host: &Host) {
     let root = Root::new();
     fs::create_dir_all(root.path("a/b")).unwrap();
     let mut sandbox = root.sandbox();
-    sandbox.files = vec![FileMount { target: "/a/b/file".into(), content: Vec::new(), mode: 0o644 }];
+    sandbox.files = vec![FileMount::new("/a/b/file", [])];
     // A directory of the same name takes the old place, with a file of the same name in it.
     let script = "mv /a /moved && mkdir -p /a/b && echo kept > /a/b/file";
     let outcome = host.run(sandbox, &shell(script)).unwrap();
