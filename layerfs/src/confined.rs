@@ -102,6 +102,15 @@ impl Root {
         self.open_dir(path).map(Root::from_fd)
     }
 
+    /// Gives the directory itself this owner, this mode and, if there is one, this time.
+    pub fn dress(&self, like: &NewDirectory) -> Result<()> {
+        let path = Path::new("/");
+        let dir = open_exact(self.as_fd(), b"").at("open", path)?;
+        set_owner(&dir, like.owner).at("set the owner of", path)?;
+        rustix::fs::fchmod(&dir, Mode::from_raw_mode(like.mode)).at("set the mode of", path)?;
+        like.modified.map_or(Ok(()), |modified| set_modified(&dir, modified)).at("set the time of", path)
+    }
+
     /// Opens a regular file for reading.
     pub fn open_file(&self, path: &Path) -> Result<File> {
         let found = open_at(&self.fd, path, PATH_ONLY, IN_ROOT).at("open", path)?;

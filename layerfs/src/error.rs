@@ -204,7 +204,7 @@ impl fmt::Display for Error {
             Error::NotABottom { id } => {
                 write!(f, "snapshot `{id}` cannot be put on top of another one: it has ancestors of its own")
             }
-            Error::Mount { step, .. } => write!(f, "cannot mount a snapshot: {step}"),
+            Error::Mount { step, .. } => write!(f, "cannot make a mount: {step}"),
             Error::NoOverlay { .. } => {
                 write!(f, "overlay file systems are not available: they need root and Linux 6.8 or later")
             }

@@ -5,7 +5,8 @@
 //! again; delete. A process that is killed in between leaves a store in which everything visible is whole.
 //!
 //! Marking follows documents to what they name, whatever kind they are: any JSON blob is searched for digests.
-//! So an image keeps its layers, the tars of its diff ids and the snapshots of its chain.
+//! So an image keeps its layers, the tars of its diff ids and the snapshots of its chain. Cache mounts are nobody's
+//! part, and stay until they are removed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

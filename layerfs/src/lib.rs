@@ -3,6 +3,7 @@
 //! * [`store`] keeps blobs by digest in a directory that is an OCI image layout; [`layout`] is its list of
 //!   images and their export; [`gc`] frees what nothing refers to; [`lock`] keeps users and collectors apart.
 //! * [`snapshot`] stacks directories with overlayfs: prepare, change, commit by a rename.
+//! * [`cache_mount`] keeps directories that outlive a build.
 //! * [`diff`] finds what a snapshot changed, [`layer`] writes it as a tar and applies such tars; [`entry`] and
 //!   [`whiteout`] are their vocabulary.
 //! * [`confined`] resolves paths below a directory; [`walk`], [`copy`] and [`checksum`] serve COPY and ADD.
@@ -13,6 +14,7 @@
 //! descriptor (`openat2`, `RESOLVE_IN_ROOT`); a blob is visible under its digest only when it is complete; no
 //! mount is ever attached to a mount namespace, so that nothing is left over whenever the process dies.
 
+pub mod cache_mount;
 pub mod checksum;
 pub mod confined;
 pub mod copy;

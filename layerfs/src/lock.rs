@@ -60,7 +60,22 @@ impl Lock {
 
 /// Takes an exclusive lock on what `file` is open on, unless somebody else has one.
 pub(crate) fn try_exclusive(file: impl AsFd) -> rustix::io::Result<bool> {
-    match retry(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
+    attempt(file, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// Takes a shared lock on what `file` is open on, unless somebody else has it exclusively. A lock that `file` has is
+/// given up first, whatever comes of it (flock(2)).
+pub(crate) fn try_shared(file: impl AsFd) -> rustix::io::Result<bool> {
+    attempt(file, FlockOperation::NonBlockingLockShared)
+}
+
+/// Gives up the lock of `file`, if it has one.
+pub(crate) fn release(file: impl AsFd) -> rustix::io::Result<()> {
+    retry(|| flock(&file, FlockOperation::Unlock))
+}
+
+fn attempt(file: impl AsFd, how: FlockOperation) -> rustix::io::Result<bool> {
+    match retry(|| flock(&file, how)) {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(errno) => Err(errno),

@@ -1,9 +1,10 @@
-//! Deleting trees by descriptor: no path of a tree is ever resolved twice, and no symbolic link is followed.
+//! Deleting and measuring trees by descriptor: no path of a tree is ever resolved twice, and no symbolic link is followed.
 //!
-//! Order: depth first, without recursion. Only the directory that is being emptied is open; the way up leads
+//! Order: depth first, without recursion. Only the directory that is being visited is open; the way up leads
 //! through its `..`, which must be the directory that the way down came from. So a hostile tree of any depth
 //! costs neither stack nor descriptors.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, Stat, fstat, openat, statat, unlinkat};
@@ -26,9 +27,9 @@ pub(crate) fn remove_tree(parent: impl AsFd, name: &[u8]) -> rustix::io::Result<
 /// A directory that is left for one in it.
 struct Above {
     stat: Stat,
-    /// What is still to be deleted in it.
+    /// What is still to be visited in it.
     left: Vec<Vec<u8>>,
-    /// The directory in it that is being emptied.
+    /// The directory in it that is being visited.
     name: Vec<u8>,
     inner: Stat,
 }
@@ -36,6 +37,34 @@ struct Above {
 /// Deletes everything in `dir` and leaves it empty; says how many bytes of disk that frees.
 pub(crate) fn remove_children(dir: &OwnedFd) -> rustix::io::Result<u64> {
     let mut freed = 0;
+    depth_first(dir, &mut |holder, name, stat| {
+        freed += remove_name(holder, name, stat)?;
+        Ok(())
+    })?;
+    Ok(freed)
+}
+
+/// How many bytes of disk everything in `dir` takes. Of a tree that is changed meanwhile it is what was seen.
+pub(crate) fn usage(dir: &OwnedFd) -> rustix::io::Result<u64> {
+    let (mut bytes, mut linked) = (0, HashSet::new());
+    let walked = depth_first(dir, &mut |_, _, stat| {
+        // A file with several links takes its bytes once.
+        if is_dir(stat.st_mode) || stat.st_nlink <= 1 || linked.insert((stat.st_dev, stat.st_ino)) {
+            bytes += disk_bytes(stat);
+        }
+        Ok(())
+    });
+    match walked {
+        Err(Errno::STALE) => Ok(bytes),
+        walked => walked.map(|()| bytes),
+    }
+}
+
+/// What is done with a name in an open directory.
+type Act<'a> = dyn FnMut(BorrowedFd<'_>, &[u8], &Stat) -> rustix::io::Result<()> + 'a;
+
+/// Calls `act` for everything below `dir`, for a directory after what is in it.
+fn depth_first(dir: &OwnedFd, act: &mut Act<'_>) -> rustix::io::Result<()> {
     let mut here = rustix::io::fcntl_dupfd_cloexec(dir, 0)?;
     let mut left = unless_gone(names(&here))?.unwrap_or_default();
     let mut above: Vec<Above> = Vec::new();
@@ -44,7 +73,7 @@ pub(crate) fn remove_children(dir: &OwnedFd) -> rustix::io::Result<u64> {
             let found = statat(&here, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
             let Some(stat) = unless_gone(found)? else { continue };
             if !is_dir(stat.st_mode) {
-                freed += remove_name(here.as_fd(), &name, &stat)?;
+                act(here.as_fd(), &name, &stat)?;
             } else if let Some(inner) = unless_gone(open_dir(&here, &name))? {
                 let names = unless_gone(names(&inner))?.unwrap_or_default();
                 let left = std::mem::replace(&mut left, names);
@@ -52,14 +81,14 @@ pub(crate) fn remove_children(dir: &OwnedFd) -> rustix::io::Result<u64> {
                 here = inner;
             }
         }
-        let Some(up) = above.pop() else { return Ok(freed) };
+        let Some(up) = above.pop() else { return Ok(()) };
         here = open_dir(&here, b"..")?;
         let stat = fstat(&here)?;
         if (stat.st_dev, stat.st_ino) != (up.stat.st_dev, up.stat.st_ino) {
-            // It was moved meanwhile, and what is around it now is not ours to delete.
+            // It was moved meanwhile, and what is around it now is not ours.
             return Err(Errno::STALE);
         }
-        freed += remove_name(here.as_fd(), &up.name, &up.inner)?;
+        act(here.as_fd(), &up.name, &up.inner)?;
         left = up.left;
     }
 }
@@ -71,7 +100,12 @@ fn remove_name(parent: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> rustix::io::
     unless_gone(unlinkat(parent, name, flags))?;
     // A file with several links frees its bytes with the last of them.
     let last = is_dir || stat.st_nlink <= 1;
-    Ok(if last { u64::try_from(stat.st_blocks).unwrap_or(0) * 512 } else { 0 })
+    Ok(if last { disk_bytes(stat) } else { 0 })
+}
+
+/// `st_blocks` counts in 512 bytes whatever the file system's blocks are (stat(2)).
+fn disk_bytes(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_blocks).unwrap_or(0) * 512
 }
 
 fn unless_gone<T>(result: rustix::io::Result<T>) -> rustix::io::Result<Option<T>> {

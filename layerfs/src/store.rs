@@ -6,6 +6,7 @@
 //!   blobs/sha256/<hex>       complete, 0444, never changed
 //!   ingest/                  snapshots being made, each a locked directory
 //!   snapshots/<id>/          committed snapshots; see `snapshot`
+//!   mounts/                  directories that outlive a build; see `cache_mount`
 //!   memo/                    which blob a layer was compressed to
 //!   resolved/, cache/        the builder's records; digests in `resolved/` keep blobs alive
 //!   trash/                   what a collection or a commit has taken out of sight and is deleting
@@ -48,7 +49,7 @@ impl Store {
         // Mounts are made from these paths, so they must not depend on the working directory.
         let root = root.canonicalize().at("open", root)?;
         rustix::fs::chmod(&root, Mode::from_raw_mode(0o700)).at("set the mode of", &root)?;
-        for dir in ["blobs/sha256", "ingest", "snapshots", "memo", "resolved", "cache", "trash"] {
+        for dir in ["blobs/sha256", "ingest", "snapshots", "mounts", "memo", "resolved", "cache", "trash"] {
             let dir = root.join(dir);
             std::fs::create_dir_all(&dir).at("create", &dir)?;
         }
