@@ -91,7 +91,7 @@ fn node(statement: Statement, start_line: usize, end_line: usize) -> Node {
         original,
         start_line,
         end_line,
-        flags: flags.into_iter().map(|flag| flag.text).collect(),
+        flags: flags.into_iter().map(|flag| flag.word.text).collect(),
         value,
         heredocs,
     }

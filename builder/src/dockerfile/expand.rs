@@ -10,6 +10,10 @@
 //!
 //! Invariants: the work is linear in the text and the values; nesting and the size of the result are bounded.
 
+use std::collections::HashSet;
+
+use super::diagnostic::Diagnostic;
+use super::instruction::Word;
 use super::pattern::{self, Pattern};
 
 /// The longest result, in bytes: a chain of `ENV a=$a$a` doubles each time.
@@ -37,6 +41,13 @@ pub struct ExpandError {
     pub offset: usize,
     /// What was expected; lower case, no full stop.
     pub message: String,
+}
+
+impl ExpandError {
+    /// The error as a message about the place in `word`, the text of which was expanded.
+    pub fn in_word(self, word: &Word) -> Diagnostic {
+        Diagnostic::error(word.at(self.offset), self.message)
+    }
 }
 
 impl std::fmt::Display for ExpandError {
@@ -110,6 +121,8 @@ struct Lexer<'a> {
     /// A variable that is not set stays as written.
     keep_unset: bool,
     unset: Vec<String>,
+    /// What is in `unset`.
+    known_unset: HashSet<String>,
     depth: usize,
 }
 
@@ -165,6 +178,7 @@ impl<'a> Lexer<'a> {
             raw_escapes: false,
             keep_unset: false,
             unset: Vec::new(),
+            known_unset: HashSet::new(),
             depth: 0,
         }
     }
@@ -320,7 +334,8 @@ impl<'a> Lexer<'a> {
     /// The value of a variable, absent noted as unset.
     fn get(&mut self, name: &str) -> Option<String> {
         let value = (self.lookup)(name);
-        if value.is_none() && !self.unset.iter().any(|known| known == name) {
+        if value.is_none() && !self.known_unset.contains(name) {
+            self.known_unset.insert(name.to_owned());
             self.unset.push(name.to_owned());
         }
         value

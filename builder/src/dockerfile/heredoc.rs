@@ -1,18 +1,29 @@
 //! Heredocs: which words of a line begin one, and the bodies on the lines below.
 
+use std::ops::Range;
+
 use super::diagnostic::Diagnostic;
 use super::expand::{raw_words, unquoted_words};
 use super::instruction::Heredoc;
 use super::lines::{Line, Reader};
 use super::source::Source;
 
-/// The heredocs that `line` begins, in order, their bodies still empty.
-pub(super) fn in_line(line: &str) -> Vec<Heredoc> {
+/// The heredocs that `line` begins, in order, their bodies still empty, each with its place in the line.
+fn in_line(line: &str) -> Vec<(Heredoc, Range<usize>)> {
     if !line.contains("<<") {
         return Vec::new();
     }
     // A line that the shell's rules cannot split (an odd quote) has no heredocs.
-    raw_words(line).unwrap_or_default().iter().filter_map(|word| in_word(word)).collect()
+    let words = raw_words(line).unwrap_or_default();
+    let mut heredocs = Vec::new();
+    let mut end = 0;
+    for word in words {
+        // A word is a stretch of the line as it stands, so it is found where the one before ended.
+        let start = line[end..].find(&word).map_or(end, |at| end + at);
+        end = line.len().min(start + word.len());
+        heredocs.extend(in_word(&word).map(|heredoc| (heredoc, start..end)));
+    }
+    heredocs
 }
 
 /// The heredoc that `word` begins: digits, `<<`, perhaps `-`, and one name without `<`.
@@ -53,19 +64,17 @@ pub(super) fn read<'s>(
     source: &Source<'s>,
     line: &mut Line<'s>,
 ) -> Result<Vec<Heredoc>, Diagnostic> {
-    let mut heredocs = in_line(&line.text);
-    for heredoc in &mut heredocs {
-        let terminated = read_body(reader, source, heredoc);
+    let mut heredocs = Vec::new();
+    for (mut heredoc, place) in in_line(&line.text) {
+        let terminated = read_body(reader, source, &mut heredoc);
         line.last_line = reader.line;
         if !terminated {
             let name = &heredoc.name;
-            let begin = line.text.find("<<").unwrap_or(0);
-            let length = line.text[begin..].find(char::is_whitespace).unwrap_or(line.text.len() - begin);
-            let place = begin..begin + length;
             let message = format!("the heredoc `{name}` is never closed");
             return Err(Diagnostic::error(line.span(&place), message)
                 .hint(format!("a line with `{name}` alone must follow its text")));
         }
+        heredocs.push(heredoc);
     }
     Ok(heredocs)
 }

@@ -11,17 +11,9 @@
 
 use std::time::Duration;
 
-use super::diagnostic::{Diagnostic, Span};
+use super::diagnostic::{Diagnostic, Pos, Span};
 pub use super::mount::{Mount, MountKind, MountOption, MountSpec, Sharing};
-
-/// A piece of an instruction, as written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
-    /// The text, unexpanded, continuations already joined.
-    pub text: String,
-    /// Where it stands in the source.
-    pub span: Span,
-}
+pub use super::word::Word;
 
 /// A parsed Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -305,6 +297,30 @@ pub struct Heredoc {
 }
 
 impl Heredoc {
+    /// The place of the character at the byte `offset` of [`Heredoc::body`].
+    pub fn at(&self, offset: usize) -> Span {
+        let mut left = offset;
+        let mut source_offset = self.span.start.offset as usize;
+        for (line, text) in (self.span.start.line..).zip(self.content.split_inclusive('\n')) {
+            let tabs = if self.strip_tabs { text.len() - text.trim_start_matches('\t').len() } else { 0 };
+            if left < text.len() - tabs {
+                let before = text.get(..tabs + left).unwrap_or(text);
+                let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+                let start = Pos {
+                    offset: narrow(source_offset + before.len()),
+                    line,
+                    column: narrow(before.chars().count() + 1),
+                };
+                let length = text[before.len()..].chars().next().map_or(0, char::len_utf8);
+                let end = Pos { offset: start.offset + narrow(length), column: start.column + 1, ..start };
+                return Span { start, end };
+            }
+            left -= text.len() - tabs;
+            source_offset += text.len();
+        }
+        self.span
+    }
+
     /// The body, without the tabs that `<<-` drops.
     pub fn body(&self) -> String {
         if !self.strip_tabs {

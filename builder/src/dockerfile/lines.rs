@@ -10,9 +10,11 @@
 use super::diagnostic::{Diagnostic, Span};
 use super::instruction::{Directives, Word};
 use super::source::Source;
+use super::word::Seam;
+use super::words::FlagText;
 use std::ops::Range;
 
-/// The longest physical line, in bytes, its end included; BuildKit's scanner takes no longer one.
+/// The longest physical line, in bytes, its `\n` not counted; BuildKit's scanner takes no longer one.
 const MAX_LINE: usize = 65_535;
 
 /// One instruction's line.
@@ -40,7 +42,37 @@ impl Line<'_> {
 
     /// A stretch of the text as a word.
     pub(super) fn word(&self, range: Range<usize>) -> Word {
-        Word { span: self.span(&range), text: self.text[range].to_owned() }
+        let span = self.span(&range);
+        let first = self.pieces.partition_point(|&(start, _)| start <= range.start);
+        let inside = self.pieces[first..].iter().take_while(|&&(start, _)| start < range.end);
+        let seam = |&(start, origin)| Seam { at: start - range.start, place: self.source.pos(origin) };
+        let seams = inside.map(seam).collect();
+        Word::new(self.text[range].to_owned(), span, seams)
+    }
+
+    /// A flag as a word: what of it was quoted or escaped stands at the places that `flag` names.
+    pub(super) fn flag(&self, flag: &FlagText) -> Word {
+        let mut seams = Vec::new();
+        let mut expected = None;
+        for (at, &offset) in flag.origins.iter().enumerate() {
+            let origin = self.origin(offset);
+            if expected.is_some_and(|expected| expected != origin) && flag.text.is_char_boundary(at) {
+                seams.push(Seam { at, place: self.source.pos(origin) });
+            }
+            expected = Some(origin + 1);
+        }
+        Word::new(flag.text.clone(), self.span(&flag.range), seams)
+    }
+
+    /// The string of a JSON array that stands at `range`, its quotes included.
+    pub(super) fn string(&self, text: String, range: &Range<usize>) -> Word {
+        let word = self.word(range.start + 1..range.end - 1);
+        // Decoded escapes make it another text, whose parts have no places of their own.
+        if word.text == text {
+            word.outside(self.span(range))
+        } else {
+            Word::new(text, self.span(range), vec![])
+        }
     }
 
     fn origin(&self, offset: usize) -> usize {
@@ -59,6 +91,8 @@ pub(super) struct Reader<'s> {
     pub(super) directives: Directives,
     /// Whether a directive may still come.
     directives_open: bool,
+    /// Whether the file begins with a `#!` line. BuildKit looks past it for `syntax` and `check` only.
+    shebang: bool,
     seen: Vec<String>,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
@@ -79,6 +113,7 @@ impl<'s> Reader<'s> {
             line: 0,
             directives: Directives::default(),
             directives_open: true,
+            shebang: false,
             seen: Vec::new(),
             diagnostics: Vec::new(),
         }
@@ -115,15 +150,21 @@ impl<'s> Reader<'s> {
         let length = rest.find('\n').map_or(rest.len(), |at| at + 1);
         self.at += length;
         self.line += 1;
-        if length > MAX_LINE {
-            let message = format!("this line has {length} bytes; at most {MAX_LINE} are allowed");
-            self.diagnostics.push(Diagnostic::error(self.source.span(start, start), message));
+        let bytes = rest[..length].trim_end_matches('\n').len();
+        if bytes > MAX_LINE {
+            let message = format!("this line has {bytes} bytes; at most {MAX_LINE} are allowed");
+            let error = Diagnostic::error(self.source.span(start, start), message);
+            self.diagnostics.push(error.hint("break it with a continuation, or copy long text from a file"));
         }
         Some(Physical { start, text: rest[..length].trim_end_matches(['\r', '\n']) })
     }
 
     /// A comment line, `#` already off.
     fn comment(&mut self, start: usize, comment: &str, comments: &mut Vec<String>) {
+        if self.line == 1 && comment.starts_with('!') {
+            self.shebang = true;
+            return;
+        }
         if self.directives_open && self.directive(start + 1, comment) {
             return;
         }
@@ -145,14 +186,18 @@ impl<'s> Reader<'s> {
         let value_start = start + key.len() + 1 + (value.len() - value.trim_start().len());
         let span = self.source.span(value_start, value_start + text.len());
         if self.seen.contains(&name) {
+            if self.shebang {
+                return true;
+            }
             let message = format!("the directive `{name}` is given a second time");
             self.diagnostics.push(Diagnostic::error(span, message));
             return true;
         }
-        let word = Word { text: text.to_owned(), span };
+        let word = Word::new(text.to_owned(), span, Vec::new());
         match (name.as_str(), text) {
             ("syntax", _) => self.directives.syntax = Some(word),
             ("check", _) => self.directives.check = Some(word),
+            _ if self.shebang => {}
             (_, "\\") => self.directives.escape = '\\',
             (_, "`") => self.directives.escape = '`',
             _ => {

@@ -19,8 +19,11 @@ mod lines;
 mod mount;
 mod parse;
 mod pattern;
+pub mod signal;
 mod source;
 mod statement;
+mod syntax;
+mod word;
 mod words;
 
 pub use diagnostic::{Diagnostic, Pos, Severity, Span};

@@ -9,8 +9,6 @@ mod flags;
 mod health;
 mod run;
 
-use std::ops::Range;
-
 use super::diagnostic::{Diagnostic, Severity, Span};
 use super::heredoc;
 use super::instruction::{
@@ -18,8 +16,10 @@ use super::instruction::{
     Word,
 };
 use super::lines::{Line, Reader};
+use super::signal::{is_signal, nearest_signal};
 use super::source::Source;
 use super::statement::{KEYWORDS, Keyword, Statement};
+use super::syntax;
 use flags::Flags;
 
 /// The longest Dockerfile, in bytes; `docker build` takes 2 MiB when it sends one.
@@ -44,6 +44,12 @@ pub fn parse(source: &str) -> Result<Dockerfile, Vec<Diagnostic>> {
     let mut instructions = Vec::new();
     let mut found = Vec::new();
     while let Some(mut line) = reader.next() {
+        if !outline.any
+            && let Some(syntax) = syntax::in_line(&line)
+        {
+            reader.directives.syntax.get_or_insert(syntax);
+            continue;
+        }
         let statement = read_statement(&mut reader, &source, &mut line);
         outline.see(statement.as_ref().ok(), &mut found);
         match statement {
@@ -193,7 +199,7 @@ fn kind(line: &Line<'_>, statement: &mut Statement, found: &mut Vec<Diagnostic>)
         return None;
     };
     match keyword {
-        Keyword::Run => return run::run(line, statement, found),
+        Keyword::Run => return run::run(statement, found),
         Keyword::Copy => return files::copy(statement, found),
         Keyword::Add => return files::add(statement, found),
         Keyword::Healthcheck => return health::healthcheck(statement, found),
@@ -216,7 +222,7 @@ fn kind(line: &Line<'_>, statement: &mut Statement, found: &mut Vec<Diagnostic>)
         Keyword::Volume => InstructionKind::Volume(volumes(statement, found)?),
         Keyword::User => InstructionKind::User(exactly_one(statement, found)?),
         Keyword::Workdir => InstructionKind::Workdir(exactly_one(statement, found)?),
-        Keyword::StopSignal => InstructionKind::StopSignal(exactly_one(statement, found)?),
+        Keyword::StopSignal => InstructionKind::StopSignal(stop_signal(statement, found)?),
         Keyword::Maintainer => InstructionKind::Maintainer(exactly_one(statement, found)?),
         _ => return None,
     })
@@ -244,6 +250,21 @@ fn exactly_one(statement: &mut Statement, found: &mut Vec<Diagnostic>) -> Option
     })
 }
 
+/// A signal that is written out is checked at once, one with variables when they are known.
+fn stop_signal(statement: &mut Statement, found: &mut Vec<Diagnostic>) -> Option<Word> {
+    let word = exactly_one(statement, found)?;
+    if is_signal(&word.text) || word.text.contains(['$', '\'', '"', '\\', '`']) {
+        return Some(word);
+    }
+    let message = format!("`{}` is not a signal: expected a name such as `SIGTERM` or a number", word.text);
+    let error = Diagnostic::error(word.span, message);
+    found.push(match nearest_signal(&word.text) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error,
+    });
+    None
+}
+
 fn command(statement: &mut Statement) -> Command {
     let mut args = std::mem::take(&mut statement.args).into_iter().map(|word| word.text);
     if statement.json {
@@ -269,15 +290,16 @@ fn arguments(statement: &mut Statement, found: &mut Vec<Diagnostic>) -> Option<V
     let words = at_least_one(statement, found)?;
     let mut arguments = Vec::with_capacity(words.len());
     for word in words {
-        let Some((name, default)) = word.text.split_once('=') else {
+        let Some((name, _)) = word.text.split_once('=') else {
             arguments.push(Argument { name: word, default: None });
             continue;
         };
         if name.is_empty() {
             return fail(found, word.span, "nothing stands before the `=`; expected a name");
         }
-        let part = |text: &str| Word { text: text.to_owned(), span: word.span };
-        arguments.push(Argument { name: part(name), default: Some(part(default)) });
+        let (equals, end) = (name.len(), word.text.len());
+        let default = Some(word.part(equals + 1..end));
+        arguments.push(Argument { name: word.part(0..equals), default });
     }
     Some(arguments)
 }
@@ -383,9 +405,4 @@ fn on_build(
     let mut instruction = typed(line, *sub, found)?;
     instruction.comments.clear();
     Some(InstructionKind::OnBuild(OnBuild { trigger, instruction: Box::new(instruction) }))
-}
-
-/// A stretch of a flag's value as a word.
-fn part_of_flag(line: &Line<'_>, flag: &super::statement::Flag, range: Range<usize>) -> Word {
-    Word { text: flag.text[range.clone()].to_owned(), span: line.span(&flag.source.origin(range)) }
 }

@@ -8,8 +8,8 @@ use super::diagnostic::{Pos, Span};
 pub(super) struct Source<'a> {
     pub(super) text: &'a str,
     line_starts: Vec<usize>,
-    /// The place asked for last: columns are counted on from there, or a long line would be counted once a
-    /// word.
+    /// The place asked for last: columns are counted from there, back or on, or a long line would be counted
+    /// once a word.
     last: Cell<Pos>,
 }
 
@@ -25,11 +25,15 @@ impl<'a> Source<'a> {
         let line = self.line_starts.partition_point(|&start| start <= offset);
         let start = self.line_starts[line - 1];
         let last = self.last.get();
-        let (from, column) = match last.offset as usize {
-            known if last.line as usize == line && known <= offset => (known, last.column as usize),
-            _ => (start, 1),
+        let known = last.offset as usize;
+        let count = |part: &str| part.chars().count();
+        let column = match last.column as usize {
+            at if last.line as usize == line && known <= offset => at + count(&self.text[known..offset]),
+            at if last.line as usize == line && known - offset < offset - start => {
+                at - count(&self.text[offset..known])
+            }
+            _ => 1 + count(&self.text[start..offset]),
         };
-        let column = column + self.text[from..offset].chars().count();
         let pos = Pos { offset: narrow(offset), line: narrow(line), column: narrow(column) };
         self.last.set(pos);
         pos

@@ -84,13 +84,10 @@ pub(super) struct Statement {
 /// A flag: `--name` or `--name=value`.
 #[derive(Debug, Clone)]
 pub(super) struct Flag {
-    /// The whole text, quotes and escapes taken away.
-    pub(super) text: String,
+    /// All of it, quotes and escapes taken away from the text.
+    pub(super) word: Word,
     pub(super) name: Word,
     pub(super) value: Option<Word>,
-    /// The value's text with the place of each byte, for values that have parts of their own.
-    pub(super) source: FlagText,
-    pub(super) span: Span,
 }
 
 impl Statement {
@@ -116,7 +113,7 @@ impl Statement {
         let mut statement = Self {
             word: line.word(word),
             keyword,
-            flags: flags.into_iter().map(|flag| Flag::new(line, flag)).collect(),
+            flags: flags.iter().map(|flag| Flag::new(line, flag)).collect(),
             args: Vec::new(),
             json: false,
             legacy: false,
@@ -176,7 +173,7 @@ impl Statement {
                 Err(Diagnostic::error(line.span(&place(range)), message).hint("quote it: `\"…\"`"))
             }
             Array::Strings(strings) => {
-                let word = |(text, range)| Word { text, span: line.span(&place(range)) };
+                let word = |(text, range)| line.string(text, &place(range));
                 self.args.extend(strings.into_iter().map(word));
                 self.json = true;
                 Ok(true)
@@ -231,14 +228,11 @@ impl Statement {
 }
 
 impl Flag {
-    fn new(line: &Line<'_>, source: FlagText) -> Self {
-        let text = source.text.clone();
-        let equals = text.find('=').unwrap_or(text.len());
-        let word = |range: Range<usize>| Word {
-            text: text[range.clone()].to_owned(),
-            span: line.span(&source.origin(range)),
-        };
-        let value = (equals < text.len()).then(|| word(equals + 1..text.len()));
-        Self { name: word(0..equals), value, span: line.span(&source.range()), text, source }
+    fn new(line: &Line<'_>, flag: &FlagText) -> Self {
+        let word = line.flag(flag);
+        let end = word.text.len();
+        let equals = word.text.find('=').unwrap_or(end);
+        let value = (equals < end).then(|| word.part(equals + 1..end));
+        Self { name: word.part(0..equals), value, word }
     }
 }

@@ -70,27 +70,15 @@ pub(super) fn split_quoted(text: &str, range: Range<usize>, escape: char) -> Vec
 #[derive(Debug, Clone)]
 pub(super) struct FlagText {
     pub(super) text: String,
-    origins: Vec<usize>,
-    range: Range<usize>,
+    pub(super) origins: Vec<usize>,
+    /// Where the flag stands, quotes included.
+    pub(super) range: Range<usize>,
 }
 
 impl FlagText {
     fn push(&mut self, at: usize, c: char) {
         self.text.push(c);
         self.origins.extend(at..at + c.len_utf8());
-    }
-
-    /// Where the bytes `part` of the text stand in the line.
-    pub(super) fn origin(&self, part: Range<usize>) -> Range<usize> {
-        match part.is_empty() {
-            false => self.origins[part.start]..self.origins[part.end - 1] + 1,
-            true => self.range.end..self.range.end,
-        }
-    }
-
-    /// Where the flag stands, quotes included.
-    pub(super) fn range(&self) -> Range<usize> {
-        self.range.clone()
     }
 }
 

@@ -5,7 +5,7 @@ use crate::dockerfile::diagnostic::{Diagnostic, Span};
 use crate::dockerfile::instruction::Word;
 
 /// Every key, aliases included.
-pub(super) const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "type",
     "from",
     "source",
@@ -20,6 +20,7 @@ pub(super) const KEYS: [&str; 18] = [
     "id",
     "sharing",
     "required",
+    "env",
     "size",
     "mode",
     "uid",
@@ -93,7 +94,7 @@ impl Draft {
                 self.only_for(key, &[MountKind::Secret, MountKind::Ssh])?;
                 self.required = true;
             }
-            known if KEYS.contains(&known) || known == "env" => {
+            known if KEYS.contains(&known) => {
                 return Err(Diagnostic::error(key.span, format!("mount option `{known}` needs a value"))
                     .hint(format!("write `{known}=…`")));
             }

@@ -1,10 +1,17 @@
 //! `COPY` and `ADD`.
 
+use std::collections::HashMap;
+
 use super::Flags;
 use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::heredoc;
-use crate::dockerfile::instruction::{AddInstruction, CopyInstruction, CopySource, InstructionKind, Word};
+use crate::dockerfile::instruction::{
+    AddInstruction, CopyInstruction, CopySource, Heredoc, InstructionKind, Word,
+};
 use crate::dockerfile::statement::Statement;
+
+/// The most bytes that the heredocs of one instruction may hold.
+const MAX_HEREDOCS: usize = super::MAX_SOURCE;
 
 pub(super) fn copy(statement: &mut Statement, found: &mut Vec<Diagnostic>) -> Option<InstructionKind> {
     let mut flags = Flags::new(statement, found);
@@ -54,19 +61,31 @@ fn sources_and_destination(
             format!("a heredoc cannot be the destination of `{name}`"),
         );
     }
-    let sources = words.into_iter().map(|word| match is_heredoc(&word) {
-        Some(named) => {
-            // Of two heredocs with one name the last one's body counts for both.
-            let with_body = statement.heredocs.iter().rev().find(|heredoc| heredoc.name == named.name);
-            CopySource::Heredoc(match with_body {
-                Some(body) => {
-                    let (content, span) = (body.content.clone(), body.span);
-                    crate::dockerfile::instruction::Heredoc { content, span, ..named }
-                }
-                None => named,
-            })
+    // Of two heredocs with one name the last one's body counts for both.
+    let bodies: HashMap<&str, &Heredoc> =
+        statement.heredocs.iter().map(|heredoc| (heredoc.name.as_str(), heredoc)).collect();
+    let mut bytes = 0;
+    let mut sources = Vec::with_capacity(words.len());
+    for word in words {
+        let Some(named) = is_heredoc(&word) else {
+            sources.push(CopySource::Path(word));
+            continue;
+        };
+        let Some(body) = bodies.get(named.name.as_str()) else {
+            sources.push(CopySource::Heredoc(named));
+            continue;
+        };
+        // Only a body that is shared many times is ever that long.
+        bytes += body.content.len();
+        if bytes > MAX_HEREDOCS {
+            let message = format!("the heredocs of this `{name}` hold more than {MAX_HEREDOCS} bytes");
+            return super::fail(found, word.span, message);
         }
-        None => CopySource::Path(word),
-    });
-    Some((sources.collect(), destination))
+        sources.push(CopySource::Heredoc(Heredoc {
+            content: body.content.clone(),
+            span: body.span,
+            ..named
+        }));
+    }
+    Some((sources, destination))
 }

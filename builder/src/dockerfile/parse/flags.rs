@@ -32,7 +32,7 @@ impl<'s, 'f> Flags<'s, 'f> {
             "false" => Some(false),
             _ => {
                 let message = format!("`--{name}` is `true` or `false`, not `{}`", value.text);
-                self.found.push(Diagnostic::error(flag.span, message));
+                self.found.push(Diagnostic::error(flag.word.span, message));
                 None
             }
         }
@@ -88,7 +88,7 @@ impl<'s, 'f> Flags<'s, 'f> {
         let first = named.next()?;
         for again in named {
             let message = format!("`--{name}` is given a second time");
-            self.found.push(Diagnostic::error(again.span, message));
+            self.found.push(Diagnostic::error(again.word.span, message));
         }
         Some(first)
     }
@@ -96,7 +96,7 @@ impl<'s, 'f> Flags<'s, 'f> {
     fn value(&mut self, flag: &'s Flag) -> Option<Word> {
         if flag.value.is_none() {
             let name = &flag.name.text;
-            let diagnostic = Diagnostic::error(flag.span, format!("`{name}` needs a value"));
+            let diagnostic = Diagnostic::error(flag.word.span, format!("`{name}` needs a value"));
             self.found.push(diagnostic.hint(format!("write `{name}=…`")));
         }
         flag.value.clone()

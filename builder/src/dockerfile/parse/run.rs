@@ -2,14 +2,13 @@
 
 use std::ops::Range;
 
-use super::{Flags, part_of_flag};
+use super::Flags;
 use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::expand::expand_word;
 use crate::dockerfile::heredoc;
 use crate::dockerfile::instruction::{
     Device, InstructionKind, Mount, NetworkMode, RunCommand, RunInstruction, Script, SecurityMode, Word,
 };
-use crate::dockerfile::lines::Line;
 use crate::dockerfile::mount::MountOption;
 use crate::dockerfile::statement::{Flag, Statement};
 
@@ -18,11 +17,7 @@ const NETWORKS: [(&str, NetworkMode); 3] =
 const SECURITIES: [(&str, SecurityMode); 2] =
     [("sandbox", SecurityMode::Sandbox), ("insecure", SecurityMode::Insecure)];
 
-pub(super) fn run(
-    line: &Line<'_>,
-    statement: &mut Statement,
-    found: &mut Vec<Diagnostic>,
-) -> Option<InstructionKind> {
+pub(super) fn run(statement: &mut Statement, found: &mut Vec<Diagnostic>) -> Option<InstructionKind> {
     let mut flags = Flags::new(statement, found);
     let network = flags.choice("network", &NETWORKS);
     let security = flags.choice("security", &SECURITIES);
@@ -31,14 +26,14 @@ pub(super) fn run(
     flags.finish();
     let mut mounts = Vec::new();
     for (flag, _) in mount_flags {
-        match mount(line, flag) {
+        match mount(flag) {
             Ok(mount) => mounts.push(mount),
             Err(error) => found.push(error),
         }
     }
     let mut devices = Vec::new();
     for (flag, _) in device_flags {
-        match device(line, flag) {
+        match device(flag) {
             Ok(device) => devices.push(device),
             Err(error) => found.push(error),
         }
@@ -71,38 +66,35 @@ fn command(statement: &mut Statement, found: &mut Vec<Diagnostic>) -> Option<Run
     Some(RunCommand::Shell(text))
 }
 
-fn mount(line: &Line<'_>, flag: &Flag) -> Result<Mount, Diagnostic> {
+fn mount(flag: &Flag) -> Result<Mount, Diagnostic> {
     let mut options = Vec::new();
-    for field in fields(line, flag)? {
-        let text = &flag.text[field.clone()];
+    for field in fields(&flag.word)? {
+        let text = &flag.word.text[field.clone()];
         let equals = text.find('=').map(|at| field.start + at);
-        let mut key = part_of_flag(line, flag, field.start..equals.unwrap_or(field.end));
+        let mut key = flag.word.part(field.start..equals.unwrap_or(field.end));
         key.text = key.text.to_lowercase();
-        let value = equals.map(|at| part_of_flag(line, flag, at + 1..field.end));
+        let value = equals.map(|at| flag.word.part(at + 1..field.end));
         if let Some(value) = value.as_ref().filter(|value| key.text == "from" && value.text.contains('$')) {
             return Err(Diagnostic::error(value.span, "variables are not expanded in `from=` of a mount")
                 .hint("name the image in a stage of its own, `FROM $IMAGE AS name`, and write `from=name`"));
         }
         options.push(MountOption { key, value });
     }
-    let mount = Mount { span: line.span(&flag.source.range()), options };
+    let mount = Mount { span: flag.word.span, options };
     // Without variables all is known already, and its mistakes belong to this parse.
-    if !flag.text.contains('$') {
+    if !flag.word.text.contains('$') {
         mount.resolve(&mut |word: &Word| {
             let expanded = expand_word(&word.text, '\\', &|_| None);
-            expanded.map(|text| text.value).map_err(|error| Diagnostic::error(word.span, error.message))
+            expanded.map(|text| text.value).map_err(|error| error.in_word(word))
         })?;
     }
     Ok(mount)
 }
 
 /// The fields of a flag's value, between commas. A field in double quotes may hold commas.
-fn fields(line: &Line<'_>, flag: &Flag) -> Result<Vec<Range<usize>>, Diagnostic> {
+fn fields(flag: &Word) -> Result<Vec<Range<usize>>, Diagnostic> {
     let start = flag.text.find('=').map_or(flag.text.len(), |at| at + 1);
-    let bad = |range: Range<usize>, message: &str| {
-        let span = part_of_flag(line, flag, range).span;
-        Err(Diagnostic::error(span, message))
-    };
+    let bad = |range: Range<usize>, message: &str| Err(Diagnostic::error(flag.place(range), message));
     if start == flag.text.len() {
         return bad(0..start, "the flag needs a value");
     }
@@ -131,16 +123,16 @@ fn fields(line: &Line<'_>, flag: &Flag) -> Result<Vec<Range<usize>>, Diagnostic>
     }
 }
 
-fn device(line: &Line<'_>, flag: &Flag) -> Result<Device, Diagnostic> {
+fn device(flag: &Flag) -> Result<Device, Diagnostic> {
     let mut name = None;
     let mut required = false;
-    for field in fields(line, flag)? {
-        let word = part_of_flag(line, flag, field);
+    for field in fields(&flag.word)? {
+        let word = flag.word.part(field);
         match word.text.split_once('=') {
             None if word.text == "required" => required = true,
             Some(("required", "true" | "1")) => required = true,
             Some(("required", "false" | "0")) => required = false,
-            Some(("name", text)) => name = Some(Word { text: text.to_owned(), span: word.span }),
+            Some(("name", _)) => name = Some(word.part("name=".len()..word.text.len())),
             // A device's name holds a `=` itself: `vendor.com/class=name`.
             Some((key, _)) if !key.contains('/') => {
                 let message = format!("unknown option `{key}` of `--device`");
@@ -151,5 +143,5 @@ fn device(line: &Line<'_>, flag: &Flag) -> Result<Device, Diagnostic> {
         }
     }
     name.map(|name| Device { name, required })
-        .ok_or_else(|| Diagnostic::error(line.span(&flag.source.range()), "`--device` needs a device"))
+        .ok_or_else(|| Diagnostic::error(flag.word.span, "`--device` needs a device"))
 }
