@@ -66,6 +66,13 @@ pub enum Error {
         /// Which rule it breaks.
         reason: &'static str,
     },
+    /// What was to be downloaded has no address that this client can ask.
+    Address {
+        /// The address, without user name, password and query.
+        url: String,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
     /// The answer does not follow the distribution specification.
     Answer {
         /// What was asked for.
@@ -254,6 +261,7 @@ impl fmt::Display for Error {
                 )
             }
             Error::Follow { from, to, reason } => write!(f, "{from} points to {to}: {reason}"),
+            Error::Address { url, reason } => write!(f, "`{url}` cannot be fetched: {reason}"),
             Error::Answer { url, reason } => write!(f, "unexpected answer from {url}: {reason}"),
             Error::TooLarge { url, limit_bytes } => {
                 write!(f, "the answer from {url} is longer than the limit of {limit_bytes} bytes")
@@ -298,6 +306,7 @@ impl StdError for Error {
             Error::Status { .. }
             | Error::Challenge { .. }
             | Error::Follow { .. }
+            | Error::Address { .. }
             | Error::Answer { .. }
             | Error::TooLarge { .. }
             | Error::DecodeCredential { .. }

@@ -5,6 +5,8 @@
 //! Nothing here prints, reads the environment or exits; whoever calls hands in proxies, certificates and
 //! credential files by [`Options`].
 //!
+//! [`download`] fetches any file of the web by the same transport.
+//!
 //! A call's way, from top to bottom:
 //! 1. [`client`] says what to ask: [`Client::resolve`], [`Client::document`], and [`pull`] and [`push`];
 //! 2. `exchange` sends one call until it has an answer: authorisation, redirects, retries with back-off;
@@ -24,6 +26,7 @@
 
 pub mod auth;
 pub mod client;
+pub mod download;
 mod error;
 mod exchange;
 mod options;
@@ -37,6 +40,7 @@ mod url;
 
 pub use auth::keychain::{Credential, Keychain};
 pub use client::{Client, Fetched};
+pub use download::{Download, Downloaded};
 pub use error::{Code, Error};
 pub use options::{Options, Proxies, Retry};
 pub use pull::BlobReader;

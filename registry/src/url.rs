@@ -104,7 +104,7 @@ impl Origin {
             return Some("an encrypted connection does not go on in plain HTTP");
         }
         let is_near = self.host == to.host || (self.is_loopback() && to.is_loopback());
-        (!is_near && to.is_internal()).then_some("a registry must not point into the private network")
+        (!is_near && to.is_internal()).then_some("a server must not point into the private network")
     }
 }
 

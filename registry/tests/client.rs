@@ -2,6 +2,8 @@
 
 #[path = "client/auth.rs"]
 mod auth;
+#[path = "client/download.rs"]
+mod download;
 #[path = "client/pull.rs"]
 mod pull;
 #[path = "client/push.rs"]
