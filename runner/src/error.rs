@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::process::Rlimit;
 use crate::user::UserProblem;
 
 /// The result of this crate's functions.
@@ -72,6 +73,16 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A resource limit of the container's first process could not be set.
+    Rlimit {
+        /// As asked for.
+        limit: Rlimit,
+        /// The hard limit that lbuild was started with, which only a privileged one may raise; none for no
+        /// limit.
+        inherited: Option<u64>,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// lbuild runs in a chroot: what is above it would be open to a container.
     Chroot,
     /// A place in the root file system that the sandbox mounts on is not what it must be.
@@ -130,6 +141,13 @@ impl Error {
             _ => 125,
         }
     }
+
+    /// Whether the program, or what interprets it, is for another processor, or a script without `#!`.
+    #[must_use]
+    pub fn is_foreign_program(&self) -> bool {
+        let Error::ProgramNotExecutable { source, .. } = self else { return false };
+        source.raw_os_error() == Some(libc::ENOEXEC)
+    }
 }
 
 impl fmt::Display for Error {
@@ -152,6 +170,7 @@ impl fmt::Display for Error {
                 write!(f, "cannot use the cgroup `{}`: {obstacle}", parent.display())
             }
             Error::Setup { step, .. } => write!(f, "cannot {step}"),
+            Error::Rlimit { limit, inherited, .. } => write_rlimit(f, *limit, *inherited),
             Error::Chroot => {
                 write!(f, "cannot contain from inside a chroot: expected `/` to be the top of the mounts")
             }
@@ -181,12 +200,33 @@ impl fmt::Display for Error {
     }
 }
 
+fn write_rlimit(f: &mut fmt::Formatter<'_>, limit: Rlimit, inherited: Option<u64>) -> fmt::Result {
+    let show = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
+    let Rlimit { resource, soft, hard } = limit;
+    let (soft_text, hard_text, inherited_text) = (show(soft), show(hard), show(inherited));
+    // No limit is above all.
+    let exceeds = |one: Option<u64>, other: Option<u64>| one.unwrap_or(u64::MAX) > other.unwrap_or(u64::MAX);
+    if exceeds(soft, hard) {
+        write!(f, "cannot set the ulimit `{resource}`: expected a soft limit of at most {hard_text}, ")?;
+        write!(f, "the hard limit, found {soft_text}")
+    } else if exceeds(hard, inherited) {
+        write!(
+            f,
+            "cannot raise the ulimit `{resource}`: expected a hard limit of at most {inherited_text}, "
+        )?;
+        write!(f, "as lbuild was started with, found {hard_text}")
+    } else {
+        write!(f, "cannot set the ulimit `{resource}` to {soft_text}:{hard_text}")
+    }
+}
+
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Fork { source }
             | Error::Launcher { source, .. }
             | Error::Setup { source, .. }
+            | Error::Rlimit { source, .. }
             | Error::ProgramNotExecutable { source, .. }
             | Error::Control { source, .. } => Some(source),
             _ => None,
@@ -315,8 +355,6 @@ pub enum Step {
         /// As asked for.
         path: PathBuf,
     },
-    /// Setting a resource limit.
-    ResourceLimit,
     /// Dropping capabilities.
     Capabilities,
     /// Becoming the user.
@@ -343,7 +381,6 @@ impl fmt::Display for Step {
             Step::Terminal => ("open the container's terminal", None),
             Step::Users => ("read the container's user database", None),
             Step::WorkingDirectory { path } => ("enter the working directory", Some(path)),
-            Step::ResourceLimit => ("set the container's resource limits", None),
             Step::Capabilities => ("drop the container's capabilities", None),
             Step::Identity => ("become the container's user", None),
             Step::Seccomp => ("install the container's system call filter", None),
@@ -361,6 +398,7 @@ impl fmt::Display for Step {
 pub(crate) enum Failure {
     Limit { limit: Limit, obstacle: Obstacle },
     CgroupParent { parent: PathBuf, obstacle: Obstacle },
+    Rlimit { limit: Rlimit, inherited: Option<u64>, errno: i32 },
     Setup { step: Step, errno: i32 },
     Chroot,
     MountPoint { path: PathBuf, expected: Found, found: Found },
@@ -416,6 +454,9 @@ impl From<Failure> for Error {
             Failure::Limit { limit, obstacle } => Error::Limit { limit, obstacle },
             Failure::CgroupParent { parent, obstacle } => Error::CgroupParent { parent, obstacle },
             Failure::Setup { step, errno } => Error::Setup { step, source: source(errno) },
+            Failure::Rlimit { limit, inherited, errno } => {
+                Error::Rlimit { limit, inherited, source: source(errno) }
+            }
             Failure::Chroot => Error::Chroot,
             Failure::MountPoint { path, expected, found } => {
                 Error::MountPoint { path, expected: expected.words(), found: found.words() }

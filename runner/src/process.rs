@@ -1,6 +1,7 @@
 //! The process in a container: what starts it, and how it ended. Plain data.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -70,6 +71,46 @@ pub enum Resource {
     Rttime,
     Sigpending,
     Stack,
+}
+
+/// Every resource by the name that Docker's `--ulimit` has for it.
+const RESOURCES: &[(Resource, &str)] = &[
+    (Resource::As, "as"),
+    (Resource::Core, "core"),
+    (Resource::Cpu, "cpu"),
+    (Resource::Data, "data"),
+    (Resource::Fsize, "fsize"),
+    (Resource::Locks, "locks"),
+    (Resource::Memlock, "memlock"),
+    (Resource::Msgqueue, "msgqueue"),
+    (Resource::Nice, "nice"),
+    (Resource::Nofile, "nofile"),
+    (Resource::Nproc, "nproc"),
+    (Resource::Rss, "rss"),
+    (Resource::Rtprio, "rtprio"),
+    (Resource::Rttime, "rttime"),
+    (Resource::Sigpending, "sigpending"),
+    (Resource::Stack, "stack"),
+];
+
+impl Resource {
+    /// The names of all, in order.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        RESOURCES.iter().map(|(_, name)| *name)
+    }
+
+    /// The resource of this name, as `--ulimit` has it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Resource> {
+        RESOURCES.iter().find(|(_, known)| *known == name).map(|(resource, _)| *resource)
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = RESOURCES.iter().find(|(known, _)| known == self).map_or("", |(_, name)| name);
+        f.write_str(name)
+    }
 }
 
 /// Where the process reads and writes.
@@ -144,4 +185,18 @@ pub struct Usage {
     pub cpu: Duration,
     /// The most memory it held at once, where its cgroup tells.
     pub peak_memory_bytes: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_resource_has_one_name() {
+        for name in Resource::names() {
+            assert_eq!(Resource::named(name).unwrap().to_string(), name);
+        }
+        assert_eq!(Resource::names().count(), 16);
+        assert_eq!(Resource::named("NOFILE"), None);
+    }
 }

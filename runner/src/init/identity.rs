@@ -4,7 +4,7 @@
 //! there; without no_new_privs the filter needs CAP_SYS_ADMIN, so it comes before the ids; with it, last.
 
 use rustix::io::{Errno, Result};
-use rustix::process::{Resource as Kernel, Rlimit, setrlimit};
+use rustix::process::{Resource as Kernel, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
     CapabilitySet as KernelSet, CapabilitySets, Gid, Uid, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
@@ -19,10 +19,14 @@ use crate::sys;
 use crate::user::Identity;
 
 /// Sets the resource limits asked for, over the ones lbuild was started with.
-pub(super) fn limit_resources(seed: &Seed<'_>) -> Result<()> {
-    setrlimit(Kernel::Nofile, seed.nofile)?;
-    for limit in &seed.job.process.rlimits {
-        setrlimit(kernel_resource(limit.resource), Rlimit { current: limit.soft, maximum: limit.hard })?;
+pub(super) fn limit_resources(seed: &Seed<'_>) -> std::result::Result<(), Failure> {
+    // The launcher has raised its own.
+    setrlimit(Kernel::Nofile, seed.nofile).at(|| Step::Detach)?;
+    for &limit in &seed.job.process.rlimits {
+        let resource = kernel_resource(limit.resource);
+        let inherited = getrlimit(resource).maximum;
+        setrlimit(resource, Rlimit { current: limit.soft, maximum: limit.hard })
+            .map_err(|errno| Failure::Rlimit { limit, inherited, errno: errno.raw_os_error() })?;
     }
     Ok(())
 }

@@ -99,7 +99,7 @@ fn set_up(seed: &Seed<'_>) -> Result<Infallible, Failure> {
 
     let identity = user::resolve(inside.as_fd(), &job.process.user)?;
     let environment = exec::environment(job, &identity);
-    identity::limit_resources(seed).at(|| Step::ResourceLimit)?;
+    identity::limit_resources(seed)?;
     Root::inside(&inside, &seed.report).enter_directory(&job.process.cwd, &identity)?;
     terminal::connect(seed.streams, terminal, &system.null, identity.uid).at(|| Step::Streams)?;
     rustix::process::umask(Mode::from_bits_truncate(job.process.umask));

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use runner::{Error, Launcher, Limits, Sandbox, Status};
+use runner::{Error, Launcher, Limit, Limits, Sandbox, Status};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
@@ -17,6 +17,11 @@ pub(crate) const TESTS: Tests = &[
     ("processes", processes),
     ("processor", processor),
     ("limits_are_visible_inside", limits_are_visible_inside),
+    ("processors_shares_and_swap", processors_shares_and_swap),
+    ("limits_that_cannot_be_meant", limits_that_cannot_be_meant),
+    ("a_named_cgroup", a_named_cgroup),
+    ("a_named_cgroup_limits_what_is_below", a_named_cgroup_limits_what_is_below),
+    ("named_cgroups_that_cannot_be", named_cgroups_that_cannot_be),
     ("only_its_own_hierarchies_are_visible", only_its_own_hierarchies_are_visible),
     ("the_launcher_keeps_no_cgroup_open", the_launcher_keeps_no_cgroup_open),
     ("the_launcher_survives_signals", the_launcher_survives_signals),
@@ -88,6 +93,143 @@ fn limits_are_visible_inside(host: &Host) {
                   grep -v : /proc/self/cgroup; cut -d: -f3 /proc/self/cgroup | sort | grep -v /.. | head -n 1";
     let out = host.run(limited(&root, &limits), &shell(script)).unwrap().out;
     assert_eq!(out, format!("{}\n77\n150000\nread-only\n/\n", 64 * MIB));
+}
+
+/// Whether version 2 is mounted alone.
+fn is_v2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+fn processors_shares_and_swap(host: &Host) {
+    let root = Root::new();
+    let list = |file: &str| {
+        let text = fs::read_to_string("/proc/self/status").unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(file)).unwrap();
+        line.trim_start_matches(':').trim().to_owned()
+    };
+    // The last that this machine has: the first is where everything is anyway.
+    let last = |list: &str| list.rsplit([',', '-']).next().unwrap().to_owned();
+    let (cpu, node) = (last(&list("Cpus_allowed_list")), last(&list("Mems_allowed_list")));
+    let limits = Limits {
+        memory_bytes: Some(32 * MIB),
+        memory_swap_bytes: Some(48 << 20),
+        cpu_shares: Some(512),
+        cpu_period_micros: Some(50_000),
+        cpu_quota_micros: Some(25_000),
+        cpuset_cpus: Some(cpu.clone()),
+        cpuset_mems: Some(node.clone()),
+        ..Limits::default()
+    };
+    let script = "grep _allowed_list /proc/self/status | cut -f2; cd /sys/fs/cgroup; \
+                  for file in cpu.weight cpu.max memory.swap.max cpu*/cpu.shares cpu*/cpu.cfs_period_us \
+                  cpu*/cpu.cfs_quota_us memory/memory.memsw.limit_in_bytes; \
+                  do test -e $file && cat $file; done; true";
+    let out = host.run(limited(&root, &limits), &shell(script)).unwrap().success();
+    let numbers = match is_v2() {
+        true => format!("59\n25000 50000\n{}\n", 16 * MIB),
+        false => format!("512\n50000\n25000\n{}\n", 48 * MIB),
+    };
+    assert_eq!(out, format!("{cpu}\n{node}\n{numbers}"));
+
+    let limits = Limits { memory_bytes: Some(32 * MIB), memory_swap_bytes: Some(-1), ..Limits::default() };
+    let script = "cd /sys/fs/cgroup; cat memory.swap.max memory/memory.memsw.limit_in_bytes 2>/dev/null";
+    let out = host.run(limited(&root, &limits), &shell(script)).unwrap().out;
+    // What version 1 says for no limit is the largest number of whole pages.
+    assert!(out == "max\n" || out.trim().parse::<u64>().is_ok_and(|bytes| bytes > 1 << 60), "{out}");
+}
+
+fn limits_that_cannot_be_meant(host: &Host) {
+    let root = Root::new();
+    let before = root.listing();
+    let limits = Limits { cpuset_cpus: Some("0-".into()), ..Limits::default() };
+    let error = host.run(limited(&root, &limits), &shell("true")).unwrap_err();
+    assert!(matches!(error, Error::InvalidLimit { .. }), "{error}");
+    // Nothing is wrong with the text, but the kernel has no such processor.
+    let limits = Limits { cpuset_cpus: Some("60000".into()), ..Limits::default() };
+    let error = host.run(limited(&root, &limits), &shell("true")).unwrap_err();
+    assert!(matches!(error, Error::Limit { limit: Limit::Processors, .. }), "{error}");
+    assert_eq!(root.listing(), before);
+}
+
+/// A name that nobody else uses at the same time.
+fn unused(what: &str) -> PathBuf {
+    format!("lbuild-trial-{what}-{}", std::process::id()).into()
+}
+
+fn a_named_cgroup(host: &Host) {
+    let root = Root::new();
+    let name = unused("named");
+    let start = |limits: &Limits| {
+        let mut sandbox = limited(&root, limits);
+        sandbox.cgroup_parent = Some(Path::new("/").join(&name).join("inner"));
+        let (io, mut streams) = Streams::new();
+        let process = shell("echo ready; read line");
+        let container = host.launcher.start(sandbox, &process, io).unwrap();
+        // The container enters its cgroups by itself.
+        let mut ready = String::new();
+        BufReader::new(&mut streams.stdout).read_line(&mut ready).unwrap();
+        (container, streams)
+    };
+    let limits = Limits { memory_bytes: Some(64 * MIB), pids: Some(50), ..Limits::default() };
+    let (first, second) = (start(&limits), start(&Limits::default()));
+    let expected = format!("/{}/inner/lbuild-", name.display());
+    for (container, _) in [&first, &second] {
+        let text = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.contains("name=")).collect();
+        // Every hierarchy's, below its top: we may be in a cgroup of it ourselves.
+        assert!(!lines.is_empty() && lines.iter().all(|line| line.contains(&expected)), "{text}");
+    }
+    let name = name.to_str().unwrap();
+    assert!(!directories(name).is_empty());
+    first.1.finish(&first.0);
+    assert!(!directories(name).is_empty(), "the other is still in it");
+    second.1.finish(&second.0);
+    until_removed(host, name);
+}
+
+fn a_named_cgroup_limits_what_is_below(host: &Host) {
+    let root = Root::new();
+    let name = unused("limiting");
+    let top = if is_v2() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/pids" };
+    if is_v2() {
+        fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+pids").unwrap();
+    }
+    let directory = Path::new(top).join(&name);
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("pids.max"), "5").unwrap();
+    let mut sandbox = root.sandbox();
+    sandbox.cgroup_parent = Some(name.clone());
+    let script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; echo never";
+    let outcome = host.run(sandbox, &shell(script)).unwrap();
+    assert!(!outcome.exit.success() && outcome.err.contains("can't fork"), "{outcome:?}");
+    // It was there before, so it stays, and is empty as soon as the kernel is done with it.
+    for round in 0.. {
+        match fs::remove_dir(&directory) {
+            Ok(()) => break,
+            Err(error) => assert!(round < 500 && error.raw_os_error() == Some(16), "{error}"),
+        }
+        host.sh(&root, "true").success();
+    }
+    until_removed(host, name.to_str().unwrap());
+}
+
+fn named_cgroups_that_cannot_be(host: &Host) {
+    let root = Root::new();
+    for parent in ["..", "a/../../b", "/../x"] {
+        let mut sandbox = root.sandbox();
+        sandbox.cgroup_parent = Some(parent.into());
+        let error = host.run(sandbox, &shell("true")).unwrap_err();
+        let text = format!("expected a cgroup's path without `..`, found `{parent}`");
+        assert_eq!(error.to_string(), text);
+    }
+    // The kernel takes no line breaks.
+    let name = unused("odd");
+    let parent = name.join("two\nlines");
+    let mut sandbox = root.sandbox();
+    sandbox.cgroup_parent = Some(parent.clone());
+    let error = host.run(sandbox, &shell("true")).unwrap_err();
+    assert!(matches!(&error, Error::CgroupParent { parent: found, .. } if *found == parent), "{error}");
+    assert_eq!(directories(name.to_str().unwrap()), Vec::<PathBuf>::new());
 }
 
 /// In a hierarchy that it has no cgroup of its own in, a container would see lbuild's with all below.
@@ -197,14 +339,19 @@ fn cgroups_are_removed(host: &Host) {
     let name = cgroup_of(container.pid());
     assert!(!directories(&name).is_empty());
     streams.finish(&container);
-    // The launcher may still be told that one is busy; it takes the next job after another try.
+    until_removed(host, &name);
+}
+
+/// The launcher may still be told that a cgroup is busy; it takes the next job after another try.
+fn until_removed(host: &Host, name: &str) {
+    let root = Root::new();
     for _ in 0..500 {
-        if directories(&name).is_empty() {
+        if directories(name).is_empty() {
             return;
         }
         host.sh(&root, "true").success();
     }
-    panic!("left: {:?}", directories(&name));
+    panic!("left: {:?}", directories(name));
 }
 
 /// What this program is when a trial starts it anew.

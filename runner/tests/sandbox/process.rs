@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use runner::{Io, Process, Resource, Rlimit, Status, WindowSize};
+use runner::{Error, Io, Process, Resource, Rlimit, Status, WindowSize};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 use crate::support::{Host, Root, Streams, Tests, shell};
@@ -18,6 +18,7 @@ pub(crate) const TESTS: Tests = &[
     ("users_and_groups", users_and_groups),
     ("working_directory_is_created_for_the_user", working_directory_is_created_for_the_user),
     ("limits_umask_and_session", limits_umask_and_session),
+    ("limits_that_cannot_be_set", limits_that_cannot_be_set),
     ("streams", streams),
     ("pipes_can_be_opened_again_by_the_user", pipes_can_be_opened_again_by_the_user),
     ("the_host_s_null_device", the_host_s_null_device),
@@ -65,6 +66,7 @@ fn programs_that_cannot_run(host: &Host) {
     ] {
         let error = host.run(root.sandbox(), &Process::new([program])).unwrap_err();
         assert_eq!((error.exit_code(), error.to_string().as_str()), (code, text));
+        assert_eq!(error.is_foreign_program(), program == "/soup");
     }
     let nothing = Process::new(Vec::<String>::new());
     assert_eq!(host.run(root.sandbox(), &nothing).unwrap_err().exit_code(), 127);
@@ -180,6 +182,35 @@ fn limits_umask_and_session(host: &Host) {
     let unchanged = host.sh(&root, "ulimit -n; umask").success();
     let own = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap();
     assert_eq!(unchanged, format!("{own}\n0022\n"));
+}
+
+fn limits_that_cannot_be_set(host: &Host) {
+    let root = Root::new();
+    let own = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap();
+    let start = |soft, hard| {
+        let mut process = shell("ulimit -n");
+        process.rlimits = vec![Rlimit { resource: Resource::Nofile, soft: Some(soft), hard: Some(hard) }];
+        host.run(root.sandbox(), &process).map(|outcome| outcome.success())
+    };
+    assert_eq!(start(10, own).unwrap(), "10\n");
+    let error = start(20, 10).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot set the ulimit `nofile`: expected a soft limit of at most 10, the hard limit, found 20"
+    );
+    match start(10, own + 1) {
+        // Only where lbuild may raise its limits, and then only as far as the kernel goes.
+        Ok(out) => assert_eq!(out, "10\n"),
+        Err(error) => {
+            assert!(matches!(error, Error::Rlimit { inherited, .. } if inherited == Some(own)));
+            let text = format!(
+                "cannot raise the ulimit `nofile`: expected a hard limit of at most {own}, as lbuild was started \
+                 with, found {}",
+                own + 1
+            );
+            assert_eq!(error.to_string(), text);
+        }
+    }
 }
 
 fn streams(host: &Host) {

@@ -61,7 +61,7 @@ mount -t tmpfs tmp /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 cd /tmp
 /sandbox --skip vm:: --skip hostile:: ; echo "RESULT root $?"
-echo '+memory +pids +cpu' > /sys/fs/cgroup/cgroup.subtree_control
+echo '+memory +pids +cpu +cpuset' > /sys/fs/cgroup/cgroup.subtree_control
 mkdir /sys/fs/cgroup/alone /sys/fs/cgroup/shared
 sh -c 'echo 0 > /sys/fs/cgroup/alone/cgroup.procs; exec /sandbox --test-threads 1 --skip killing cgroups::'
 echo "RESULT alone $?"
