@@ -156,6 +156,12 @@ impl Ignore {
         self.patterns[at + 1..].iter().any(|pattern| pattern.reincludes && pattern.glob.can_match_below(dir))
     }
 
+    /// Whether everything is left out, whatever its name, and nothing is taken back in.
+    pub fn leaves_nothing(&self) -> bool {
+        // No pattern spells this name, as no file has it.
+        self.ignores(b"\0") && self.patterns.iter().all(|pattern| !pattern.reincludes)
+    }
+
     /// The number of the last pattern that matches.
     fn deciding(&self, path: &[u8]) -> Option<usize> {
         if path.is_empty() || path == b"." {
