@@ -1,9 +1,11 @@
 //! What was typed. The comments on the fields are the help text; no work is done here.
 //!
-//! `lbuild CONTEXT` without a verb builds: [`parse`] puts the verb in where the first word is none.
+//! `lbuild CONTEXT` without a verb builds: [`parse`] puts the verb in where the first word is none. The options of
+//! `build` are in a file of their own.
+
+mod build;
 
 use std::ffi::{OsStr, OsString};
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use builder::dockerfile::diagnostic::suggest;
@@ -11,7 +13,9 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use oci::{Platform, Reference};
 
-use crate::value::{Bytes, NanoCpus, Output, Pair, Volume};
+pub(crate) use build::{BuildArgs, ImageArgs, InputArgs, StepArgs};
+
+use crate::value::{Bytes, CacheFilter, NanoCpus, Pair, Volume};
 
 /// Builds container images from Dockerfiles, moves them, and runs them. No daemon.
 ///
@@ -47,73 +51,19 @@ pub(crate) enum Verb {
     History(HistoryArgs),
     /// Show all that is known of images, as JSON
     Inspect(InspectArgs),
+    /// Show and free what builds keep for later ones
+    #[command(subcommand)]
+    Cache(CacheVerb),
     /// Show the version
     Version(VersionArgs),
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct BuildArgs {
-    /// Directory that COPY and ADD read from
-    #[arg(value_name = "CONTEXT")]
-    pub(crate) context: PathBuf,
-    /// The Dockerfile, or `-` for standard input [default: CONTEXT/Dockerfile]
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-    /// Name of the image; may be repeated
-    #[arg(short, long = "tag", value_name = "NAME:TAG")]
-    pub(crate) tags: Vec<Reference>,
-    /// Value of an ARG; `NAME` alone takes it from the environment; may be repeated
-    #[arg(long = "build-arg", value_name = "NAME=VALUE")]
-    pub(crate) build_args: Vec<Pair>,
-    /// Stage to build [default: the last one]
-    #[arg(long, value_name = "STAGE")]
-    pub(crate) target: Option<String>,
-    /// Execute every step, whatever the cache holds
-    #[arg(long)]
-    pub(crate) no_cache: bool,
-    /// Ask the registry for every base image, even where the store has it
-    #[arg(long)]
-    pub(crate) pull: bool,
-    /// Send the image to the registry of each `-t` when it is built
-    #[arg(long, requires = "tags")]
-    pub(crate) push: bool,
-    /// Also write the image to a file or directory: `type=oci,dest=PATH[,tar=false]`; may be repeated
-    #[arg(short, long = "output", value_name = "OUTPUT")]
-    pub(crate) outputs: Vec<Output>,
-    /// Write the image's digest to a file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) iidfile: Option<PathBuf>,
-    /// Write what was built to a file, as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) metadata_file: Option<PathBuf>,
-    /// Label of the image; may be repeated
-    #[arg(long = "label", value_name = "NAME=VALUE")]
-    pub(crate) labels: Vec<Pair>,
-    /// Network of RUN steps
-    #[arg(long, value_enum, default_value_t = Network::Host)]
-    pub(crate) network: Network,
-    #[command(flatten)]
-    pub(crate) limits: LimitArgs,
-    /// How many steps execute at once [default: the number of processors]
-    #[arg(long, value_name = "N")]
-    pub(crate) jobs: Option<NonZeroUsize>,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value_t = Progress::Auto)]
-    pub(crate) progress: Progress,
-    /// Print the image's digest and nothing else
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    /// Platform to build for; only this machine's for now
-    #[arg(long, value_name = "OS/ARCH")]
-    pub(crate) platform: Option<Platform>,
-    /// No time in the image is later than this, in seconds since 1970 [default: $SOURCE_DATE_EPOCH]
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) source_date_epoch: Option<i64>,
-    #[command(flatten)]
-    pub(crate) registry: RegistryArgs,
-    /// Whether the verb was left out.
-    #[arg(skip)]
-    pub(crate) verb_implied: bool,
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheVerb {
+    /// List the directories of `RUN --mount=type=cache`
+    Ls(CacheLsArgs),
+    /// Remove the directories of `RUN --mount=type=cache` that no build uses
+    Prune(CachePruneArgs),
 }
 
 #[derive(Debug, Args)]
@@ -195,7 +145,7 @@ pub(crate) struct LimitArgs {
     pub(crate) cpus: Option<NanoCpus>,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct RegistryArgs {
     /// Certificate authorities to trust beside the system's, in PEM; may be repeated
     #[arg(long, value_name = "FILE")]
@@ -295,6 +245,30 @@ pub(crate) struct InspectArgs {
     /// Form of the answer; there is one
     #[arg(long, value_enum, default_value_t = JsonOnly::Json)]
     pub(crate) format: JsonOnly,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CacheLsArgs {
+    /// Form of the list
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CachePruneArgs {
+    /// Only the directory of this id; may be repeated
+    #[arg(long = "id", value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// Also forget all steps that are part of no image
+    #[arg(short, long, conflicts_with = "ids")]
+    pub(crate) all: bool,
+    /// `id=ID` or `type=exec.cachemount`, as Docker has it; may be repeated
+    #[arg(long = "filter", value_name = "FILTER")]
+    pub(crate) filters: Vec<CacheFilter>,
+    /// Accepted because Docker has it: nothing is asked anyhow
+    #[arg(short, long)]
+    #[expect(dead_code, reason = "nothing is asked")]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -405,104 +379,4 @@ pub(crate) fn is_run(words: impl IntoIterator<Item = OsString>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn words(text: &str) -> Vec<OsString> {
-        std::iter::once("lbuild").chain(text.split_whitespace()).map(OsString::from).collect()
-    }
-
-    #[test]
-    fn the_definition_is_sound() {
-        CommandLine::command().debug_assert();
-    }
-
-    #[test]
-    fn builds_without_a_verb() {
-        for (text, context) in [
-            (".", "."),
-            ("-f Dockerfile .", "."),
-            ("-t images .", "."),
-            ("-f run .", "."),
-            ("--root /x -f Dockerfile dir", "dir"),
-            ("--root=/x dir", "dir"),
-            ("-q images", "images"),
-            ("./images", "./images"),
-            ("build images", "images"),
-        ] {
-            let line = parse(words(text)).unwrap_or_else(|error| panic!("{text}: {error}"));
-            let Verb::Build(build) = line.verb else { panic!("{text}: not a build") };
-            assert_eq!(build.context, PathBuf::from(context), "{text}");
-            assert_eq!(build.verb_implied, !text.starts_with("build"), "{text}");
-        }
-        assert!(matches!(parse(words("images")).unwrap().verb, Verb::Images(_)));
-        assert!(matches!(parse(words("--root /x images")).unwrap().verb, Verb::Images(_)));
-    }
-
-    #[test]
-    fn the_commands_arguments_are_its_own() {
-        for (text, image, command) in [
-            ("run -i -e A=1 busybox sh -c true -e --rm", "busybox", "sh -c true -e --rm"),
-            ("run -i busybox -i x", "busybox", "-i x"),
-            ("run -i busybox --help", "busybox", "--help"),
-            ("run -i busybox -- hi", "busybox", "-- hi"),
-            ("run -i busybox hi -- ho", "busybox", "hi -- ho"),
-            ("run -i busybox -e A=1 --root /x", "busybox", "-e A=1 --root /x"),
-            ("run -i busybox", "busybox", ""),
-            ("run -i -- busybox --rm", "busybox", "--rm"),
-        ] {
-            let line = parse(words(text)).unwrap_or_else(|error| panic!("{text}: {error}"));
-            let Verb::Run(run) = line.verb else { panic!("{text}: not a run") };
-            assert_eq!((run.image(), run.command().join(" ").as_str()), (image, command), "{text}");
-            assert!(run.interactive && !run.rm && run.volumes.is_empty(), "{text}");
-        }
-    }
-
-    #[test]
-    fn failures_of_run_are_told_apart() {
-        for (text, expected) in [
-            ("run --bad x", true),
-            ("--root /x run --bad x", true),
-            ("--root=/x run", true),
-            ("--root run images", false),
-            ("build run", false),
-            ("-f run .", false),
-            ("--root", false),
-            ("", false),
-        ] {
-            assert_eq!(is_run(words(text)), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_misspelt_verb_is_recognised() {
-        let message = |text: &str| parse(words(text)).expect_err(text).to_string();
-        let expected = "error: unknown verb `hstory`: did you mean `lbuild history`?\n";
-        assert!(message("hstory image --no-trunc").starts_with(expected));
-        assert!(message("biuld -t x .").contains("`lbuild build`"));
-        assert!(message("a b").contains("unexpected argument 'b'"));
-    }
-
-    #[test]
-    fn refuses_what_it_does_not_know() {
-        for text in [
-            "",
-            "--frobnicate .",
-            "build",
-            "build a b",
-            "build --push .",
-            "build --memory lots .",
-            "build -t Upper/Case .",
-            "build --network bridge .",
-            "run",
-            "run --bad image",
-            "run -i --rn image",
-            "run -v data:/x image",
-            "inspect --format table x",
-            "rmi",
-        ] {
-            let error = parse(words(text)).expect_err(text);
-            assert_eq!(error.exit_code(), 2, "{text}");
-        }
-    }
-}
+mod tests;

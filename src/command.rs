@@ -1,6 +1,7 @@
 //! The verbs: one file each, whose path spells it. What several of them do is here.
 
 pub(crate) mod build;
+pub(crate) mod cache;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod inspect;
@@ -11,14 +12,17 @@ pub(crate) mod run;
 pub(crate) mod tag;
 pub(crate) mod version;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use builder::deliver::{self, Complete};
+use builder::deliver::{self, Artifact, Complete};
+use builder::error::ImageError;
+use builder::source;
 use builder::{Event, VertexId};
 use layerfs::layout::StoredImage;
 use layerfs::store::Store;
-use oci::{Descriptor, Reference};
+use oci::{Descriptor, Digest, Platform, Reference};
 
 use crate::failure::Failure;
 use crate::home::{Environment, Home};
@@ -81,17 +85,32 @@ fn rename(
 }
 
 /// One line that says what an image is: its digest, its names, how much of it there is.
-fn summary(image: &Complete, names: &[String]) -> String {
-    let layers = &image.manifest.value().layers;
-    let bytes = layers.iter().map(|layer| layer.size).sum();
+fn summary(artifact: &Artifact, names: &[String]) -> String {
     let names: String = names.iter().map(|name| format!(" {name}")).collect();
-    let count = text::count(layers.len() as u64, "layer");
-    format!("{}{names} ({}, {count})", image.descriptor.digest, text::size(bytes))
+    let layers = layers(artifact);
+    let count = match artifact.images() {
+        [_] => text::count(layers.len() as u64, "layer"),
+        several => text::count(several.len() as u64, "platform"),
+    };
+    let bytes = layers.values().sum();
+    format!("{}{names} ({}, {count})", artifact.descriptor().digest, text::size(bytes))
 }
 
-/// The image of a store's entry, to be delivered.
-fn complete(home: &Home, descriptor: &Descriptor) -> layerfs::Result<Complete> {
-    let manifest = home.store.manifest(descriptor)?;
-    let config = home.store.config(manifest.value())?;
-    Ok(Complete { manifest, config, descriptor: descriptor.clone(), base: None })
+/// The layers of all images, each once, with their sizes in bytes as they are stored.
+fn layers(artifact: &Artifact) -> BTreeMap<Digest, u64> {
+    let layers = artifact.images().iter().flat_map(|image| &image.manifest.value().layers);
+    layers.map(|layer| (layer.digest, layer.size)).collect()
+}
+
+/// The one image of a store's entry that `platform` runs, of an index; a single image for whatever platform.
+fn image_for(home: &Home, descriptor: &Descriptor, platform: &Platform) -> Result<Complete, ImageError> {
+    let picked = source::pick(&home.store, descriptor, platform)?;
+    Complete::load(&home.store, &picked).map_err(ImageError::Store)
+}
+
+/// The one image of a store's entry that tells of it: of an index the host's, or else the first.
+fn representative(artifact: &Artifact) -> Option<&Complete> {
+    let host = Platform::host();
+    let images = artifact.images();
+    images.iter().find(|image| host.accepts(&image.config.value().platform())).or(images.first())
 }

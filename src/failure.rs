@@ -13,6 +13,7 @@ use std::path::Path;
 
 use builder::dockerfile::diagnostic::{Diagnostic, Span};
 use builder::error::{CommandFailed, ImageError, MissingReason};
+use builder::remote::FetchError;
 
 use crate::exit::Exit;
 use crate::text;
@@ -125,8 +126,24 @@ impl Failure {
                 .or_hint(stage.as_ref().map(|stage| format!("did you mean the stage `{stage}`?")))
                 .or_hint(hint::of(cause, Some(reference), facts)),
             Error::Command(failed) => Failure::command(failed, source),
-            Error::Sandbox { span, source: cause } | Error::User { span, source: cause } => {
+            Error::Sandbox { span, platform, source: cause } => at(*span)
+                .caused_by(Some(cause))
+                .or_hint(hint::for_emulation(cause, platform))
+                .or_hint(hint::for_container(cause)),
+            Error::User { span, source: cause } => {
                 at(*span).caused_by(Some(cause)).or_hint(hint::for_container(cause))
+            }
+            Error::Secret { span, id, source: cause } => {
+                let given = cause.as_ref().map(|cause| cause as &(dyn StdError + 'static));
+                let missing = cause.is_none().then(|| hint::for_secret(id));
+                at(*span).caused_by(given).or_hint(missing)
+            }
+            Error::Agent { span, id, source: cause } => {
+                let given = cause.as_ref().map(|cause| cause as &(dyn StdError + 'static));
+                at(*span).caused_by(given).or_hint(Some(hint::for_agent(id, cause.is_some())))
+            }
+            Error::Fetch { span, source: cause, .. } => {
+                at(*span).caused_by(Some(cause)).or_hint(hint::for_fetch(cause, facts))
             }
             Error::MissingSource { span, reason, .. } => at(*span).or_hint(missing(reason)),
             Error::Step { span, source: cause, .. } => {
@@ -140,6 +157,39 @@ impl Failure {
                 .or_hint(hint::of(cause, Some(reference), facts)),
             Error::Cancelled => Failure::new(exit, error),
         }
+    }
+
+    /// A Dockerfile that cannot be understood, looked at without building it.
+    pub(crate) fn dockerfile(error: &builder::Error, source: Source<'_>) -> Failure {
+        Failure::build(error, source, &Facts::default())
+    }
+
+    /// A context, or a Dockerfile, that cannot be fetched.
+    pub(crate) fn fetch(name: &str, error: &FetchError) -> Failure {
+        let message = format!("cannot fetch `{name}`");
+        Failure::new(exit_of_fetch(error), message)
+            .caused_by(Some(error))
+            .or_hint(hint::for_fetch(error, &Facts::default()))
+    }
+
+    /// Standard input that was to be a context.
+    pub(crate) fn stdin(error: &FetchError) -> Failure {
+        match error {
+            FetchError::NotAnArchive { .. } | FetchError::ContextTooLarge { .. } => {
+                Failure::new(Exit::Failed, "standard input is neither an archive nor a Dockerfile")
+            }
+            error => Failure::new(Exit::Environment, "cannot unpack standard input").caused_by(Some(error)),
+        }
+    }
+
+    /// A tree that was fetched; `place` has its quotes.
+    pub(crate) fn tree(act: &str, place: &str, error: &layerfs::Error) -> Failure {
+        Failure::new(Exit::Failed, format!("cannot {act} in {place}")).caused_by(Some(error))
+    }
+
+    /// Someone asked to stop.
+    pub(crate) fn cancelled() -> Failure {
+        Failure::new(Exit::Interrupted, builder::Error::Cancelled)
     }
 
     /// An image that could not be brought to its place, without a Dockerfile in sight.
@@ -243,9 +293,13 @@ fn cause_text(cause: &(dyn StdError + 'static)) -> String {
 fn exit_of(error: &builder::Error) -> Exit {
     use builder::Error;
     match error {
-        Error::Dockerfile { .. } | Error::Command(_) | Error::MissingSource { .. } | Error::User { .. } => {
-            Exit::Failed
-        }
+        Error::Dockerfile { .. }
+        | Error::Command(_)
+        | Error::MissingSource { .. }
+        | Error::User { .. }
+        | Error::Secret { .. }
+        | Error::Agent { .. } => Exit::Failed,
+        Error::Fetch { source, .. } => exit_of_fetch(source),
         Error::Image { source: ImageError::Platform { .. }, .. } => Exit::Failed,
         Error::Step { source, .. } if !hint::is_full_disk(source) => Exit::Failed,
         Error::Sandbox { source, .. } if is_in_the_image(source) => Exit::Failed,
@@ -255,6 +309,20 @@ fn exit_of(error: &builder::Error) -> Exit {
         | Error::Store { .. }
         | Error::Push { .. } => Exit::Environment,
         Error::Cancelled => Exit::Interrupted,
+    }
+}
+
+/// What was asked for is wrong, or it cannot be had here and now.
+fn exit_of_fetch(error: &FetchError) -> Exit {
+    match error {
+        FetchError::Checksum { .. }
+        | FetchError::Reference { .. }
+        | FetchError::Subdirectory { .. }
+        | FetchError::SubmoduleAddress { .. }
+        | FetchError::TooManySubmodules { .. } => Exit::Failed,
+        FetchError::Submodule { source, .. } => exit_of_fetch(source),
+        FetchError::Cancelled => Exit::Interrupted,
+        _ => Exit::Environment,
     }
 }
 

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use builder::remote::FetcherOptions;
 use layerfs::layout::StoredImage;
-use oci::Digest;
+use oci::{Digest, Document};
 
 use crate::args::RegistryArgs;
 use crate::failure::{Facts, Failure};
@@ -38,8 +40,18 @@ impl Environment {
         self.0.get(OsStr::new(name)).and_then(|value| value.to_str())
     }
 
+    /// A variable as it is.
+    pub(crate) fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.0.get(OsStr::new(name)).map(|value| value.as_bytes())
+    }
+
+    /// Whether a variable says yes, as Go's `strconv.ParseBool` has it.
+    pub(crate) fn is_on(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True"))
+    }
+
     /// A variable that names a path; an empty one counts as unset.
-    fn path(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
         self.0.get(OsStr::new(name)).filter(|value| !value.is_empty()).map(PathBuf::from)
     }
 
@@ -75,6 +87,18 @@ impl Environment {
             .flatten()
             .find(|value| !value.is_empty())
             .map(str::to_owned)
+    }
+
+    /// How contexts are fetched. `agent` is the socket of the one that ssh may ask.
+    pub(crate) fn fetching(&self, agent: Option<PathBuf>) -> FetcherOptions {
+        let proxy = |name: &str| Some((name.to_owned(), self.either_case(&[name])?));
+        FetcherOptions {
+            ssh_auth_sock: agent,
+            git: None,
+            path: self.0.get(OsStr::new("PATH")).cloned(),
+            home: self.path("HOME"),
+            proxies: ["http_proxy", "https_proxy", "all_proxy", "no_proxy"].into_iter().filter_map(proxy).collect(),
+        }
     }
 
     fn proxies(&self) -> registry::Proxies {
@@ -160,21 +184,19 @@ impl Home {
     /// When the store's list cannot be read.
     pub(crate) fn twins(&self, image: &StoredImage) -> Result<Vec<StoredImage>, Failure> {
         let mut all = self.store.images().map_err(self.failure("list the images"))?;
-        let id = image_id(&self.store, image);
-        let is_twin = |other: &StoredImage| {
-            other.descriptor.digest == image.descriptor.digest
-                || (id.is_some() && image_id(&self.store, other) == id)
-        };
-        all.retain(is_twin);
+        all.retain(|other| self.store.is_same_image(&other.descriptor, &image.descriptor));
         Ok(all)
     }
 }
 
 /// An image's id: the digest of its configuration. The same image may be there twice, with its layers
-/// compressed and not, as it is in a registry and as it was built.
+/// compressed and not, as it is in a registry and as it was built. The id of an index is its own digest.
 pub(crate) fn image_id(store: &layerfs::store::Store, image: &StoredImage) -> Option<Digest> {
     // What is damaged has no id.
-    Some(store.manifest(&image.descriptor).ok()?.value().config.digest)
+    match store.document(&image.descriptor).ok()? {
+        Document::Manifest(manifest) => Some(manifest.value().config.digest),
+        Document::Index(_) => Some(image.descriptor.digest),
+    }
 }
 
 /// Whether this process may do everything.

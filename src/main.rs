@@ -27,11 +27,12 @@ use std::process::ExitCode;
 
 use runner::Launcher;
 
-use args::{CommandLine, Verb};
+use args::{CacheVerb, CommandLine, Verb};
 use command::Session;
 use exit::Exit;
 use failure::Failure;
 use signal::Signals;
+use value::Act;
 
 fn main() -> ExitCode {
     let line = match args::parse(env::args_os()) {
@@ -63,6 +64,9 @@ fn run(line: CommandLine) -> Result<Exit, Failure> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let session = Session::new(line.root);
     match line.verb {
+        Verb::Build(args) if args.call().act != Act::Build => {
+            command::build::answer(&args, args.call(), &session)
+        }
         Verb::Build(args) => {
             home::need_root("building")?;
             let launcher = Launcher::fork().map_err(|error| Failure::environment(&error))?;
@@ -77,6 +81,8 @@ fn run(line: CommandLine) -> Result<Exit, Failure> {
         Verb::Tag(args) => command::tag::tag(&args, &session),
         Verb::History(args) => command::history::history(&args, &session),
         Verb::Inspect(args) => command::inspect::inspect(&args, &session),
+        Verb::Cache(CacheVerb::Ls(args)) => command::cache::ls(&args, &session),
+        Verb::Cache(CacheVerb::Prune(args)) => command::cache::prune(&args, &session),
         Verb::Version(args) => command::version::version(&args),
     }
 }

@@ -11,9 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use builder::Event;
+use builder::dockerfile::diagnostic::Diagnostic;
 
-use crate::args;
 use crate::failure::Failure;
+use crate::{args, text};
 use plain::Plain;
 use tty::Tty;
 
@@ -25,7 +26,8 @@ pub(crate) struct Progress {
 
 struct State {
     renderer: Renderer,
-    warnings: Vec<String>,
+    /// Each once: several builds of one file find the same.
+    warnings: Vec<Diagnostic>,
 }
 
 enum Renderer {
@@ -61,14 +63,18 @@ impl Progress {
         let mut state = self.lock();
         let now = self.started.elapsed();
         match (event, &mut state.renderer) {
-            (Event::Warning { text }, _) => state.warnings.push(text),
+            (Event::Warning { warning }, _) => {
+                if !state.warnings.contains(&warning) {
+                    state.warnings.push(warning);
+                }
+            }
             (event, Renderer::Plain(plain)) => plain.show(now, event),
             (event, Renderer::Tty(tty)) => tty.show(now, event),
             (_, Renderer::Quiet) => {}
         }
     }
 
-    /// Ends the display: what is still live goes, warnings come. Call it before writing anything else.
+    /// Ends the display: what is still live goes. Call it before writing anything else.
     pub(crate) fn finish(&self) {
         let mut state = self.lock();
         let needs_line_end = match &mut state.renderer {
@@ -81,17 +87,27 @@ impl Progress {
             // Nobody is left to tell.
             writeln!(err).ok();
         }
-        for warning in state.warnings.drain(..) {
-            // As above.
-            writeln!(err, "{}", crate::text::printable_lines(warning.trim_end())).ok();
-        }
     }
 
     /// One last line, unless nothing is wanted.
     pub(crate) fn summary(&self, line: &str) {
         if !matches!(self.lock().renderer, Renderer::Quiet) {
             // As above.
-            writeln!(io::stderr().lock(), "{}", crate::text::printable(line)).ok();
+            writeln!(io::stderr().lock(), "{}", text::printable(line)).ok();
+        }
+    }
+
+    /// What may be wrong with the Dockerfile, as far as it was told.
+    pub(crate) fn warnings(&self) -> Vec<Diagnostic> {
+        self.lock().warnings.clone()
+    }
+
+    /// Lists the warnings as buildx does, unless nothing is wanted.
+    pub(crate) fn warn(&self) {
+        let state = self.lock();
+        if !matches!(state.renderer, Renderer::Quiet) {
+            // Nobody is left to tell.
+            write!(io::stderr().lock(), "{}", warning_list(&state.warnings)).ok();
         }
     }
 
@@ -99,6 +115,23 @@ impl Progress {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A head and a line for each; nothing for none.
+fn warning_list(warnings: &[Diagnostic]) -> String {
+    if warnings.is_empty() {
+        return String::new();
+    }
+    let count = text::count(warnings.len() as u64, "warning");
+    let lines: String = warnings.iter().map(|warning| format!(" - {}\n", one_line(warning))).collect();
+    format!("\n {count} found (use --check to expand):\n{lines}")
+}
+
+/// `Rule: message (line 3)`
+pub(crate) fn one_line(warning: &Diagnostic) -> String {
+    let rule = warning.rule.map(|rule| format!("{rule}: ")).unwrap_or_default();
+    let place = warning.span.map(|span| format!(" (line {})", span.start.line)).unwrap_or_default();
+    text::printable(&format!("{rule}{}{place}", warning.message))
 }
 
 /// The end of a program's output that has no line end yet.
@@ -132,5 +165,32 @@ impl Lines {
             line(&self.partial);
             self.partial.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use builder::dockerfile::diagnostic::{Pos, Span};
+
+    use super::*;
+
+    #[test]
+    fn warnings_are_listed_once() {
+        let at = |line| Span { start: Pos { offset: 0, line, column: 1 }, end: Pos::default() };
+        let progress = Progress::new(args::Progress::Quiet, true).unwrap();
+        let casing = Diagnostic::warning("FromAsCasing", at(3), "odd \u{1b}[2J");
+        let other = Diagnostic { rule: None, span: None, ..casing.clone() };
+        assert_eq!(warning_list(&progress.warnings()), "");
+        progress.show(Event::Warning { warning: casing.clone() });
+        progress.show(Event::Warning { warning: casing });
+        let first = " - FromAsCasing: odd \u{fffd}[2J (line 3)\n";
+        let shown = warning_list(&progress.warnings());
+        assert_eq!(shown, format!("\n 1 warning found (use --check to expand):\n{first}"));
+        progress.show(Event::Warning { warning: other });
+        let shown = warning_list(&progress.warnings());
+        assert_eq!(
+            shown,
+            format!("\n 2 warnings found (use --check to expand):\n{first} - odd \u{{fffd}}[2J\n")
+        );
     }
 }

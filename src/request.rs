@@ -1,241 +1,178 @@
 //! What was typed, resolved to what it means: paths opened, files read, defaults filled in.
 //!
-//! Comes out: the [`builder::Request`], and what becomes of the image afterwards ([`Delivery`]). Nothing is
-//! fetched, locked or written here.
+//! In two steps. [`Order::of`] needs neither the store nor the network: it finds what is on this machine, so that
+//! most mistakes are told before anything begins. [`Order::gather`] fetches the rest. Then there is one
+//! [`builder::Request`] for each platform, and a [`Delivery`] that says what becomes of the images.
+
+mod deliver;
+mod gather;
+mod lent;
+mod named;
+mod place;
+mod text;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, IsTerminal, Read};
+use std::fmt;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 
-use builder::dockerfile::diagnostic::suggest;
-use builder::ignore::Ignore;
-use builder::{Context, HostFiles};
-use oci::{Platform, Reference};
+use builder::{Files, HostFiles, NamedContext, NoCache, RunSettings, Secrets};
+use oci::Platform;
 
-use crate::args::{self, BuildArgs, LimitArgs};
+use crate::args::{self, BuildArgs, LimitArgs, StepArgs};
 use crate::failure::Failure;
 use crate::home::Environment;
 use crate::host;
-use crate::value::{Bytes, Destination, NanoCpus, Output, Pair};
+use crate::value::{Annotation, Bytes, Entitlement, Level, NanoCpus, Pair, Resources, Target, Ulimit};
+use named::NamedPlace;
+use place::{ContextPlace, DockerfilePlace};
 
-/// Nobody writes a larger Dockerfile; what is larger is something else.
-const MAX_DOCKERFILE_BYTES: u64 = 16 * 1024 * 1024;
+pub(crate) use deliver::Delivery;
+pub(crate) use gather::Gatherer;
+pub(crate) use text::Dockerfile;
+
 /// The build argument and variable that limits times; <https://reproducible-builds.org/specs/source-date-epoch/>.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
-/// Where a built image goes.
-#[derive(Debug)]
-pub(crate) struct Delivery {
-    pub(crate) tags: Vec<Reference>,
-    pub(crate) push: bool,
-    pub(crate) outputs: Vec<Output>,
-    pub(crate) iidfile: Option<PathBuf>,
-    pub(crate) metadata_file: Option<PathBuf>,
+/// What `lbuild build` was asked for, as far as this machine can tell.
+pub(crate) struct Order<'a> {
+    args: &'a BuildArgs,
+    context: ContextPlace,
+    dockerfile: DockerfilePlace,
+    contexts: Vec<(String, Option<Platform>, NamedPlace)>,
+    build_args: BTreeMap<String, String>,
+    epoch: Option<i64>,
+    secrets: Secrets,
+    agents: BTreeMap<String, PathBuf>,
+    platforms: Vec<Platform>,
 }
 
-impl Delivery {
-    /// Whether an archive goes to standard output, so that nothing else may.
-    pub(crate) fn uses_stdout(&self) -> bool {
-        self.outputs.iter().any(|output| output.destination == Destination::Stdout)
-    }
+/// What a build reads, all of it here.
+pub(crate) struct Material {
+    pub(crate) dockerfile: Dockerfile,
+    context: Files,
+    contexts: Vec<(String, Option<Platform>, NamedContext)>,
 }
 
-/// Resolves the arguments of `lbuild build`.
-///
-/// # Errors
-/// The first path or value that is not what it should be.
-pub(crate) fn resolve(
-    args: &BuildArgs,
-    environment: &Environment,
-) -> Result<(builder::Request, Delivery), Failure> {
-    let root = context_root(args)?;
-    let dockerfile = Dockerfile::find(args.file.as_deref(), &args.context, &root)?;
-    let context = context(root, &dockerfile)?;
-    let mut build_args = build_args(&args.build_args, environment);
-    let epoch = epoch(args.source_date_epoch, &build_args, environment)?;
-    if let Some(seconds) = epoch {
-        // A Dockerfile that declares it sees it, wherever it was said.
-        build_args.entry(EPOCH.to_owned()).or_insert_with(|| seconds.to_string());
-    }
-    let network = match args.network {
-        args::Network::Host => builder::Network::Host,
-        args::Network::None => builder::Network::None,
-    };
-    let request = builder::Request {
-        dockerfile_name: dockerfile.name,
-        dockerfile: dockerfile.text,
-        context,
-        target: args.target.clone(),
-        labels: args
-            .labels
-            .iter()
-            .cloned()
-            .map(|Pair { name, value }| (name, value.unwrap_or_default()))
-            .collect(),
-        platform: platform(args.platform.as_ref())?,
-        no_cache: args.no_cache,
-        pull: args.pull,
-        network,
-        limits: limits(&args.limits, None),
-        epoch,
-        build_args,
-        jobs: args.jobs.unwrap_or_else(|| thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
-        host_files: HostFiles {
-            hosts: host::hosts(args.network, builder::exec::HOSTNAME),
-            resolv_conf: host::resolv_conf(args.network),
-        },
-    };
-    let delivery = Delivery {
-        tags: tags(&args.tags)?,
-        push: args.push,
-        outputs: args.outputs.clone(),
-        iidfile: args.iidfile.clone(),
-        metadata_file: args.metadata_file.clone(),
-    };
-    if delivery.uses_stdout() && io::stdout().is_terminal() {
-        return Err(Failure::usage("`dest=-` would write an archive to the terminal")
-            .hint("redirect standard output"));
-    }
-    Ok((request, delivery))
-}
-
-/// The context's directory, absolute and without links.
-fn context_root(args: &BuildArgs) -> Result<PathBuf, Failure> {
-    let context = &args.context;
-    let shown = context.display();
-    if context == Path::new("-") || context.to_str().is_some_and(|text| text.contains("://")) {
-        return Err(Failure::usage(format!(
-            "`{shown}` is not a directory: other build contexts are not supported yet"
-        )));
-    }
-    match context.canonicalize() {
-        Ok(root) if root.is_dir() => Ok(root),
-        Ok(_) => {
-            Err(Failure::usage(format!("expected a directory as build context, found the file `{shown}`")))
+impl<'a> Order<'a> {
+    /// Resolves the arguments of `lbuild build`.
+    ///
+    /// # Errors
+    /// The first path or value that is not what it should be.
+    pub(crate) fn of(args: &'a BuildArgs, environment: &Environment) -> Result<Order<'a>, Failure> {
+        if let Some((option, instead)) = args.unsupported.first() {
+            return Err(Failure::usage(format!("`{option}` is not supported yet")).hint(instead));
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing_context(args)),
-        Err(error) => Err(Failure::file("open the build context", context, &error)),
-    }
-}
-
-/// A context that does not exist may have been meant as a verb.
-fn missing_context(args: &BuildArgs) -> Failure {
-    let shown = args.context.display().to_string();
-    if !args.verb_implied || shown.contains('/') {
-        return Failure::usage(format!("the build context `{shown}` does not exist"));
-    }
-    let failure =
-        Failure::usage(format!("`{shown}` is neither a verb of lbuild nor a directory to build from"));
-    let verbs = args::verbs();
-    match suggest(&shown, verbs.iter().map(String::as_str)) {
-        Some(verb) => failure.hint(format!("did you mean `lbuild {verb}`?")),
-        None => failure.hint("`lbuild --help` lists the verbs"),
-    }
-}
-
-/// A Dockerfile's text, and what to call it.
-struct Dockerfile {
-    /// Relative to the context if it lies in there, else as typed.
-    name: String,
-    text: String,
-    /// Where it lies, unless it came by standard input.
-    path: Option<PathBuf>,
-}
-
-impl Dockerfile {
-    /// `file` as typed, else the context's `Dockerfile`. `root` is `context`, resolved.
-    fn find(file: Option<&Path>, context: &Path, root: &Path) -> Result<Dockerfile, Failure> {
-        if file == Some(Path::new("-")) {
-            let text = read_text(io::stdin().lock(), Path::new("standard input"))?;
-            return Ok(Dockerfile { name: "Dockerfile".to_owned(), text, path: None });
+        let (context, dockerfile) = place::locate(args)?;
+        let named = args.input.contexts.iter();
+        let contexts =
+            named.map(|arg| Ok((arg.name.clone(), arg.platform.clone(), named::locate(arg)?)));
+        let contexts = contexts.collect::<Result<_, Failure>>()?;
+        let mut build_args = build_args(&args.input.build_args, environment);
+        let epoch = epoch(args.image.source_date_epoch, &build_args, environment)?;
+        if let Some(seconds) = epoch {
+            // A Dockerfile that declares it sees it, wherever it was said.
+            build_args.entry(EPOCH.to_owned()).or_insert_with(|| seconds.to_string());
         }
-        let path = file.map_or_else(|| root.join("Dockerfile"), Path::to_owned);
-        let opened = File::open(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => missing_dockerfile(file.unwrap_or(&context.join("Dockerfile"))),
-            _ => Failure::file("open", &path, &error),
-        })?;
-        if opened.metadata().is_ok_and(|metadata| metadata.is_dir()) {
-            return Err(Failure::usage(format!(
-                "expected a Dockerfile, found the directory `{}`",
-                path.display()
-            )));
+        step_limits(&args.step).check().map_err(Failure::usage)?;
+        Ok(Order {
+            args,
+            context,
+            dockerfile,
+            contexts,
+            build_args,
+            epoch,
+            secrets: lent::secrets(&args.step.secrets, environment)?,
+            agents: lent::agents(&args.step.agents, environment)?,
+            platforms: platforms(&args.input.platforms),
+        })
+    }
+
+    /// What to build for; never empty, without repetition.
+    pub(crate) fn platforms(&self) -> &[Platform] {
+        &self.platforms
+    }
+
+    /// The socket of the agent that fetching may ask: the one that was lent, or for a context that was itself named by
+    /// its ssh address the user's.
+    pub(crate) fn agent(&self, environment: &Environment) -> Option<PathBuf> {
+        let is_ssh = self.context.is_ssh() || self.contexts.iter().any(|(_, _, place)| place.is_ssh());
+        let own = || environment.path(lent::AGENT).filter(|_| is_ssh);
+        self.agents.get("default").cloned().or_else(own)
+    }
+
+    /// What the builder is asked for `platform`.
+    pub(crate) fn request(&self, material: &Material, platform: &Platform) -> builder::Request {
+        let args = self.args;
+        builder::Request {
+            dockerfile_name: material.dockerfile.name.clone(),
+            dockerfile: material.dockerfile.text.clone(),
+            context: material.context.clone(),
+            contexts: material.contexts_for(platform),
+            target: args.input.target.clone(),
+            build_args: self.build_args.clone(),
+            labels: args.image.labels.iter().map(label).collect(),
+            annotations: annotations(&args.image.annotations, Level::Manifest, Some(platform)),
+            platform: platform.clone(),
+            platform_is_explicit: !args.input.platforms.is_empty(),
+            no_cache: match (args.course.no_cache, &args.course.no_cache_filter) {
+                (true, _) => NoCache::Always,
+                (false, stages) if stages.is_empty() => NoCache::Never,
+                (false, stages) => NoCache::Stages(stages.iter().map(|name| name.to_lowercase()).collect()),
+            },
+            pull: args.course.pull,
+            run: run_settings(&args.step),
+            secrets: self.secrets.clone(),
+            ssh: self.agents.clone(),
+            allow_insecure: args.step.allow.contains(&Entitlement::SecurityInsecure),
+            epoch: self.epoch,
+            jobs: args
+                .course
+                .jobs
+                .unwrap_or_else(|| thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
         }
-        let text = read_text(opened, &path)?;
-        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-        let name = real.strip_prefix(root).unwrap_or(&path).display().to_string();
-        Ok(Dockerfile { name, text, path: Some(path) })
     }
 }
 
-/// Names a file of the directory that may have been meant.
-fn missing_dockerfile(path: &Path) -> Failure {
-    let failure = Failure::usage(format!("there is no `{}`", tidy(path).display()));
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
-        return failure;
-    };
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    let Ok(entries) = std::fs::read_dir(dir) else { return failure };
-    let names: Vec<String> = entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()))
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    let prefix = || names.iter().find(|other| other.to_lowercase().starts_with(&name.to_lowercase()));
-    match suggest(name, names.iter().map(String::as_str)).or_else(|| prefix().map(String::as_str)) {
-        Some(near) => failure.hint(format!("did you mean `-f {}`?", tidy(&dir.join(near)).display())),
-        None => failure.hint("`-f FILE` names another one"),
-    }
-}
-
-/// Without a leading `./`.
-fn tidy(path: &Path) -> &Path {
-    path.strip_prefix(".").unwrap_or(path)
-}
-
-fn read_text(source: impl Read, path: &Path) -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    source
-        .take(MAX_DOCKERFILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Failure::file("read", path, &error))?;
-    if bytes.len() as u64 > MAX_DOCKERFILE_BYTES {
-        let limit = MAX_DOCKERFILE_BYTES >> 20;
-        return Err(Failure::usage(format!(
-            "`{}` is larger than {limit} MiB: expected a Dockerfile",
-            path.display()
-        )));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
-        let line = 1 + valid.matches('\n').count();
-        let column = 1 + valid.chars().rev().take_while(|&c| c != '\n').count();
-        Failure::not_utf8(path, line, column)
-    })
-}
-
-/// `<dockerfile>.dockerignore` wins entirely over the context's own file.
-fn context(root: PathBuf, dockerfile: &Dockerfile) -> Result<Context, Failure> {
-    let beside = dockerfile.path.as_ref().map(|path| {
-        let mut name = path.clone().into_os_string();
-        name.push(".dockerignore");
-        (PathBuf::from(name), format!("{}.dockerignore", dockerfile.name))
-    });
-    let own = (root.join(".dockerignore"), ".dockerignore".to_owned());
-    for (path, name) in beside.into_iter().chain([own]) {
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(Failure::file("open", &path, &error)),
+impl Material {
+    /// A name that was given for one platform goes before the same name for all.
+    fn contexts_for(&self, platform: &Platform) -> BTreeMap<String, NamedContext> {
+        let of = |only: Option<&Platform>| {
+            let wanted = self.contexts.iter().filter(move |(_, found, _)| found.as_ref() == only);
+            wanted.map(|(name, _, context)| (name.clone(), context.clone())).collect::<Vec<_>>()
         };
-        let text = read_text(file, &path)?;
-        let ignore = Ignore::parse(text.as_bytes()).map_err(|error| Failure::ignore(&name, &error))?;
-        return Ok(Context { root, ignore, ignore_name: name, ignore_text: text });
+        of(None).into_iter().chain(of(Some(platform))).collect()
     }
-    let ignore_name = ".dockerignore".to_owned();
-    Ok(Context { root, ignore: Ignore::default(), ignore_name, ignore_text: String::new() })
+}
+
+impl fmt::Display for ContextPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ContextPlace::Directory(root) => write!(f, "`{}`", root.display()),
+            ContextPlace::Nothing | ContextPlace::Archive { .. } => f.write_str("the archive on standard input"),
+            ContextPlace::Remote(remote) => write!(f, "`{remote}`"),
+        }
+    }
+}
+
+fn label(Pair { name, value }: &Pair) -> (String, String) {
+    (name.clone(), value.clone().unwrap_or_default())
+}
+
+/// Puts on the index's entry for an image what `--annotation manifest-descriptor:` says.
+pub(crate) fn annotate_entry(order: &Order<'_>, platform: &Platform, entry: &mut oci::Descriptor) {
+    let asked = &order.args.image.annotations;
+    entry.annotations.extend(annotations(asked, Level::ManifestDescriptor, Some(platform)));
+}
+
+/// The annotations of `level` that are for `platform` or for all.
+fn annotations(asked: &[Annotation], level: Level, platform: Option<&Platform>) -> Vec<(String, String)> {
+    let is_meant = |annotation: &&Annotation| {
+        let mut levels = annotation.levels.iter().filter(|(found, _)| *found == level);
+        levels.any(|(_, only)| only.is_none() || only.as_ref() == platform)
+    };
+    asked.iter().filter(is_meant).map(|Annotation { key, value, .. }| (key.clone(), value.clone())).collect()
 }
 
 /// A name without a value takes the environment's; without that it is not set at all.
@@ -261,25 +198,18 @@ fn epoch(
     text.filter(|text| !text.is_empty()).map(seconds).transpose()
 }
 
-/// The platform that was asked for, which must be this machine's.
-fn platform(wanted: Option<&Platform>) -> Result<Platform, Failure> {
-    let host = Platform::host();
-    match wanted {
-        Some(wanted) if !host.accepts(wanted) => Err(Failure::usage(format!(
-            "cannot build for `{wanted}`: this machine is `{host}`, and emulation is not supported yet"
-        ))),
-        _ => Ok(host),
-    }
-}
-
-/// A tag names what will be built; a digest cannot.
-fn tags(references: &[Reference]) -> Result<Vec<Reference>, Failure> {
-    match references.iter().find(|reference| reference.digest().is_some()) {
-        Some(pinned) => {
-            Err(Failure::usage(format!("`{}` has a digest: expected a name and a tag", pinned.familiar())))
+/// Each once, in the order given; this machine's where none is.
+fn platforms(asked: &[Target]) -> Vec<Platform> {
+    let mut platforms: Vec<Platform> = Vec::new();
+    for Target(platform) in asked {
+        if !platforms.contains(platform) {
+            platforms.push(platform.clone());
         }
-        None => Ok(references.to_vec()),
     }
+    if platforms.is_empty() {
+        platforms.push(Platform::host());
+    }
+    platforms
 }
 
 /// As Docker has it, 0 is no limit, and so is a negative number of processes.
@@ -289,6 +219,56 @@ pub(crate) fn limits(args: &LimitArgs, pids: Option<i64>) -> runner::Limits {
         nano_cpus: args.cpus.map(|NanoCpus(nanos)| nanos),
         pids: pids.and_then(|pids| u64::try_from(pids).ok()).filter(|pids| *pids > 0),
         ..runner::Limits::default()
+    }
+}
+
+/// `--memory` and `--cpus`, with what `--resource` says besides; the last word counts.
+fn step_limits(args: &StepArgs) -> runner::Limits {
+    let positive = |number: &u64| *number > 0;
+    let mut limits = limits(&args.limits, None);
+    for resources in &args.resources {
+        let Resources {
+            memory_bytes,
+            memory_swap_bytes,
+            cpu_shares,
+            cpu_period_micros,
+            cpu_quota_micros,
+            cpuset_cpus,
+            cpuset_mems,
+        } = resources.clone();
+        limits.memory_bytes = memory_bytes.filter(positive).or(limits.memory_bytes);
+        limits.memory_swap_bytes =
+            memory_swap_bytes.filter(|bytes| *bytes != 0).or(limits.memory_swap_bytes);
+        limits.cpu_shares = cpu_shares.filter(positive).or(limits.cpu_shares);
+        limits.cpu_period_micros = cpu_period_micros.filter(positive).or(limits.cpu_period_micros);
+        limits.cpu_quota_micros = cpu_quota_micros.filter(|micros| *micros != 0).or(limits.cpu_quota_micros);
+        limits.cpuset_cpus = cpuset_cpus.or(limits.cpuset_cpus);
+        limits.cpuset_mems = cpuset_mems.or(limits.cpuset_mems);
+    }
+    limits
+}
+
+fn run_settings(args: &StepArgs) -> RunSettings {
+    let network = match args.network {
+        args::Network::Host => builder::Network::Host,
+        args::Network::None => builder::Network::None,
+    };
+    RunSettings {
+        network,
+        limits: step_limits(args),
+        host_files: HostFiles {
+            hosts: host::hosts(args.network, builder::exec::HOSTNAME, &args.extra_hosts),
+            resolv_conf: host::resolv_conf(args.network),
+        },
+        extra_hosts: args.extra_hosts.iter().map(|host| host.name.clone()).collect(),
+        // As Docker has it, 0 is the default.
+        shm_size_bytes: args
+            .shm_size
+            .map(|Bytes(bytes)| bytes)
+            .filter(|bytes| *bytes > 0)
+            .unwrap_or(runner::Sandbox::SHM_SIZE_BYTES),
+        ulimits: args.ulimits.iter().map(|Ulimit(limit)| *limit).collect(),
+        cgroup_parent: args.cgroup_parent.clone(),
     }
 }
 

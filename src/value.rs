@@ -1,10 +1,22 @@
 //! Values of options that are more than a word: sizes, numbers of processors, pairs, volumes, outputs.
 //!
 //! Each is a type with `FromStr`, whose error is one line for clap to print after the option's name. Nothing
-//! is looked up here: whether a path exists is for `request` and the commands.
+//! is looked up here: whether a path exists is for `request` and the commands. What only a build has is in
+//! modules of its own.
+
+mod annotation;
+mod build;
+mod fields;
+mod limit;
+mod secret;
 
 use std::path::PathBuf;
 use std::str::FromStr;
+
+pub(crate) use annotation::{Annotation, Level};
+pub(crate) use build::{Act, CacheFilter, Call, ContextArg, Entitlement, ExtraHost, Refused, Target};
+pub(crate) use limit::{Resources, Ulimit};
+pub(crate) use secret::{Agent, Secret, SecretPlace};
 
 /// A number of bytes, as Docker writes it: `512m`, `1.5g`, `64KiB`, `1024`. Units are powers of 1024.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,9 +155,9 @@ impl FromStr for Output {
 
     fn from_str(text: &str) -> Result<Output, String> {
         let (mut kind, mut destination, mut archive) = (None, None, None);
-        for field in text.split(',') {
+        for field in fields::split(text)? {
             match field.split_once('=') {
-                Some(("type", value)) => kind = Some(value),
+                Some(("type", value)) => kind = Some(value.to_owned()),
                 Some(("dest", "-")) => destination = Some(Destination::Stdout),
                 Some(("dest", value)) if !value.is_empty() => {
                     destination = Some(Destination::Path(value.into()));
@@ -159,7 +171,7 @@ impl FromStr for Output {
                 }
             }
         }
-        match kind {
+        match kind.as_deref() {
             Some("oci") => {}
             Some(other) => return Err(format!("unknown type `{other}`: expected `oci`")),
             None => return Err("no `type`: expected `type=oci,dest=PATH`".to_owned()),

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use oci::Reference;
+use oci::{Platform, Reference};
 
 use crate::dockerfile::diagnostic::{Diagnostic, Span};
+use crate::remote::FetchError;
 
 /// A build that failed.
 #[derive(Debug)]
@@ -32,8 +33,37 @@ pub enum Error {
     Sandbox {
         /// The instruction.
         span: Span,
+        /// What it was to run on.
+        platform: Platform,
         /// Why.
         source: runner::Error,
+    },
+    /// A secret that a command needs is not there, or cannot be read.
+    Secret {
+        /// The mount.
+        span: Span,
+        /// Which.
+        id: String,
+        /// Why it cannot be read; none if nobody gave it.
+        source: Option<std::io::Error>,
+    },
+    /// An agent that a command needs is not there, or cannot be reached.
+    Agent {
+        /// The mount.
+        span: Span,
+        /// Which.
+        id: String,
+        /// Why it cannot be reached; none if nobody gave it.
+        source: Option<std::io::Error>,
+    },
+    /// What an `ADD` names cannot be fetched.
+    Fetch {
+        /// The instruction.
+        span: Span,
+        /// What, without credentials.
+        remote: String,
+        /// Why.
+        source: FetchError,
     },
     /// A `COPY` or `ADD` source does not exist.
     MissingSource {
@@ -131,6 +161,8 @@ pub enum Place {
     Stage(String),
     /// An image.
     Image(Reference),
+    /// What was fetched, by name.
+    Fetched(String),
 }
 
 /// What may explain a missing source.
@@ -172,7 +204,13 @@ impl fmt::Display for Error {
                 Place::Image(reference) => {
                     write!(f, "`{path}` is not in the image `{}`", reference.familiar())
                 }
+                Place::Fetched(name) => write!(f, "`{path}` is not in `{name}`"),
             },
+            Error::Secret { id, source: None, .. } => write!(f, "the secret `{id}` was not given"),
+            Error::Secret { id, .. } => write!(f, "cannot read the secret `{id}`"),
+            Error::Agent { id, source: None, .. } => write!(f, "the SSH agent `{id}` was not given"),
+            Error::Agent { id, .. } => write!(f, "cannot reach the SSH agent `{id}`"),
+            Error::Fetch { remote, .. } => write!(f, "cannot fetch `{remote}`"),
             Error::Step { act, .. } | Error::Store { act, .. } => write!(f, "cannot {act}"),
             Error::User { .. } => f.write_str("cannot find the user in the image"),
             Error::Push { reference, .. } => write!(f, "cannot push `{}`", reference.familiar()),
@@ -209,6 +247,10 @@ impl std::error::Error for Error {
             Error::Sandbox { source, .. } | Error::User { source, .. } => Some(source),
             Error::Step { source, .. } | Error::Store { source, .. } => Some(source),
             Error::Push { source, .. } => Some(source),
+            Error::Fetch { source, .. } => Some(source),
+            Error::Secret { source, .. } | Error::Agent { source, .. } => {
+                source.as_ref().map(|source| source as &(dyn std::error::Error + 'static))
+            }
             Error::Dockerfile { .. } | Error::Command(_) | Error::MissingSource { .. } | Error::Cancelled => {
                 None
             }

@@ -4,9 +4,9 @@
 //! bytes of the uncached one.
 
 use layerfs::snapshot::SnapshotId;
-use oci::{ChainId, Descriptor, History, ImageConfig, Manifest, MediaType, Raw, Reference, RootFs};
+use oci::{ChainId, Descriptor, History, ImageConfig, Manifest, MediaType, Raw, RootFs};
 
-use crate::plan::{Base, Plan, Stage};
+use crate::plan::{Base, ImageRef, Plan, Stage};
 use crate::solve::Built;
 use crate::source::{BaseImage, Bases};
 use crate::{Backends, Error, Request, timestamp};
@@ -39,12 +39,14 @@ pub fn assemble(
     backends: &Backends<'_>,
 ) -> Result<Image, Error> {
     let target = &plan.stages[plan.target];
-    let base = base_reference(plan, target).map(|reference| bases.get(reference));
+    let base = base_image(plan, target).map(|image| bases.get(image));
     let config = Raw::write(configuration(plan, base, built, request));
     let layers = base.into_iter().flat_map(|base| &base.manifest.value().layers).map(to_oci);
     let layers = layers.chain(built.layers.iter().map(|layer| layer.packed.descriptor.clone())).collect();
     let config_descriptor = Descriptor::new(MediaType::OciConfig, config.digest(), config.size());
-    let manifest = Raw::write(Manifest::oci(config_descriptor, layers));
+    let mut manifest = Manifest::oci(config_descriptor, layers);
+    manifest.annotations.extend(request.annotations.iter().cloned());
+    let manifest = Raw::write(manifest);
     let store_error = |source| Error::Store { act: "write the image", source };
     backends.store.put_bytes(config.bytes()).map_err(store_error)?;
     let descriptor = backends.store.put_document(&manifest, MediaType::OciManifest).map_err(store_error)?;
@@ -61,11 +63,11 @@ fn to_oci(layer: &Descriptor) -> Descriptor {
 }
 
 /// The image at the bottom of `stage`.
-fn base_reference<'a>(plan: &'a Plan, stage: &'a Stage) -> Option<&'a Reference> {
+fn base_image<'a>(plan: &'a Plan, stage: &'a Stage) -> Option<&'a ImageRef> {
     match &stage.base {
         Base::Scratch => None,
-        Base::Image(reference) => Some(reference),
-        Base::Stage(id) => base_reference(plan, &plan.stages[*id]),
+        Base::Image(image) => Some(image),
+        Base::Stage(id) => base_image(plan, &plan.stages[*id]),
     }
 }
 
@@ -83,7 +85,8 @@ fn configuration(plan: &Plan, base: Option<&BaseImage>, built: &Built, request: 
     let target = &plan.stages[plan.target];
     // All that the base says and this crate does not know is kept.
     let mut config = base.map(|base| base.config.value().clone()).unwrap_or_default();
-    if base.is_none() {
+    // Its `os.version` and `os.features` stay: they tell of the base's files. (BuildKit's rule.)
+    if base.is_none() || request.platform_is_explicit {
         config.architecture.clone_from(&request.platform.architecture);
         config.os.clone_from(&request.platform.os);
         config.variant.clone_from(&request.platform.variant);
@@ -94,9 +97,9 @@ fn configuration(plan: &Plan, base: Option<&BaseImage>, built: &Built, request: 
     let diff_ids =
         base_layers.into_iter().chain(built.layers.iter().map(|layer| layer.packed.diff_id)).collect();
     config.rootfs = RootFs { diff_ids, ..RootFs::default() };
-    config.history.extend(history(plan, built, request.epoch, config.created.as_deref()));
+    config.history.extend(history(plan, built, plan.epoch, config.created.as_deref()));
     let last = config.history.last().and_then(|line| line.created.clone());
-    config.created = last.or(config.created).map(|time| timestamp::clamp(&time, request.epoch));
+    config.created = last.or(config.created).map(|time| timestamp::clamp(&time, plan.epoch));
     config
 }
 

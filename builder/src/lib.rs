@@ -1,6 +1,6 @@
 //! Dockerfile in, image out: the only crate that knows all the others.
 //!
-//! The straight line is [`build`]: parse, select the stages that the target needs, resolve their base images'
+//! The straight line is [`build`]: parse, resolve the stages that the target needs and their base images'
 //! configurations, lower the instructions to a plan, solve the plan, assemble the image. Delivering it
 //! somewhere is [`deliver`]. Nothing here prints or reads the environment.
 //!
@@ -19,6 +19,7 @@ pub mod exec;
 pub mod image;
 pub mod lower;
 pub mod plan;
+pub mod remote;
 pub mod request;
 pub mod solve;
 pub mod source;
@@ -29,7 +30,7 @@ mod timestamp;
 pub use error::Error;
 pub use event::{Event, Events, VertexId};
 pub use image::Image;
-pub use request::{Context, HostFiles, Network, Request};
+pub use request::{Context, Files, HostFiles, NamedContext, Network, NoCache, Request, RunSettings, Secrets};
 pub use solve::Cancel;
 
 /// What a build works with.
@@ -45,6 +46,8 @@ pub struct Backends<'a> {
     pub executor: &'a dyn exec::Executor,
     /// Results of earlier builds.
     pub cache: &'a dyn cache::CacheBackend,
+    /// What `ADD` and contexts fetch.
+    pub remotes: &'a dyn remote::Fetch,
 }
 
 /// Builds the target of `request`. The image's layers and documents are in the store afterwards, under no name.
@@ -58,8 +61,7 @@ pub fn build(
     events: Events<'_>,
 ) -> Result<Image, Error> {
     let dockerfile = stage::parse(request, events)?;
-    let stages = stage::select(&dockerfile, request)?;
-    let bases = source::resolve_bases(&stages, request, backends.images)?;
+    let (stages, bases) = stage::resolve(&dockerfile, request, backends.images, stage::Scope::Target)?;
     let plan = lower::lower(&stages, &bases, request)?;
     let built = solve::solve(&plan, &bases, request, backends, cancel, events)?;
     image::assemble(&plan, &bases, &built, request, backends)

@@ -5,9 +5,11 @@
 
 use std::path::PathBuf;
 
-use oci::{ContainerConfig, Reference};
+use oci::{ContainerConfig, Platform, Reference};
 
-use crate::dockerfile::diagnostic::Span;
+use crate::dockerfile::diagnostic::{Diagnostic, Span};
+use crate::dockerfile::instruction::Sharing;
+use crate::remote::Remote;
 use crate::request::Network;
 
 /// An index into [`Plan::stages`].
@@ -20,6 +22,10 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// The one that was asked for.
     pub target: StageId,
+    /// No time in the image is later than this, in seconds since 1970.
+    pub epoch: Option<i64>,
+    /// What is accepted but doubtful.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// One stage.
@@ -27,10 +33,14 @@ pub struct Plan {
 pub struct Stage {
     /// Its name, or its number in the file.
     pub name: String,
+    /// The platform that its commands run on.
+    pub platform: Platform,
     /// What it starts from.
     pub base: Base,
     /// What makes its layers, in order.
     pub steps: Vec<Step>,
+    /// Whether its steps execute whatever the cache holds.
+    pub no_cache: bool,
     /// How to run the image that it makes.
     pub config: ContainerConfig,
     /// `MAINTAINER`
@@ -55,9 +65,18 @@ pub enum Base {
     /// Nothing.
     Scratch,
     /// An image.
-    Image(Reference),
+    Image(ImageRef),
     /// An earlier stage.
     Stage(StageId),
+}
+
+/// An image of one platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageRef {
+    /// Its name.
+    pub reference: Reference,
+    /// Which of the images of that name.
+    pub platform: Platform,
 }
 
 /// One line of history.
@@ -80,6 +99,33 @@ pub struct Step {
     pub kind: StepKind,
 }
 
+impl Step {
+    /// Gives everything in it the place `span`.
+    pub fn relocate(&mut self, span: Span) {
+        self.span = span;
+        let inputs: Vec<&mut Input> = match &mut self.kind {
+            StepKind::Run(run) => {
+                run.mounts.iter_mut().for_each(|mount| mount.span = span);
+                run.mounts.iter_mut().filter_map(Mount::input_mut).collect()
+            }
+            StepKind::Copy(copy) => copy.inputs.iter_mut().collect(),
+            StepKind::Workdir(_) => Vec::new(),
+        };
+        for (_, place) in inputs.into_iter().flat_map(|input| &mut input.paths) {
+            *place = span;
+        }
+    }
+
+    /// The files from elsewhere that it reads.
+    pub fn inputs(&self) -> Vec<&Input> {
+        match &self.kind {
+            StepKind::Run(run) => run.mounts.iter().filter_map(|mount| mount.input()).collect(),
+            StepKind::Copy(copy) => copy.inputs.iter().collect(),
+            StepKind::Workdir(_) => Vec::new(),
+        }
+    }
+}
+
 /// The kinds of steps.
 #[derive(Debug, Clone)]
 pub enum StepKind {
@@ -89,6 +135,45 @@ pub enum StepKind {
     Copy(Copy),
     /// `WORKDIR`
     Workdir(Workdir),
+}
+
+/// Files from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// Where from.
+    pub origin: Origin,
+    /// `--from` as written.
+    pub from: Option<String>,
+    /// Paths and wildcards, as expanded, each with its place.
+    pub paths: Vec<(String, Span)>,
+    /// Archives among them are unpacked.
+    pub unpack: bool,
+}
+
+/// Where files come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The build context.
+    Context,
+    /// A directory that `--build-context` names.
+    Named(String),
+    /// An earlier stage.
+    Stage(StageId),
+    /// An image.
+    Image(ImageRef),
+    /// A URL or a repository.
+    Remote(Remote),
+    /// The Dockerfile itself: heredocs.
+    Inline(Vec<InlineFile>),
+}
+
+/// A file written in the Dockerfile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InlineFile {
+    /// Its name.
+    pub name: String,
+    /// What it holds.
+    pub content: String,
 }
 
 /// A command.
@@ -108,6 +193,10 @@ pub struct Run {
     pub user: String,
     /// The network.
     pub network: Network,
+    /// `--security=insecure`, where the request allows it.
+    pub insecure: bool,
+    /// `--mount`
+    pub mounts: Vec<Mount>,
 }
 
 /// An executable file that is there for one command and in no layer.
@@ -119,34 +208,131 @@ pub struct Script {
     pub text: String,
 }
 
-/// Files from elsewhere.
+/// Something that one command finds in its file system and that is in no layer.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// The flag.
+    pub span: Span,
+    /// What.
+    pub kind: MountKind,
+}
+
+impl Mount {
+    /// The files from elsewhere that it shows or starts with.
+    pub fn input(&self) -> Option<&Input> {
+        match &self.kind {
+            MountKind::Bind { input, .. } => Some(input),
+            MountKind::Cache { seed, .. } => seed.as_ref(),
+            MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => None,
+        }
+    }
+
+    fn input_mut(&mut self) -> Option<&mut Input> {
+        match &mut self.kind {
+            MountKind::Bind { input, .. } => Some(input),
+            MountKind::Cache { seed, .. } => seed.as_mut(),
+            MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => None,
+        }
+    }
+}
+
+/// Permissions and owner of a file or directory that a mount makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// The kinds of mounts; all targets are absolute and clean.
+#[derive(Debug, Clone)]
+pub enum MountKind {
+    /// Files of the context, a stage or an image.
+    Bind {
+        /// Where.
+        target: PathBuf,
+        /// Which: one path.
+        input: Input,
+        /// Writes are possible, and thrown away.
+        writable: bool,
+    },
+    /// A directory that is kept between builds.
+    Cache {
+        /// Where.
+        target: PathBuf,
+        /// Its name.
+        id: String,
+        /// What a new one starts with.
+        seed: Option<Input>,
+        /// The directory in it that is shown.
+        source: PathBuf,
+        /// Writes are refused.
+        read_only: bool,
+        /// Who may use it at once.
+        sharing: Sharing,
+        /// How a new one's root is made.
+        access: Access,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Where.
+        target: PathBuf,
+        /// How much.
+        size_bytes: Option<u64>,
+    },
+    /// A secret.
+    Secret {
+        /// Which.
+        id: String,
+        /// The file that holds it.
+        target: Option<PathBuf>,
+        /// The variable that holds it.
+        env: Option<String>,
+        /// Whether it is an error that there is none.
+        required: bool,
+        /// How the file is made.
+        access: Access,
+    },
+    /// The socket of an agent.
+    Ssh {
+        /// Which.
+        id: String,
+        /// Where.
+        target: PathBuf,
+        /// Whether it is an error that there is none.
+        required: bool,
+        /// How the socket is made.
+        access: Access,
+    },
+}
+
+/// Files from elsewhere, into the image.
 #[derive(Debug, Clone)]
 pub struct Copy {
-    /// Where from.
-    pub origin: Origin,
-    /// `--from` as written.
-    pub from: Option<String>,
-    /// Paths and wildcards, as expanded, each with its place.
-    pub sources: Vec<(String, Span)>,
+    /// Which files, in the order in which they are copied.
+    pub inputs: Vec<Input>,
     /// Where to: absolute, its trailing slash kept.
     pub destination: String,
-    /// `--chown`; the source's owner (for the context, root) if there is none.
+    /// `--chown`; the source's owner (for what is no file system of an image, root) if there is none.
     pub owner: Option<String>,
     /// `--chmod`
     pub mode: Option<String>,
-    /// `ADD`: local archives are unpacked.
-    pub unpack: bool,
+    /// `--link`: the layer does not depend on what is below it.
+    pub link: bool,
+    /// `--parents`: sources keep their paths.
+    pub parents: bool,
+    /// `--exclude`
+    pub exclude: Vec<String>,
 }
 
-/// Where `COPY` takes files from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// The build context.
-    Context,
-    /// An earlier stage.
-    Stage(StageId),
-    /// An image.
-    Image(Reference),
+impl Copy {
+    /// Whether its layer depends on nothing below it. `--chmod` undoes `--link`, as in BuildKit.
+    pub fn is_independent(&self) -> bool {
+        self.link && self.mode.is_none()
+    }
 }
 
 /// A directory that must exist.

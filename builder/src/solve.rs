@@ -8,22 +8,26 @@
 //! Invariants: at most `jobs` steps execute at once; a key is worked on by one thread of one process at a time; the
 //! first failure ends all others, and is the one that is told.
 
+mod wait;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Scope};
 use std::time::Instant;
 
 use layerfs::layer::pack::PackOptions;
 use layerfs::snapshot::SnapshotId;
-use oci::{Descriptor, Digest, Reference};
+use oci::{Descriptor, Digest};
 
 use crate::cache::{Key, PackedLayer, Record};
-use crate::plan::{Base, Origin, Plan, Stage, StageId, Step, StepKind};
+use crate::plan::{Base, ImageRef, Origin, Plan, Stage, StageId, Step, StepKind};
+use crate::remote::{FetchRequest, Remote, Tree};
 use crate::source::{Bases, progress_events};
-use crate::step::copy::Source;
-use crate::step::run::Position;
+use crate::step::Place;
+use crate::step::source::Source;
 use crate::{Backends, Error, Event, Events, Request, VertexId, step, timestamp};
+use wait::{Promise, Slots};
 
 /// Asks a build to stop. The one who does also ends the commands that run (`Executor::cancel`).
 #[derive(Debug, Default)]
@@ -81,6 +85,7 @@ pub fn solve(
         slots: Slots::new(request.jobs.get()),
         packers: Slots::new(request.jobs.get()),
         made: Mutex::default(),
+        fetched: Mutex::default(),
         next_vertex: AtomicUsize::new(0),
         in_image: stages_in_image(plan),
         results: plan.stages.iter().map(|_| Promise::default()).collect(),
@@ -105,7 +110,7 @@ pub fn solve(
     });
     let snapshot = match target.top {
         Top::Snapshot(id) => Some(id),
-        Top::Empty | Top::Image(_) => None,
+        Top::Empty | Top::Image(_) | Top::Stack(..) => None,
     };
     Ok(Built { layers: layers.collect::<Result<_, Error>>()?, snapshot })
 }
@@ -137,6 +142,8 @@ struct Solver<'a> {
     results: Vec<Promise<Cursor>>,
     /// What this very build executed: all that counts as a hit when the cache is not to be used.
     made: Mutex<HashMap<Key, Record>>,
+    /// What was fetched, each thing once.
+    fetched: Mutex<HashMap<Remote, Arc<Mutex<Option<Cursor>>>>>,
     /// The right to pack, of which there are as many as slots.
     packers: Slots,
     failure: Mutex<Option<Error>>,
@@ -153,15 +160,41 @@ struct Cursor {
     layers: Vec<Arc<LayerSlot>>,
 }
 
+impl Cursor {
+    fn of_tree(tree: &Tree) -> Cursor {
+        Cursor { identity: tree.identity, top: Top::Snapshot(tree.snapshot), layers: Vec::new() }
+    }
+
+    /// Goes on to what a step made.
+    fn put(&mut self, record: &Record, is_independent: bool) {
+        if is_independent {
+            let both = format!("{}\n{}", self.identity, record.identity);
+            self.identity = Digest::of(both.as_bytes());
+            let below = std::mem::replace(&mut self.top, Top::Empty);
+            self.top = Top::Stack(Arc::new(below), record.snapshot);
+        } else {
+            self.identity = record.identity;
+            self.top = Top::Snapshot(record.snapshot);
+        }
+    }
+}
+
+/// Whether a step's layer depends on nothing below it.
+fn is_independent(step: &Step) -> bool {
+    matches!(&step.kind, StepKind::Copy(copy) if copy.is_independent())
+}
+
 /// Where a file system is.
 #[derive(Clone, Debug)]
 enum Top {
     /// Nowhere: it is empty.
     Empty,
     /// In an image that may have to be fetched first.
-    Image(Reference),
+    Image(ImageRef),
     /// In the store.
     Snapshot(SnapshotId),
+    /// A layer that depends on nothing below it, on top of what is below it.
+    Stack(Arc<Top>, SnapshotId),
 }
 
 /// A layer that is being packed.
@@ -187,12 +220,12 @@ impl<'a> Solver<'a> {
         let mut cursor = self.base(&stage.base)?;
         for (at, step) in stage.steps.iter().enumerate() {
             // The line begins when there is something to do: waiting for another stage is not this step's work.
-            let origin = self.origin(step)?;
+            let origins = self.origins(step)?;
             let line = self.begin(self.name(stage, at));
-            let made = self.step((stage, at, step), &cursor, origin, &line);
+            let place = Place { step, stage, request: self.request };
+            let made = self.step(place, &cursor, &origins, &line);
             let (record, _) = line.end(made, |(_, is_hit)| *is_hit)?;
-            cursor.identity = record.identity;
-            cursor.top = Top::Snapshot(record.snapshot);
+            cursor.put(&record, is_independent(step));
             if self.in_image[id] {
                 let slot = Arc::new(LayerSlot { created: record.created, packed: OnceLock::new() });
                 cursor.layers.push(slot.clone());
@@ -205,53 +238,56 @@ impl<'a> Solver<'a> {
     fn base(&self, base: &Base) -> Result<Cursor, Error> {
         match base {
             Base::Scratch => Ok(Cursor { identity: Digest::of(b""), top: Top::Empty, layers: Vec::new() }),
-            Base::Image(reference) => Ok(Cursor {
-                identity: self.image_identity(reference),
-                top: Top::Image(reference.clone()),
-                layers: Vec::new(),
-            }),
+            Base::Image(image) => Ok(self.image(image)),
             Base::Stage(id) => self.results[*id].wait().ok_or(Error::Cancelled),
         }
     }
 
     /// An image is its file system: its configuration enters keys through the steps that it changes.
-    fn image_identity(&self, reference: &Reference) -> Digest {
-        self.bases.get(reference).chain().map_or(Digest::of(b""), |chain| chain.0)
+    fn image(&self, image: &ImageRef) -> Cursor {
+        let identity = self.bases.get(image).chain().map_or(Digest::of(b""), |chain| chain.0);
+        Cursor { identity, top: Top::Image(image.clone()), layers: Vec::new() }
     }
 
     /// The step's result, and whether an earlier build made it.
     fn step(
         &self,
-        (stage, at, step): (&Stage, usize, &Step),
+        place: Place<'a>,
         cursor: &Cursor,
-        origin: Option<Cursor>,
+        origins: &[Option<Cursor>],
         line: &Line<'_>,
     ) -> Result<(Record, bool), Error> {
         self.check()?;
-        let mut inputs =
-            step::Inputs::new(step, cursor.identity, origin.as_ref().map(|o| o.identity), self.request)?;
-        if let Some(record) = self.hit(&inputs) {
+        let step = place.step;
+        let parent = if is_independent(step) { Digest::of(b"") } else { cursor.identity };
+        let identities: Vec<_> = origins.iter().map(|o| o.as_ref().map(|o| o.identity)).collect();
+        let mut inputs = step::Inputs::new(place, parent, &identities)?;
+        if let Some(record) = self.hit(place.stage, &inputs) {
             return Ok((record, true));
         }
         let give_up = || self.check().is_err();
         let turn = self.backends.cache.lock(&inputs.key, &give_up).map_err(cache_error)?;
         let _turn = turn.ok_or(Error::Cancelled)?;
-        if let Some(record) = self.hit(&inputs) {
+        if let Some(record) = self.hit(place.stage, &inputs) {
             return Ok((record, true));
         }
-        let source = origin.map(|origin| self.open(step, &origin)).transpose()?;
-        // What is copied from a stage is known by its content now, whatever made the stage anew.
-        let short_cut =
-            source.as_ref().map(|source| inputs.by_content(step, source, self.request)).transpose()?;
-        if let (Some(short_cut), Some(record)) = (short_cut, self.hit(&inputs)) {
+        let is_by_origin = identities.iter().any(Option::is_some);
+        // What is read from a stage is known by its content now, whatever made the stage anew.
+        let short_cut = match is_by_origin {
+            true => Some(inputs.by_content(self.open(step, origins)?)?),
+            false => None,
+        };
+        if let (Some(short_cut), Some(record)) = (short_cut, self.hit(place.stage, &inputs)) {
             self.backends.cache.put(&short_cut, &record).map_err(cache_error)?;
             return Ok((record, true));
         }
-        let parent = self.materialise(&cursor.top)?;
+        let parent = match is_independent(step) {
+            true => None,
+            false => self.materialise(&cursor.top)?,
+        };
         let _slot = self.slots.take();
         self.check()?;
-        let position = Position { stage: &stage.name, step: stage.position(at) };
-        let record = self.execute(step, &inputs, parent.as_ref(), source.as_ref(), &position, line.vertex)?;
+        let record = self.execute(place, &inputs, parent.as_ref(), line.vertex)?;
         for key in short_cut.iter().chain([&inputs.key]) {
             self.backends.cache.put(key, &record).map_err(cache_error)?;
             lock(&self.made).insert(*key, record.clone());
@@ -259,8 +295,8 @@ impl<'a> Solver<'a> {
         Ok((record, false))
     }
 
-    fn hit(&self, inputs: &step::Inputs) -> Option<Record> {
-        if self.request.no_cache {
+    fn hit(&self, stage: &Stage, inputs: &step::Inputs<'_>) -> Option<Record> {
+        if stage.no_cache {
             return lock(&self.made).get(&inputs.key).cloned();
         }
         self.backends.cache.get(&inputs.key)
@@ -268,32 +304,24 @@ impl<'a> Solver<'a> {
 
     fn execute(
         &self,
-        step: &Step,
-        inputs: &step::Inputs,
+        place: Place<'a>,
+        inputs: &step::Inputs<'a>,
         parent: Option<&SnapshotId>,
-        source: Option<&Source>,
-        position: &Position<'_>,
         vertex: VertexId,
     ) -> Result<Record, Error> {
+        let step = place.step;
         let fail = |act| move |source| Error::Step { span: step.span, act, source };
-        let identity = if self.request.no_cache { salted(&inputs.key) } else { inputs.key.0 };
+        let identity = if place.stage.no_cache { salted(&inputs.key) } else { inputs.key.0 };
         let active = self.backends.snapshots.prepare(parent).map_err(fail("prepare the file system"))?;
-        let request = self.request;
         match &step.kind {
             StepKind::Run(run) => {
-                let executor = self.backends.executor;
-                step::run::execute((step, run), &active, position, request, executor, (vertex, self.events))?;
+                let give_up = || self.check().is_err();
+                let line = (vertex, self.events);
+                step::run::execute((run, place), &active, &inputs.chosen, self.backends, &give_up, line)?;
             }
             StepKind::Copy(copy) => {
-                let context;
-                let source = match source {
-                    Some(source) => source,
-                    None => {
-                        context = Source::context(step, request)?;
-                        &context
-                    }
-                };
-                step::copy::execute(step, copy, &active, inputs.selection(), source, self.events)?;
+                let snapshots = self.backends.snapshots;
+                step::copy::execute((step, copy), &active, &inputs.chosen, snapshots, self.events)?;
             }
             StepKind::Workdir(workdir) => step::workdir::execute(step, workdir, &active)?,
         }
@@ -303,44 +331,93 @@ impl<'a> Solver<'a> {
         Ok(Record { identity, snapshot, created: timestamp::now(), components })
     }
 
-    /// Where a `COPY` copies from, once that is known; none for the context and for other steps.
-    fn origin(&self, step: &Step) -> Result<Option<Cursor>, Error> {
-        let StepKind::Copy(copy) = &step.kind else { return Ok(None) };
-        match &copy.origin {
-            Origin::Context => Ok(None),
+    /// Where each input of a step comes from, once that is known; none for directories of this machine and for what
+    /// stands in the Dockerfile.
+    fn origins(&self, step: &Step) -> Result<Vec<Option<Cursor>>, Error> {
+        let origin = |origin: &Origin| match origin {
+            Origin::Context => Ok(step::context_tree(self.request).map(Cursor::of_tree)),
+            Origin::Named(_) | Origin::Inline(_) => Ok(None),
             Origin::Stage(id) => self.results[*id].wait().map(Some).ok_or(Error::Cancelled),
-            Origin::Image(reference) => self.base(&Base::Image(reference.clone())).map(Some),
-        }
+            Origin::Image(image) => Ok(Some(self.image(image))),
+            Origin::Remote(remote) => self.fetch(step, remote).map(Some),
+        };
+        step.inputs().into_iter().map(|input| origin(&input.origin)).collect()
     }
 
-    fn open(&self, step: &Step, origin: &Cursor) -> Result<Source, Error> {
-        let snapshot = self.materialise(&origin.top)?;
-        Source::snapshot(self.backends.snapshots, snapshot.as_ref()).map_err(|source| Error::Step {
+    /// What `remote` is now. Always asked anew: only then is it known whether it has changed.
+    fn fetch(&self, step: &Step, remote: &Remote) -> Result<Cursor, Error> {
+        let slot = lock(&self.fetched).entry(remote.clone()).or_default().clone();
+        let mut slot = lock(&slot);
+        if let Some(cursor) = &*slot {
+            return Ok(cursor.clone());
+        }
+        self.check()?;
+        let line = self.begin(format!("[fetch] {remote}"));
+        let request = FetchRequest {
+            secret: &|id| self.request.secrets.read(id).ok().flatten(),
+            give_up: &|| self.check().is_err(),
+            progress: &|done_bytes, total_bytes| {
+                let (label, total_bytes) = (remote.to_string(), total_bytes.unwrap_or(done_bytes));
+                (self.events)(Event::Transfer { vertex: line.vertex, label, done_bytes, total_bytes });
+            },
+        };
+        let tree = self.backends.remotes.fetch(remote, &request).map_err(|source| Error::Fetch {
             span: step.span,
-            act: "open the source",
+            remote: remote.to_string(),
             source,
-        })
+        });
+        let tree = line.end(tree, |_| false)?;
+        Ok(slot.insert(Cursor::of_tree(&tree)).clone())
+    }
+
+    /// Opens what the origins of a step's inputs are.
+    fn open(&self, step: &'a Step, origins: &[Option<Cursor>]) -> Result<Vec<Option<Source<'a>>>, Error> {
+        let open = |(input, origin): (&crate::plan::Input, &Option<Cursor>)| {
+            let Some(origin) = origin else { return Ok(None) };
+            let snapshot = self.materialise(&origin.top)?;
+            // Files of an image and of a stage keep their owner; those of a context are root's.
+            let is_context = matches!(input.origin, Origin::Context);
+            Source::snapshot(self.backends.snapshots, snapshot, is_context).map(Some).map_err(|source| Error::Step {
+                span: step.span,
+                act: "open the source",
+                source,
+            })
+        };
+        step.inputs().into_iter().zip(origins).map(open).collect()
     }
 
     /// Makes sure that a file system is in the store: the only place where a base image is fetched.
     fn materialise(&self, top: &Top) -> Result<Option<SnapshotId>, Error> {
-        let reference = match top {
+        let image = match top {
             Top::Empty => return Ok(None),
             Top::Snapshot(id) => return Ok(Some(*id)),
-            Top::Image(reference) => reference,
+            Top::Stack(below, layer) => return self.stack(below, layer).map(Some),
+            Top::Image(image) => image,
         };
-        let image = self.bases.get(reference);
-        let ready = image.chain().map(SnapshotId::chain).filter(|id| self.backends.snapshots.contains(id));
+        let base = self.bases.get(image);
+        let ready = base.chain().map(SnapshotId::chain).filter(|id| self.backends.snapshots.contains(id));
         if ready.is_some() {
             return Ok(ready);
         }
+        let reference = &image.reference;
         let line = self.begin(format!("[pull] {}", reference.familiar()));
         let show = progress_events(line.vertex, self.events);
         let progress = |layer: &Descriptor, bytes| show(layer, bytes) && self.check().is_ok();
-        let snapshot = self.backends.images.snapshot(image, &progress);
+        let snapshot = self.backends.images.snapshot(base, &progress);
         let image_error =
             |source| Error::Image { reference: reference.clone(), span: None, stage: None, source };
         line.end(snapshot.map_err(image_error), |_| false)
+    }
+
+    /// Puts an independent layer on top of what is below it: only now does that have to be there.
+    fn stack(&self, below: &Top, layer: &SnapshotId) -> Result<SnapshotId, Error> {
+        let snapshots = self.backends.snapshots;
+        let below = self.materialise(below)?.map(|id| snapshots.resolve(&id));
+        let name = format!("stack\n{}\n{layer}", below.map(|id| id.to_string()).unwrap_or_default());
+        let id = SnapshotId::key(Digest::of(name.as_bytes()));
+        let stacked = snapshots.restack(below.as_ref(), layer, &id);
+        stacked.map_err(|source| Error::Store { act: "put the layer of a `--link` in its place", source })?;
+        Ok(id)
     }
 
     fn pack<'scope>(
@@ -350,7 +427,7 @@ impl<'a> Solver<'a> {
         snapshot: SnapshotId,
         slot: Arc<LayerSlot>,
     ) {
-        if let Some(layer) = self.backends.cache.layer(&snapshot, self.request.epoch) {
+        if let Some(layer) = self.backends.cache.layer(&snapshot, self.plan.epoch) {
             slot.packed.get_or_init(|| layer);
             return;
         }
@@ -364,7 +441,7 @@ impl<'a> Solver<'a> {
 
     fn pack_now(&self, snapshot: &SnapshotId) -> layerfs::Result<PackedLayer> {
         let _slot = self.packers.take();
-        let epoch = self.request.epoch;
+        let epoch = self.plan.epoch;
         let changes = self.backends.snapshots.changes(snapshot)?;
         let packed = self.backends.store.put_layer(&changes, PackOptions { epoch })?;
         let layer = PackedLayer { diff_id: packed.diff_id, descriptor: packed.descriptor() };
@@ -443,86 +520,5 @@ impl Line<'_> {
             Err(_) => Event::Failed { vertex, elapsed },
         });
         result
-    }
-}
-
-/// The right to execute a step: there are as many as `jobs`.
-struct Slots {
-    free: Mutex<usize>,
-    freed: Condvar,
-}
-
-impl Slots {
-    fn new(count: usize) -> Slots {
-        Slots { free: Mutex::new(count), freed: Condvar::new() }
-    }
-
-    fn take(&self) -> Slot<'_> {
-        let free = lock(&self.free);
-        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
-        *free -= 1;
-        Slot(self)
-    }
-}
-
-struct Slot<'a>(&'a Slots);
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        *lock(&self.0.free) += 1;
-        self.0.freed.notify_one();
-    }
-}
-
-/// A value that is there later, or never.
-struct Promise<T> {
-    state: Mutex<State<T>>,
-    kept: Condvar,
-}
-
-enum State<T> {
-    Open,
-    Kept(T),
-    Broken,
-}
-
-impl<T> Default for Promise<T> {
-    fn default() -> Promise<T> {
-        Promise { state: Mutex::new(State::Open), kept: Condvar::new() }
-    }
-}
-
-impl<T: Clone> Promise<T> {
-    /// The value; none if it never comes.
-    fn wait(&self) -> Option<T> {
-        let state = lock(&self.state);
-        let is_open = |state: &mut State<T>| matches!(state, State::Open);
-        match &*self.kept.wait_while(state, is_open).unwrap_or_else(PoisonError::into_inner) {
-            State::Kept(value) => Some(value.clone()),
-            _ => None,
-        }
-    }
-
-    fn keeper(&self) -> Keeper<'_, T> {
-        Keeper(self)
-    }
-}
-
-/// Breaks the promise when dropped without keeping it.
-struct Keeper<'a, T>(&'a Promise<T>);
-
-impl<T> Keeper<'_, T> {
-    fn keep(&self, value: T) {
-        *lock(&self.0.state) = State::Kept(value);
-    }
-}
-
-impl<T> Drop for Keeper<'_, T> {
-    fn drop(&mut self) {
-        let mut state = lock(&self.0.state);
-        if matches!(*state, State::Open) {
-            *state = State::Broken;
-        }
-        self.0.kept.notify_all();
     }
 }

@@ -2,6 +2,11 @@
 //!
 //! Two acts, far apart in time: *resolving* needs manifest and configuration only and happens before lowering;
 //! *unpacking* needs the layers and happens at the first step that has to execute on top of them, if any does.
+//!
+//! A name may stand for several images, one a platform: [`pick`] says which of them is meant. [`layout`] has the third
+//! place that images come from, a directory.
+
+pub mod layout;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -12,12 +17,14 @@ use std::thread::{self, ScopedJoinHandle};
 use layerfs::IoResultExt;
 use layerfs::snapshot::{SnapshotId, Snapshotter};
 use layerfs::store::Store;
-use oci::{ChainId, Descriptor, DiffId, Digest, Document, ImageConfig, Manifest, Platform, Raw, Reference};
+use oci::{
+    ChainId, Descriptor, DiffId, Digest, Document, ImageConfig, Index, Manifest, Platform, Raw, Reference,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::dockerfile::diagnostic::suggest;
+use crate::dockerfile::diagnostic::{Span, suggest};
 use crate::error::ImageError;
-use crate::stage::Stages;
+use crate::plan::ImageRef;
 use crate::{Error, Event, Events, Request};
 
 /// An image to build on: its documents. Its layers may be anywhere.
@@ -61,6 +68,11 @@ impl BaseImage {
         ChainId::of(self.diff_ids())
     }
 
+    /// What it has its descendants do: the texts of `ONBUILD`.
+    pub fn triggers(&self) -> &[String] {
+        self.config.value().config.on_build.as_deref().unwrap_or_default()
+    }
+
     /// Each layer with its diff id, bottom first.
     pub fn layers(&self) -> impl Iterator<Item = (&Descriptor, DiffId)> {
         self.manifest.value().layers.iter().zip(self.diff_ids().iter().copied())
@@ -96,50 +108,82 @@ pub trait ImageSource: Sync {
     fn snapshot(&self, image: &BaseImage, progress: Progress<'_>) -> Result<Option<SnapshotId>, ImageError>;
 }
 
-/// The images of a build, by the names that the Dockerfile uses.
+/// The images of a build.
 #[derive(Debug, Default)]
-pub struct Bases(BTreeMap<Reference, BaseImage>);
+pub struct Bases(BTreeMap<(Reference, String), BaseImage>);
+
+/// What an image is found by.
+fn key(image: &ImageRef) -> (Reference, String) {
+    (image.reference.clone(), image.platform.to_string())
+}
 
 impl Bases {
-    /// The image named `reference`, which must be one of [`Stages::images`].
-    pub fn get(&self, reference: &Reference) -> &BaseImage {
-        &self.0[reference]
+    /// The image `image`, which must be one of [`Stages::images`](crate::stage::Stages::images).
+    pub fn get(&self, image: &ImageRef) -> &BaseImage {
+        &self.0[&key(image)]
+    }
+
+    /// The image `image`, if it is resolved.
+    pub fn find(&self, image: &ImageRef) -> Option<&BaseImage> {
+        self.0.get(&key(image))
+    }
+
+    /// Whether `image` is resolved.
+    pub fn contains(&self, image: &ImageRef) -> bool {
+        self.0.contains_key(&key(image))
+    }
+
+    /// Takes over what `others` has.
+    pub fn extend(&mut self, others: Bases) {
+        self.0.extend(others.0);
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &BaseImage> {
+        self.0.values()
     }
 }
 
-impl FromIterator<BaseImage> for Bases {
-    fn from_iter<I: IntoIterator<Item = BaseImage>>(images: I) -> Bases {
-        Bases(images.into_iter().map(|image| (image.reference.clone(), image)).collect())
+impl FromIterator<(ImageRef, BaseImage)> for Bases {
+    fn from_iter<I: IntoIterator<Item = (ImageRef, BaseImage)>>(images: I) -> Bases {
+        Bases(images.into_iter().map(|(image, base)| (key(&image), base)).collect())
     }
 }
 
-/// Resolves every image that the stages name, side by side.
+/// Resolves the images that stages name, side by side. `stages` are the names of stages, one of which may have been
+/// meant.
 ///
 /// # Errors
 /// The first image, in the order of the file, that cannot be had.
 pub fn resolve_bases(
-    stages: &Stages<'_>,
+    wanted: &[(ImageRef, Span)],
+    stages: &[&str],
     request: &Request,
     images: &dyn ImageSource,
 ) -> Result<Bases, Error> {
-    let wanted = stages.images();
-    let resolve = |reference: &Reference| images.resolve(reference, &request.platform, request.pull);
-    let resolved: Vec<_> = match &wanted[..] {
+    let resolve = |image: &ImageRef| images.resolve(&image.reference, &image.platform, request.pull);
+    let resolved: Vec<_> = match wanted {
         // Most Dockerfiles name one image, which the store knows: no thread for that.
-        [(reference, _)] => vec![resolve(reference)],
+        [(image, _)] => vec![resolve(image)],
         _ => thread::scope(|scope| {
             let workers: Vec<_> =
-                wanted.iter().map(|(reference, _)| scope.spawn(move || resolve(reference))).collect();
+                wanted.iter().map(|(image, _)| scope.spawn(move || resolve(image))).collect();
             workers.into_iter().map(join).collect()
         }),
     };
     resolved
         .into_iter()
         .zip(wanted)
-        .map(|(image, (reference, span))| {
-            let written = reference.familiar().replace(":latest", "");
-            let stage = suggest(&written, stages.names.iter().copied()).map(str::to_owned);
-            image.map_err(|source| Error::Image { span: Some(span), stage, reference, source })
+        .map(|(base, (image, span))| {
+            let written = image.reference.familiar().replace(":latest", "");
+            let stage = suggest(&written, stages.iter().copied()).map(str::to_owned);
+            let fail = |source| Error::Image {
+                span: Some(*span),
+                stage,
+                reference: image.reference.clone(),
+                source,
+            };
+            Ok((image.clone(), base.map_err(fail)?))
         })
         .collect()
 }
@@ -156,6 +200,24 @@ pub struct Images<'a> {
     client: &'a registry::Client,
     /// One at a time unpacks a chain; others who want the same one wait.
     unpacking: Mutex<HashMap<ChainId, Arc<Mutex<()>>>>,
+}
+
+/// The image that serves `platform` of what `descriptor` points to: of an index one of its images, else itself.
+///
+/// # Errors
+/// When the document is missing or damaged, or an index has nothing for that platform.
+pub fn pick(store: &Store, descriptor: &Descriptor, platform: &Platform) -> Result<Descriptor, ImageError> {
+    match store.document(descriptor).map_err(ImageError::Store)? {
+        Document::Manifest(_) => Ok(descriptor.clone()),
+        Document::Index(index) => entry(index.value(), platform).cloned(),
+    }
+}
+
+fn entry<'a>(index: &'a Index, platform: &Platform) -> Result<&'a Descriptor, ImageError> {
+    index.pick(platform).ok_or_else(|| ImageError::Platform {
+        wanted: platform.to_string(),
+        offered: index.platforms().map(Platform::to_string).collect(),
+    })
 }
 
 /// What the store remembers of a name that was resolved and perhaps never unpacked.
@@ -192,16 +254,46 @@ impl<'a> Images<'a> {
         Images { store, snapshots, client, unpacking: Mutex::default() }
     }
 
-    /// The image as the store has it, without asking anyone.
+    /// The image as the store has it, without asking anyone: by its name, as it was resolved before, or by its digest,
+    /// which needs no name.
     fn stored(&self, reference: &Reference, platform: &Platform) -> Option<BaseImage> {
         let tagged = self.store.find(&reference.to_string()).ok().flatten();
-        let tagged = tagged.and_then(|image| self.load(reference, image.descriptor));
+        let tagged = tagged.and_then(|image| self.load_for(reference, &image.descriptor, platform));
         if let Some(image) = tagged.filter(|image| platform.accepts(&image.config.value().platform())) {
             return Some(image);
         }
-        let bytes = std::fs::read(self.record_path(reference, platform)).ok()?;
-        let record: Resolved = serde_json::from_slice(&bytes).ok()?;
-        self.load(reference, record.descriptor)
+        if let Ok(bytes) = std::fs::read(self.record_path(reference, platform))
+            && let Ok(record) = serde_json::from_slice::<Resolved>(&bytes)
+            && let Some(image) = self.load(reference, record.descriptor)
+        {
+            return Some(image);
+        }
+        let pinned = self.store.find_document(&reference.digest()?)?;
+        self.load_for(reference, &pinned.descriptor(), platform)
+    }
+
+    /// The image for `platform` of what `descriptor` points to, if all its documents are here.
+    fn load_for(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        platform: &Platform,
+    ) -> Option<BaseImage> {
+        self.load(reference, pick(self.store, descriptor, platform).ok()?)
+    }
+
+    /// What came out of a layout is here or nowhere.
+    fn resolve_here(
+        &self,
+        reference: &Reference,
+        digest: Digest,
+        platform: &Platform,
+    ) -> Result<BaseImage, ImageError> {
+        let missing = |digest| ImageError::Store(layerfs::Error::MissingBlob { digest });
+        let document = self.store.find_document(&digest).ok_or_else(|| missing(digest))?;
+        let descriptor = pick(self.store, &document.descriptor(), platform)?;
+        let digest = descriptor.digest;
+        self.load(reference, descriptor).ok_or_else(|| missing(digest))
     }
 
     fn load(&self, reference: &Reference, descriptor: Descriptor) -> Option<BaseImage> {
@@ -230,11 +322,21 @@ impl<'a> Images<'a> {
     fn unname_other(&self, image: &BaseImage) -> layerfs::Result<()> {
         let named = self.store.find(&image.reference.to_string())?;
         match named.filter(|named| named.reference.as_ref() == Some(&image.reference)) {
-            Some(old) if old.descriptor.digest != image.descriptor.digest => {
+            Some(old) if !self.is_among(image, &old.descriptor) => {
                 self.store.untag(&image.reference)?;
                 self.store.keep(&old.descriptor)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Whether `image` is what `descriptor` points to or, in an index, one of them; its layers may be compressed there
+    /// in another way.
+    fn is_among(&self, image: &BaseImage, descriptor: &Descriptor) -> bool {
+        let is_same = |entry: &Descriptor| self.store.is_same_image(entry, &image.descriptor);
+        match self.store.document(descriptor) {
+            Ok(Document::Index(index)) => index.value().images().any(is_same),
+            _ => is_same(descriptor),
         }
     }
 
@@ -243,15 +345,7 @@ impl<'a> Images<'a> {
         let (descriptor, manifest) = match fetched.document {
             Document::Manifest(manifest) => (fetched.descriptor, *manifest),
             Document::Index(index) => {
-                let Some(entry) = index.value().pick(platform) else {
-                    let offered = index.value().manifests.iter().filter(|entry| !entry.is_attestation());
-                    let offered =
-                        offered.filter_map(|entry| entry.platform.as_ref()).map(Platform::to_string);
-                    return Err(ImageError::Platform {
-                        wanted: platform.to_string(),
-                        offered: offered.collect(),
-                    });
-                };
+                let entry = entry(index.value(), platform)?;
                 let child =
                     self.client.document(&reference.at(entry.digest)).map_err(ImageError::Registry)?;
                 let Document::Manifest(manifest) = child.document else {
@@ -295,6 +389,9 @@ impl<'a> Images<'a> {
         if self.store.has(&layer.digest) {
             return Ok(());
         }
+        if reference.registry() == layout::REGISTRY {
+            return Err(ImageError::Store(layerfs::Error::MissingBlob { digest: layer.digest }));
+        }
         let blob = self.client.blob(reference, layer).map_err(ImageError::Registry)?;
         let mut counted = Counted { source: blob, done_bytes: 0, layer, progress };
         self.store.put_verified(&mut counted, layer).map_err(ImageError::Store)
@@ -321,6 +418,9 @@ impl ImageSource for Images<'_> {
         let may_be_stored = !fresh || reference.digest().is_some();
         if let Some(image) = may_be_stored.then(|| self.stored(reference, platform)).flatten() {
             return Ok(image);
+        }
+        if let Some(digest) = reference.digest().filter(|_| reference.registry() == layout::REGISTRY) {
+            return self.resolve_here(reference, digest, platform);
         }
         let image = self.ask(reference, platform)?;
         self.remember(&image, platform)?;

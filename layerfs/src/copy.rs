@@ -3,14 +3,15 @@
 //! Here: where a source goes. Not here: which files are meant ([`select()`]), what they contain
 //! ([`crate::checksum`]), who a `--chown` names, what `.dockerignore` says.
 //!
-//! Order: [`select()`] once; its result serves the key (`checksum::list`) and, on a miss, [`copy()`].
+//! Order: [`select()`], or [`select_parents()`] for `--parents`, once; its result serves the key (`checksum::list`) and, on a miss, [`copy()`].
 //!
 //! The rules, by their numbers in the study of BuildKit: a destination that ends in a slash, or is the root, is
 //! a directory, made if it is missing (1); a directory's contents are copied, not it (3); a file goes into a
 //! directory that is there under its name, else it becomes the destination, the last of several (4); links in
 //! the destination's path are followed inside the root (7); missing directories are made 0755 or with an octal
 //! `--chmod`, owned by `--chown` (8); a destination directory that is there keeps its metadata and its time,
-//! directories below it take those of the source (9); a file never replaces a directory, nor a directory a
+//! directories below it take those of the source (9), save that one which is there and is only passed through to
+//! what is in it takes the mode alone (16, 17); a file never replaces a directory, nor a directory a
 //! file (10); modes with all bits, times to the nanosecond, attributes, hard links inside one source and
 //! special files are kept (11); owner and mode can be overridden (12 to 14); ADD unpacks archives (18).
 //!
@@ -21,6 +22,7 @@ mod archive;
 mod data;
 mod file;
 mod mode;
+mod parents;
 mod select;
 mod tree;
 
@@ -31,6 +33,7 @@ use std::sync::atomic::AtomicUsize;
 
 use self::file::{Copier, Spot};
 pub use self::mode::ModeChange;
+pub use self::parents::select_parents;
 pub use self::select::{Filters, Matcher, Selected, Selection, select};
 use crate::confined::{Kind, Metadata, Owner, Place, Root, open_exact, set_modified};
 use crate::walk::Entry;
@@ -101,7 +104,7 @@ fn copy_directory(
         target: to.as_fd(),
         target_path: destination,
     };
-    tree::copy(copier, pair, &selected.entries)?;
+    tree::copy(copier, pair, selected)?;
     set_modified(&to, before.modified).at("set the time of", destination)
 }
 

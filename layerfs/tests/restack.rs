@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 
 use common::{TestStore, id, listing_of, run, step, store, view};
 use layerfs::Error;
+use layerfs::confined::Root;
+use layerfs::copy::{self, Filters};
 use layerfs::gc::{Collected, Roots};
 use layerfs::layer::pack::PackOptions;
 use layerfs::snapshot::Snapshotter;
@@ -61,7 +63,10 @@ fn steps_go_on_from_it() {
     // And another layer on top of that one.
     step(&test.store, None, "other", "mkdir etc; echo other > etc/conf");
     snapshots.restack(Some(&id("next")), &id("other"), &id("last")).unwrap();
-    run(view(&test.store, "last").root(), "test \"$(cat etc/conf)\" = other; test \"$(cat etc/kept)\" = layer");
+    run(
+        view(&test.store, "last").root(),
+        "test \"$(cat etc/conf)\" = other; test \"$(cat etc/kept)\" = layer",
+    );
     run(view(&test.store, "last").root(), "test ! -e etc/more");
 }
 
@@ -74,6 +79,36 @@ fn its_changes_are_the_layers_own() {
         test.store.put_layer(&changes, PackOptions::default()).unwrap().diff_id
     };
     assert_eq!(pack("top"), pack("layer"));
+}
+
+/// Point 15 of the study of BuildKit: a COPY into nothing, then put on the base, follows no link of the base, and its
+/// directories are as a COPY makes them.
+#[test]
+fn point_15_a_linked_copy_knows_nothing_of_its_base() {
+    let test = store();
+    let snapshots = test.store.snapshots();
+    step(
+        &test.store,
+        None,
+        "base",
+        "mkdir -p usr/lib opt; echo base > usr/lib/x; ln -s usr/lib lib; chmod 700 opt",
+    );
+    let context = test.dir.path().join("context");
+    std::fs::create_dir(&context).unwrap();
+    std::fs::write(context.join("a"), "A").unwrap();
+    let context = Root::open(&context).unwrap();
+    let filters = Filters { matches: &|_, _| false, ignore: None, exclude: None };
+    let selection = copy::select(&context, &["a"], &filters).unwrap();
+    let active = snapshots.prepare(None).unwrap();
+    let target = Root::duplicate(active.root()).unwrap();
+    for destination in ["/lib/", "/opt/"] {
+        copy::copy(&context, &selection, &target, destination.as_ref(), &copy::Options::default()).unwrap();
+    }
+    drop(target);
+    snapshots.commit(active, &id("copied")).unwrap();
+    snapshots.restack(Some(&id("base")), &id("copied"), &id("linked")).unwrap();
+    let script = "test ! -L lib; test \"$(ls lib)\" = a; test \"$(ls usr/lib)\" = x; test \"$(stat -c %a:%Y opt)\" = 755:0";
+    run(view(&test.store, "linked").root(), script);
 }
 
 #[test]

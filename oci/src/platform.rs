@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::Error;
 
 /// An operating system and a processor.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// `GOARCH`: `amd64`, `arm64`, …
     pub architecture: String,

@@ -149,13 +149,10 @@ fn address(text: &str) -> Result<(Url, Option<String>), Error> {
         return Err(fail("expected `http://` or `https://`"));
     };
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let (login, host) = match authority.rsplit_once('@') {
-        Some((login, host)) => (Some(login), host),
-        None => (None, authority),
-    };
+    let host = authority.rsplit('@').next().unwrap_or_default();
     let url = Url::parse(&format!("{scheme}://{host}{}", graphic(path)));
     let url = url.ok_or_else(|| fail("expected `http://HOST/PATH` or `https://HOST/PATH`"))?;
-    Ok((url, login.map(basic)))
+    Ok((url, login(text)))
 }
 
 /// Percent-encodes what may not stand in a request line; what is encoded already stays.
@@ -170,17 +167,22 @@ fn graphic(path: &str) -> String {
     encoded
 }
 
-/// `Basic` of `user:password` as an address has it, percent-encoded. (RFC 7617.)
-fn basic(login: &str) -> String {
+/// The `Authorization` header that the user name and the password in an address make.
+pub fn login(address: &str) -> Option<String> {
+    let (_, rest) = address.split_once("://")?;
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let (login, _) = authority.rsplit_once('@')?;
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
-    let mut bytes = decode(user);
-    bytes.push(b':');
-    bytes.extend(decode(password));
-    format!("Basic {}", BASE64_STANDARD.encode(bytes))
+    Some(basic(&decode(user), &decode(password)))
+}
+
+/// An `Authorization` header of the `Basic` kind. (RFC 7617.)
+pub fn basic(user: &[u8], password: &[u8]) -> String {
+    format!("Basic {}", BASE64_STANDARD.encode([user, b":", password].concat()))
 }
 
 /// Undoes percent-encoding; what is none stays as it is.
-fn decode(text: &str) -> Vec<u8> {
+pub fn decode(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

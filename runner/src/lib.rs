@@ -15,6 +15,7 @@
 
 mod capability;
 mod cgroup;
+pub mod emulation;
 mod error;
 mod init;
 mod launcher;

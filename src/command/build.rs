@@ -1,34 +1,37 @@
 //! `lbuild build`: Dockerfile in, image out, delivered.
 //!
-//! Request → build → the store → registries and files → what is said of it. Whatever fails on this way fails
-//! the command, and what was delivered before stays.
+//! Order → gather what is elsewhere → one build a platform → the store → registries and files → what is said of it.
+//! Whatever fails on this way fails the command, and what was delivered before stays. [`answer`] answers `--call`
+//! instead, [`interrupt`] is about signals, [`record`] about the files that tell of the image.
 
+mod answer;
 mod interrupt;
+mod record;
 
-use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
 use builder::cache::LocalCache;
-use builder::deliver::{self, Complete, Layout};
+use builder::deliver::{self, Artifact, Layout};
 use builder::exec::Containers;
+use builder::remote::Fetcher;
 use builder::source::Images;
-use builder::{Backends, Image};
-use oci::Reference;
+use builder::{Backends, Event, Image};
+use oci::{Platform, Reference};
 use runner::Launcher;
-use serde_json::json;
 
 use crate::args::BuildArgs;
 use crate::command::{self, Session};
 use crate::exit::Exit;
 use crate::failure::{Failure, Source};
-use crate::home::Registries;
+use crate::home::{Home, Registries};
 use crate::output;
 use crate::progress::Progress;
-use crate::request::{self, Delivery};
+use crate::request::{Delivery, Gatherer, Material, Order, annotate_entry};
 use crate::signal::Signals;
 use crate::value::{Destination, Output};
 use interrupt::{Interrupt, Interruptible};
+
+pub(crate) use answer::answer;
 
 pub(crate) fn build(
     args: &BuildArgs,
@@ -36,12 +39,16 @@ pub(crate) fn build(
     launcher: &Launcher,
     signals: &Signals,
 ) -> Result<Exit, Failure> {
-    let (request, delivery) = request::resolve(args, &session.environment)?;
-    let progress = Progress::new(args.progress, args.quiet)?;
+    let environment = &session.environment;
+    let order = Order::of(args, environment)?;
+    let delivery = Delivery::of(&order, environment)?;
+    let progress = Progress::new(args.output.progress, args.output.quiet)?;
     let home = session.open_home()?;
-    let registries = Registries::new(&args.registry, &session.environment)?;
+    let registries = Registries::new(&args.registries(), environment)?;
     let snapshots = home.store.snapshots();
     let images = Images::new(&home.store, &snapshots, &registries.client);
+    let fetcher =
+        Fetcher::new(&home.store, &snapshots, &registries.client, environment.fetching(order.agent(environment)));
     let containers = Containers::new(launcher);
     let interrupt = Interrupt::new(&containers, &progress);
     let backends = Backends {
@@ -50,55 +57,122 @@ pub(crate) fn build(
         images: &Interruptible { images: &images, interrupt: &interrupt },
         executor: &containers,
         cache: &LocalCache::new(&home.store, &snapshots),
+        remotes: &fetcher,
     };
-    let source = Source { name: &request.dockerfile_name, text: &request.dockerfile };
-    let fail = |error: builder::Error| Failure::build(&error, source, &home.facts(&registries));
+    let works = Works { home: &home, registries: &registries, backends: &backends, progress: &progress };
 
     let delivered = interrupt.watch(signals, || {
-        let image = builder::build(&request, &backends, &interrupt.cancel, &|event| progress.show(event))?;
-        interrupt.remotely(|| deliver(&image, &delivery, &backends, &registries, &progress))
+        let gatherer = Gatherer { store: &home.store, snapshots: &snapshots, remotes: &fetcher, progress: &progress };
+        let material = order.gather(&gatherer, &|| interrupt.cancel.is_cancelled())?;
+        let images = works.build(&order, &material, &interrupt)?;
+        interrupt.remotely(|| works.deliver(&images, &delivery)).map(|artifact| (artifact, material.dockerfile))
     });
     progress.finish();
-    let image = delivered.map_err(fail)?;
-    record(&image, &delivery)?;
-    let names: Vec<String> = delivery.tags.iter().map(Reference::familiar).collect();
-    if args.quiet && !delivery.uses_stdout() {
-        output::print(&format!("{}\n", image.descriptor.digest))?;
+    let (artifact, dockerfile) = match delivered {
+        Ok(delivered) => delivered,
+        Err(failure) => {
+            progress.warn();
+            return Err(failure);
+        }
+    };
+    record::record(&artifact, &delivery, &dockerfile, &progress.warnings())?;
+    if args.output.quiet && !delivery.uses_stdout() {
+        output::print(&format!("{}\n", artifact.descriptor().digest))?;
     }
-    progress.summary(&command::summary(&image, &names));
+    let names: Vec<String> = delivery.names.iter().map(Reference::familiar).collect();
+    progress.summary(&command::summary(&artifact, &names));
+    progress.warn();
     Ok(Exit::Done)
 }
 
-/// Brings the image to every place that was asked for; gives it as the last of them has it.
-fn deliver(
-    image: &Image,
-    delivery: &Delivery,
-    backends: &Backends<'_>,
-    registries: &Registries,
-    progress: &Progress,
-) -> Result<Complete, builder::Error> {
-    let store = backends.store;
-    let mut lines = 0..;
-    let mut next = || lines.next().unwrap_or_default();
-    let stored = command::line(progress, next(), "storing the image".to_owned(), |vertex, events| {
-        deliver::store(image, &delivery.tags, backends, (vertex, events))
-    })?;
-    let mut delivered = stored.clone();
-    for output in &delivery.outputs {
-        let (name, is_archive) = describe(output);
-        delivered = command::line(progress, next(), format!("writing {name}"), |_, _| {
-            write(&stored, &delivery.tags, output, is_archive, store)
+/// What building and delivering work with.
+struct Works<'a> {
+    home: &'a Home,
+    registries: &'a Registries,
+    backends: &'a Backends<'a>,
+    progress: &'a Progress,
+}
+
+impl Works<'_> {
+    /// One image a platform, in the order asked for.
+    fn build(
+        &self,
+        order: &Order<'_>,
+        material: &Material,
+        interrupt: &Interrupt<'_>,
+    ) -> Result<Vec<Image>, Failure> {
+        let facts = self.home.facts(self.registries);
+        let is_one = order.platforms().len() == 1;
+        let platforms = order.platforms().iter().enumerate();
+        platforms
+            .map(|(nth, platform)| {
+                let request = order.request(material, platform);
+                let source = Source { name: &request.dockerfile_name, text: &request.dockerfile };
+                let show = |event| self.progress.show(if is_one { event } else { label(event, nth, platform) });
+                let mut image = builder::build(&request, self.backends, &interrupt.cancel, &show)
+                    .map_err(|error| Failure::build(&error, source, &facts))?;
+                annotate_entry(order, platform, &mut image.descriptor);
+                Ok(image)
+            })
+            .collect()
+    }
+
+    /// Brings the images to every place that was asked for; gives them as the last of these has them.
+    fn deliver(&self, images: &[Image], delivery: &Delivery) -> Result<Artifact, Failure> {
+        self.bring(images, delivery)
+            .map_err(|error| Failure::delivery(&error, &self.home.facts(self.registries)))
+    }
+
+    fn bring(&self, images: &[Image], delivery: &Delivery) -> Result<Artifact, builder::Error> {
+        let Works { backends, progress, registries, .. } = self;
+        let store = backends.store;
+        let mut lines = 0..;
+        let mut next = || lines.next().unwrap_or_default();
+        let what = if images.len() == 1 { "storing the image" } else { "storing the images and their index" };
+        let stored = command::line(progress, next(), what.to_owned(), |vertex, events| {
+            deliver::store(images, &delivery.names, &delivery.annotations, backends, (vertex, events))
         })?;
-    }
-    for tag in delivery.tags.iter().filter(|_| delivery.push) {
-        delivered =
-            command::line(progress, next(), format!("pushing {}", tag.familiar()), |vertex, events| {
-                deliver::push(&stored, tag, store, &registries.client, (vertex, events))
+        let mut delivered = stored.clone();
+        for output in &delivery.outputs {
+            let (name, is_archive) = describe(output);
+            delivered = command::line(progress, next(), format!("writing {name}"), |_, _| {
+                write(&stored, &delivery.names, output, is_archive, store)
             })?;
+        }
+        for name in &delivery.pushed {
+            delivered =
+                command::line(progress, next(), format!("pushing {}", name.familiar()), |vertex, events| {
+                    deliver::push(&stored, name, store, &registries.client, (vertex, events))
+                })?;
+        }
+        // What is said of the image is true here as well as where it went.
+        command::rename(store, stored.descriptor(), delivered.descriptor(), &delivery.names)?;
+        Ok(delivered)
     }
-    // What is said of the image is true here as well as where it went.
-    command::rename(store, &stored.descriptor, &delivered.descriptor, &delivery.tags)?;
-    Ok(delivered)
+}
+
+/// The same event with its platform, and apart from other platforms' events.
+fn label(event: Event, nth: usize, platform: &Platform) -> Event {
+    /// More lines than a build has.
+    const LINES: usize = 1 << 20;
+    let own = |vertex| nth * LINES + vertex;
+    match event {
+        Event::Started { vertex, name } => Event::Started {
+            vertex: own(vertex),
+            name: match name.strip_prefix('[') {
+                Some(rest) => format!("[{platform} {rest}"),
+                None => format!("[{platform}] {name}"),
+            },
+        },
+        Event::Cached { vertex } => Event::Cached { vertex: own(vertex) },
+        Event::Output { vertex, bytes } => Event::Output { vertex: own(vertex), bytes },
+        Event::Transfer { vertex, label, done_bytes, total_bytes } => {
+            Event::Transfer { vertex: own(vertex), label, done_bytes, total_bytes }
+        }
+        Event::Finished { vertex, elapsed } => Event::Finished { vertex: own(vertex), elapsed },
+        Event::Failed { vertex, elapsed } => Event::Failed { vertex: own(vertex), elapsed },
+        Event::Warning { warning } => Event::Warning { warning },
+    }
 }
 
 /// What an output is called, and whether it is an archive rather than a directory: as was said, or else by its
@@ -114,45 +188,17 @@ fn describe(output: &Output) -> (String, bool) {
 }
 
 fn write(
-    image: &Complete,
+    artifact: &Artifact,
     names: &[Reference],
     output: &Output,
     is_archive: bool,
     store: &layerfs::store::Store,
-) -> Result<Complete, builder::Error> {
+) -> Result<Artifact, builder::Error> {
     match &output.destination {
-        Destination::Stdout => deliver::oci(image, names, Layout::Stream(&mut io::stdout().lock()), store),
-        Destination::Path(path) if is_archive => deliver::oci(image, names, Layout::Archive(path), store),
-        Destination::Path(path) => deliver::oci(image, names, Layout::Directory(path), store),
+        Destination::Stdout => deliver::oci(artifact, names, Layout::Stream(&mut io::stdout().lock()), store),
+        Destination::Path(path) if is_archive => deliver::oci(artifact, names, Layout::Archive(path), store),
+        Destination::Path(path) => deliver::oci(artifact, names, Layout::Directory(path), store),
     }
-}
-
-/// Writes `--iidfile` and `--metadata-file`.
-fn record(image: &Complete, delivery: &Delivery) -> Result<(), Failure> {
-    let write = |path: &Path, text: String| {
-        std::fs::write(path, text).map_err(|error| Failure::file("write", path, &error))
-    };
-    if let Some(path) = &delivery.iidfile {
-        write(path, image.descriptor.digest.to_string())?;
-    }
-    if let Some(path) = &delivery.metadata_file {
-        write(path, metadata(image, &delivery.tags))?;
-    }
-    Ok(())
-}
-
-/// The keys that `docker buildx build --metadata-file` writes.
-fn metadata(image: &Complete, tags: &[Reference]) -> String {
-    let mut keys = BTreeMap::from([
-        ("containerimage.config.digest", json!(image.config.digest())),
-        ("containerimage.descriptor", json!(image.descriptor)),
-        ("containerimage.digest", json!(image.descriptor.digest)),
-    ]);
-    if !tags.is_empty() {
-        let names: Vec<String> = tags.iter().map(Reference::to_string).collect();
-        keys.insert("image.name", json!(names.join(",")));
-    }
-    serde_json::to_string_pretty(&keys).expect("keys are strings and no value fails") + "\n"
 }
 
 #[cfg(test)]
@@ -172,6 +218,20 @@ mod tests {
             ("type=oci,dest=-".to_owned(), true),
         ] {
             assert_eq!(describe(&text.parse().unwrap()).1, is_archive, "{text}");
+        }
+    }
+
+    #[test]
+    fn lines_of_several_platforms_say_which() {
+        let platform = "linux/arm64".parse().unwrap();
+        for (name, expected) in [
+            ("[2/3] RUN make", "[linux/arm64 2/3] RUN make"),
+            ("[build 2/3] RUN make", "[linux/arm64 build 2/3] RUN make"),
+            ("resolving alpine", "[linux/arm64] resolving alpine"),
+        ] {
+            let event = Event::Started { vertex: 3, name: name.to_owned() };
+            let Event::Started { vertex, name } = label(event, 1, &platform) else { panic!("{name}") };
+            assert_eq!((vertex, name.as_str()), ((1 << 20) + 3, expected));
         }
     }
 }

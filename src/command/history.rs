@@ -1,5 +1,7 @@
-//! `lbuild history`: the lines that an image's configuration has about its making, the last one first.
+//! `lbuild history`: the lines that an image's configuration has about its making, the last one first; of an index,
+//! those of the host's image or else of the first.
 
+use builder::deliver::Artifact;
 use oci::{Descriptor, History};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -29,7 +31,10 @@ struct Row {
 pub(crate) fn history(args: &HistoryArgs, session: &Session) -> Result<Exit, Failure> {
     let home = session.open_home()?;
     let stored = home.find(&args.image)?;
-    let image = command::complete(&home, &stored.descriptor).map_err(home.failure("read the image"))?;
+    let artifact = Artifact::load(&home.store, &stored.descriptor).map_err(home.failure("read the image"))?;
+    let Some(image) = command::representative(&artifact) else {
+        return Err(Failure::no_such_image(&args.image));
+    };
     let mut rows = rows(&image.config.value().history, &image.manifest.value().layers);
     // Only the image as a whole has an id; what was before its last line is no image of its own.
     if let Some(last) = rows.first_mut() {

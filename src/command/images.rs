@@ -1,7 +1,10 @@
 //! `lbuild images`: what the store has, the newest first.
+//!
+//! An index is one line: its id is its digest, its size that of all its images.
 
 use std::cmp::Reverse;
 
+use builder::deliver::Artifact;
 use layerfs::layout::StoredImage;
 use oci::{Digest, Reference};
 use serde::Serialize;
@@ -11,7 +14,7 @@ use crate::args::{Format, ImagesArgs};
 use crate::command::{self, Session};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::home::Home;
+use crate::home::{self, Home};
 use crate::{output, text};
 
 /// One line of the list; the names are Docker's.
@@ -24,7 +27,7 @@ struct Row {
     tag: Option<String>,
     digest: Digest,
     created: Option<String>,
-    /// Bytes of all layers as they are stored.
+    /// Bytes of all layers as they are stored, each counted once.
     size: u64,
 }
 
@@ -52,15 +55,16 @@ pub(crate) fn images(args: &ImagesArgs, session: &Session) -> Result<Exit, Failu
 
 /// An image whose documents are damaged or missing cannot be shown; `rmi` by its name still removes it.
 fn row(image: &StoredImage, home: &Home) -> Option<Row> {
-    let complete = command::complete(home, &image.descriptor).ok()?;
+    let artifact = Artifact::load(&home.store, &image.descriptor).ok()?;
+    let shown = command::representative(&artifact)?;
     let reference = image.reference.as_ref();
     Some(Row {
-        id: complete.config.digest(),
+        id: home::image_id(&home.store, image)?,
         repository: reference.map(repository),
         tag: reference.and_then(Reference::tag).map(str::to_owned),
         digest: image.descriptor.digest,
-        created: complete.config.value().created.clone(),
-        size: complete.manifest.value().layers.iter().map(|layer| layer.size).sum(),
+        created: shown.config.value().created.clone(),
+        size: command::layers(&artifact).values().sum(),
     })
 }
 

@@ -1,14 +1,17 @@
 //! `lbuild inspect`: all that is known of images, in the form of `docker image inspect`.
+//!
+//! Of an index the host's image is shown, or else the first, with the index's own id; `Manifests` lists all.
 
 use std::collections::BTreeSet;
 
+use builder::deliver::Artifact;
 use serde_json::{Value, json};
 
 use crate::args::{InspectArgs, JsonOnly};
 use crate::command::{self, Session, images};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::home::Home;
+use crate::home::{self, Home};
 use crate::output;
 
 pub(crate) fn inspect(args: &InspectArgs, session: &Session) -> Result<Exit, Failure> {
@@ -23,7 +26,8 @@ pub(crate) fn inspect(args: &InspectArgs, session: &Session) -> Result<Exit, Fai
 
 fn describe(text: &str, home: &Home) -> Result<Value, Failure> {
     let found = home.find(text)?;
-    let image = command::complete(home, &found.descriptor).map_err(home.failure("read the image"))?;
+    let artifact = Artifact::load(&home.store, &found.descriptor).map_err(home.failure("read the image"))?;
+    let Some(image) = command::representative(&artifact) else { return Err(Failure::no_such_image(text)) };
     let twins = home.twins(&found)?;
     let names = || twins.iter().filter_map(|twin| Some((twin.reference.as_ref()?, twin.descriptor.digest)));
     let tags: Vec<String> =
@@ -31,9 +35,8 @@ fn describe(text: &str, home: &Home) -> Result<Value, Failure> {
     let by_digest: BTreeSet<String> =
         names().map(|(name, digest)| format!("{}@{digest}", images::repository(name))).collect();
     let config = image.config.value();
-    let layers = &image.manifest.value().layers;
-    Ok(json!({
-        "Id": image.config.digest(),
+    let mut description = json!({
+        "Id": home::image_id(&home.store, &found),
         "RepoTags": tags,
         "RepoDigests": by_digest,
         "Created": config.created,
@@ -41,9 +44,13 @@ fn describe(text: &str, home: &Home) -> Result<Value, Failure> {
         "Architecture": config.architecture,
         "Variant": config.variant.clone().unwrap_or_default(),
         "Os": config.os,
-        "Size": layers.iter().map(|layer| layer.size).sum::<u64>(),
+        "Size": command::layers(&artifact).values().sum::<u64>(),
         "Config": config.config,
         "RootFS": { "Type": config.rootfs.kind, "Layers": config.rootfs.diff_ids },
         "Descriptor": found.descriptor,
-    }))
+    });
+    if let Artifact::Index(index) = &artifact {
+        description["Manifests"] = json!(index.index.value().manifests);
+    }
+    Ok(description)
 }

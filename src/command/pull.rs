@@ -1,6 +1,6 @@
 //! `lbuild pull`: an image comes from a registry into the store, all of it.
 
-use builder::deliver;
+use builder::deliver::{self, Artifact};
 use builder::error::ImageError;
 use builder::source::{BaseImage, ImageSource, Images, progress_events};
 use oci::{Platform, Reference};
@@ -24,8 +24,8 @@ pub(crate) fn pull(args: &PullArgs, session: &Session) -> Result<Exit, Failure> 
     if args.transfer.quiet {
         output::print(&format!("{}\n", image.descriptor.digest))?;
     }
-    let image = command::complete(&home, &image.descriptor).map_err(home.failure("read the image"))?;
-    progress.summary(&command::summary(&image, &[args.name.familiar()]));
+    let artifact = Artifact::load(&home.store, &image.descriptor).map_err(home.failure("read the image"))?;
+    progress.summary(&command::summary(&artifact, &[args.name.familiar()]));
     Ok(Exit::Done)
 }
 

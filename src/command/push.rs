@@ -1,6 +1,6 @@
-//! `lbuild push`: an image of the store goes to the registry that its name says.
+//! `lbuild push`: an image of the store, or an index with all its images, goes to the registry that its name says.
 
-use builder::deliver;
+use builder::deliver::{self, Artifact};
 
 use crate::args::PushArgs;
 use crate::command::{self, Session};
@@ -19,17 +19,17 @@ pub(crate) fn push(args: &PushArgs, session: &Session) -> Result<Exit, Failure> 
     let registries = Registries::new(&args.transfer.registry, &session.environment)?;
     let progress = Progress::new(args.transfer.progress, args.transfer.quiet)?;
     let stored = home.find(&name.to_string())?;
-    let image = command::complete(&home, &stored.descriptor).map_err(home.failure("read the image"))?;
+    let artifact = Artifact::load(&home.store, &stored.descriptor).map_err(home.failure("read the image"))?;
     let pushed = command::line(&progress, 0, format!("pushing {}", name.familiar()), |vertex, events| {
-        deliver::push(&image, name, &home.store, &registries.client, (vertex, events))
+        deliver::push(&artifact, name, &home.store, &registries.client, (vertex, events))
     });
     progress.finish();
     let pushed = pushed.map_err(|error| Failure::delivery(&error, &home.facts(&registries)))?;
     // From now on the name stands here for what it stands for there.
-    command::rename(&home.store, &stored.descriptor, &pushed.descriptor, std::slice::from_ref(name))
+    command::rename(&home.store, &stored.descriptor, pushed.descriptor(), std::slice::from_ref(name))
         .map_err(|error| Failure::delivery(&error, &home.facts(&registries)))?;
     if args.transfer.quiet {
-        output::print(&format!("{}\n", pushed.descriptor.digest))?;
+        output::print(&format!("{}\n", pushed.descriptor().digest))?;
     }
     progress.summary(&command::summary(&pushed, &[name.familiar()]));
     Ok(Exit::Done)

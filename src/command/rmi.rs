@@ -4,6 +4,7 @@
 //! the builder knows besides, such as stages that end in no image, stays for its next run.
 
 use builder::cache::LocalCache;
+use builder::deliver::{Artifact, Complete};
 use layerfs::gc::Roots;
 use layerfs::layout::StoredImage;
 use layerfs::snapshot::SnapshotId;
@@ -116,11 +117,11 @@ fn collect(mut home: Home, removed: &[StoredImage]) -> Result<(), Failure> {
 
 /// The snapshots that these images are, layer by layer.
 fn chains(images: &[StoredImage], store: &Store) -> Vec<SnapshotId> {
-    let chain = |image: &StoredImage| {
-        // What is damaged consists of nothing.
-        let manifest = store.manifest(&image.descriptor).ok()?;
-        let config = store.config(manifest.value()).ok()?;
-        let (bottom, layers) = config.value().rootfs.diff_ids.split_first()?;
+    // What is damaged consists of nothing.
+    let complete = |image: &StoredImage| Artifact::load(store, &image.descriptor).ok();
+    let complete: Vec<Artifact> = images.iter().filter_map(complete).collect();
+    let chain = |image: &Complete| {
+        let (bottom, layers) = image.config.value().rootfs.diff_ids.split_first()?;
         let mut chains = vec![ChainId::bottom(*bottom)];
         chains.extend(layers.iter().scan(chains[0], |below, layer| {
             *below = below.with(*layer);
@@ -128,5 +129,5 @@ fn chains(images: &[StoredImage], store: &Store) -> Vec<SnapshotId> {
         }));
         Some(chains)
     };
-    images.iter().filter_map(chain).flatten().map(SnapshotId::chain).collect()
+    complete.iter().flat_map(Artifact::images).filter_map(chain).flatten().map(SnapshotId::chain).collect()
 }

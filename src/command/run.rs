@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use builder::error::ImageError;
 use builder::source::{BaseImage, ImageSource, Images, progress_events};
 use layerfs::snapshot::{Active, Snapshotter};
 use oci::{ContainerConfig, Platform, Reference};
@@ -67,8 +68,12 @@ fn prepare(args: &RunArgs, home: &Home, registries: &Registries) -> Result<(Base
     let images = Images::new(&home.store, &snapshots, &registries.client);
     let image = match home.store.find(args.image()).map_err(home.failure("find the image"))? {
         Some(stored) => {
+            let platform = args.platform.clone().unwrap_or_else(Platform::host);
             let complete =
-                command::complete(home, &stored.descriptor).map_err(home.failure("read the image"))?;
+                command::image_for(home, &stored.descriptor, &platform).map_err(|error| match error {
+                    ImageError::Store(error) => home.failure("read the image")(error),
+                    error => Failure::environment_because(format!("cannot run `{}`", args.image()), error.to_string()),
+                })?;
             let reference = stored.reference.unwrap_or_else(|| nameless(&stored.descriptor));
             BaseImage::new(reference, complete.descriptor, complete.manifest, complete.config)
                 .map_err(|error| Failure::environment(&error))?
@@ -194,7 +199,7 @@ fn random_name() -> io::Result<String> {
 /// Files that come from the host, but for those that a volume puts in their place.
 fn files(args: &RunArgs, hostname: &str) -> Vec<FileMount> {
     [
-        ("/etc/hosts", host::hosts(args.network, hostname)),
+        ("/etc/hosts", host::hosts(args.network, hostname, &[])),
         ("/etc/resolv.conf", host::resolv_conf(args.network)),
         ("/etc/hostname", format!("{hostname}\n").into_bytes()),
     ]

@@ -7,8 +7,10 @@ use std::io;
 use std::path::Path;
 
 use builder::error::ImageError;
-use oci::Reference;
+use builder::remote::FetchError;
+use oci::{Platform, Reference};
 use registry::{Credential, Keychain};
+use runner::emulation::Emulation;
 
 /// What hints may look at.
 #[derive(Clone, Copy, Default)]
@@ -50,6 +52,53 @@ pub(crate) fn for_container(error: &runner::Error) -> Option<String> {
             Some("the program is for another processor, or a script without `#!`".to_owned())
         }
         _ => None,
+    }
+}
+
+/// A program that this machine's processor does not run.
+pub(crate) fn for_emulation(error: &runner::Error, platform: &Platform) -> Option<String> {
+    if !error.is_foreign_program() || Platform::host().accepts(platform) {
+        return None;
+    }
+    Some(match runner::emulation::find(&platform.architecture, platform.variant.as_deref()) {
+        Emulation::Missing => format!(
+            "programs of `{platform}` need an emulator that the kernel knows: install Debian's `qemu-user-static`, or \
+             run `docker run --privileged --rm tonistiigi/binfmt --install {}`",
+            platform.architecture
+        ),
+        Emulation::Registered { interpreter, fixed: false } => format!(
+            "the emulator `{}` is registered without the flag `F`, so it is looked for in the image: register it with \
+             that flag, as Debian's `qemu-user-static` does",
+            interpreter.display()
+        ),
+        Emulation::Native | Emulation::Registered { .. } => return None,
+    })
+}
+
+/// A secret that nobody gave.
+pub(crate) fn for_secret(id: &str) -> String {
+    format!("`--secret id={id},src=FILE` gives it from a file, `--secret id={id},env=NAME` from a variable")
+}
+
+/// An agent that nobody gave, or that does not answer.
+pub(crate) fn for_agent(id: &str, is_given: bool) -> String {
+    match is_given {
+        true => "does `ssh-add -l` reach it?".to_owned(),
+        false => format!("`--ssh {id}` lends the agent of `$SSH_AUTH_SOCK`, `--ssh {id}=SOCKET` another one"),
+    }
+}
+
+/// What stands in the way of a download.
+pub(crate) fn for_fetch(error: &FetchError, facts: &Facts<'_>) -> Option<String> {
+    match error {
+        FetchError::RunGit { source } if source.kind() == io::ErrorKind::NotFound => {
+            Some("repositories are fetched by git: `apt-get install git`".to_owned())
+        }
+        FetchError::Submodule { source, .. } => for_fetch(source, facts),
+        FetchError::Download { source } if source.is_unauthorized() => {
+            Some("`--secret id=HTTP_AUTH_TOKEN_HOST,env=NAME` gives a token for `HOST`".to_owned())
+        }
+        error => is_full_disk(error).then(|| full_disk(facts.root)),
     }
 }
 

@@ -86,6 +86,19 @@ impl<'a> LocalCache<'a> {
         Ok(())
     }
 
+    /// Deletes the records of results that are gone.
+    ///
+    /// # Errors
+    /// When a record cannot be deleted.
+    pub fn forget_missing(&self) -> layerfs::Result<()> {
+        for (path, file) in self.files()? {
+            if !self.snapshots.contains(&file.snapshot()) {
+                fs::remove_file(&path).at("delete", &path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The snapshots with all below them; those that are not there count for nothing.
     fn stacks(&self, tops: &[SnapshotId]) -> layerfs::Result<BTreeSet<SnapshotId>> {
         let mut stacks = BTreeSet::new();

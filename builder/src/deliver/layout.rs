@@ -7,7 +7,7 @@ use layerfs::layout::Target;
 use layerfs::store::Store;
 use oci::Reference;
 
-use super::{Complete, compress};
+use super::{Artifact, compress};
 use crate::Error;
 
 /// Where an OCI layout goes.
@@ -20,17 +20,22 @@ pub enum Layout<'a> {
     Stream(&'a mut dyn Write),
 }
 
-/// Writes `image` as an OCI layout under `names`; its layers are compressed first. Gives the image as it is there.
+/// Writes `artifact` as an OCI layout under `names`; its layers are compressed first. Gives it as it is there.
 ///
 /// # Errors
 /// When a layer cannot be compressed or the destination cannot be written.
-pub fn oci(image: &Complete, names: &[Reference], to: Layout<'_>, store: &Store) -> Result<Complete, Error> {
-    let image = compress(image, store)?;
+pub fn oci(
+    artifact: &Artifact,
+    names: &[Reference],
+    to: Layout<'_>,
+    store: &Store,
+) -> Result<Artifact, Error> {
+    let artifact = compress(artifact, store)?;
     let written = match to {
-        Layout::Directory(path) => store.export(&image.descriptor, names, Target::Directory(path)),
-        Layout::Archive(path) => store.export(&image.descriptor, names, Target::Archive(path)),
-        Layout::Stream(out) => store.export_to(&image.descriptor, names, out),
+        Layout::Directory(path) => store.export(artifact.descriptor(), names, Target::Directory(path)),
+        Layout::Archive(path) => store.export(artifact.descriptor(), names, Target::Archive(path)),
+        Layout::Stream(out) => store.export_to(artifact.descriptor(), names, out),
     };
     written.map_err(|source| Error::Store { act: "write the OCI layout", source })?;
-    Ok(image)
+    Ok(artifact)
 }

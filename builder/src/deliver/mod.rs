@@ -1,19 +1,25 @@
-//! Where an image goes once it is built: the store, a registry, an OCI layout.
+//! Where images go once they are built: the store, a registry, an OCI layout.
+//!
+//! What goes there under one name is an [`Artifact`]: one image, or an index of several for several platforms.
+//! Order: the images are made [`Complete`], joined, named; then compressed for what leaves the store.
 
+mod artifact;
+mod compress;
 mod layout;
 mod push;
 
-use layerfs::layer::codec::Codec;
 use layerfs::store::Store;
-use oci::{Compression, Descriptor, ImageConfig, Manifest, MediaType, Raw, Reference};
+use oci::{Descriptor, ImageConfig, Manifest, Raw, Reference};
 
 use crate::source::{BaseImage, ImageSource, progress_events};
 use crate::{Backends, Error, Events, Image, VertexId};
 
+pub use artifact::{Annotations, Artifact, CompleteIndex, index};
+pub use compress::compress;
 pub use layout::{Layout, oci};
 pub use push::push;
 
-/// What is delivered: an image of which the store has every blob.
+/// One image that is delivered: the store has every blob of it.
 #[derive(Clone, Debug)]
 pub struct Complete {
     /// The manifest.
@@ -26,20 +32,44 @@ pub struct Complete {
     pub base: Option<Reference>,
 }
 
-/// Keeps `image` in the store under `names`, or without a name; fetches what the store lacks of its base.
+impl Complete {
+    /// The image whose manifest `descriptor` points to.
+    ///
+    /// # Errors
+    /// When a document of it is missing or damaged.
+    pub fn load(store: &Store, descriptor: &Descriptor) -> layerfs::Result<Complete> {
+        let manifest = store.manifest(descriptor)?;
+        let config = store.config(manifest.value())?;
+        Ok(Complete { manifest, config, descriptor: descriptor.clone(), base: None })
+    }
+}
+
+/// Keeps `images`, of which there is at least one, in the store under `names`, or without a name; fetches what the
+/// store lacks of their bases. One image stays itself, several become an index with `annotations`, in their order.
 ///
 /// # Errors
-/// When a layer of the base cannot be had, or the store cannot be written.
+/// When a layer of a base cannot be had, or the store cannot be written.
 pub fn store(
-    image: &Image,
+    images: &[Image],
     names: &[Reference],
+    annotations: &Annotations,
     backends: &Backends<'_>,
-    (vertex, events): (VertexId, Events<'_>),
-) -> Result<Complete, Error> {
+    line: (VertexId, Events<'_>),
+) -> Result<Artifact, Error> {
+    let complete =
+        images.iter().map(|image| complete(image, backends, line)).collect::<Result<Vec<_>, _>>()?;
+    let artifact = match <[Complete; 1]>::try_from(complete) {
+        Ok([one]) => Artifact::Image(one),
+        Err(several) => Artifact::Index(index(several, annotations, backends.store)?),
+    };
+    name(backends.store, artifact.descriptor(), names)?;
+    Ok(artifact)
+}
+
+fn complete(image: &Image, backends: &Backends<'_>, line: (VertexId, Events<'_>)) -> Result<Complete, Error> {
     if let Some(base) = &image.base {
-        fetch(base, backends.images, (vertex, events))?;
+        fetch(base, backends.images, line)?;
     }
-    name(backends.store, &image.descriptor, names)?;
     Ok(Complete {
         manifest: image.manifest.clone(),
         config: image.config.clone(),
@@ -68,27 +98,4 @@ pub fn name(store: &Store, descriptor: &Descriptor, names: &[Reference]) -> Resu
         return store.keep(descriptor).map_err(fail);
     }
     names.iter().try_for_each(|name| store.tag(name, descriptor)).map_err(fail)
-}
-
-/// The same image with its layers compressed by gzip. What is compressed already stays as it is.
-///
-/// # Errors
-/// When a layer cannot be read or its compressed form cannot be written.
-pub fn compress(image: &Complete, store: &Store) -> Result<Complete, Error> {
-    let fail = |source| Error::Store { act: "compress the layers", source };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut manifest = image.manifest.value().clone();
-    let diff_ids = &image.config.value().rootfs.diff_ids;
-    for (layer, diff_id) in manifest.layers.iter_mut().zip(diff_ids) {
-        if layer.media_type.layer_compression() == Some(Compression::None) {
-            *layer = store.compressed(*diff_id, Codec::new(Compression::Gzip), threads).map_err(fail)?;
-        }
-    }
-    if manifest == *image.manifest.value() {
-        return Ok(image.clone());
-    }
-    let media_type = manifest.media_type.clone().unwrap_or(MediaType::OciManifest);
-    let manifest = Raw::write(manifest);
-    let descriptor = store.put_document(&manifest, media_type).map_err(fail)?;
-    Ok(Complete { manifest, descriptor, ..image.clone() })
 }

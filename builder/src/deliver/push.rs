@@ -1,4 +1,5 @@
-//! Into a registry: layers side by side, then the configuration, then the manifest.
+//! Into a registry: layers and configurations side by side, then the manifests, then the index, so that whatever is
+//! there under a name is complete.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -6,26 +7,28 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use layerfs::store::Store;
-use oci::{Descriptor, Reference};
+use oci::{Descriptor, Digest, Reference};
 
-use super::{Complete, compress};
+use super::{Artifact, Complete, compress};
 use crate::source::join;
 use crate::{Error, Event, Events, VertexId};
 
-/// Pushes `image` under `name`; its layers are compressed first. Gives the image as it is in the registry.
+/// Pushes `artifact` under `name`; its layers are compressed first. Gives it as it is in the registry.
 ///
 /// # Errors
 /// When a layer cannot be compressed or the registry refuses something.
 pub fn push(
-    image: &Complete,
+    artifact: &Artifact,
     name: &Reference,
     store: &Store,
     client: &registry::Client,
     (vertex, events): (VertexId, Events<'_>),
-) -> Result<Complete, Error> {
-    let image = compress(image, store)?;
+) -> Result<Artifact, Error> {
+    let artifact = compress(artifact, store)?;
     let fail = |source| Error::Push { reference: name.clone(), source };
-    let mount_from: Vec<Reference> = image.base.iter().cloned().collect();
+    let mut mount_from: Vec<Reference> =
+        artifact.images().iter().filter_map(|image| image.base.clone()).collect();
+    mount_from.dedup();
     let upload = |blob: &Descriptor| {
         let done = Mutex::new(0i64);
         let progress = |delta: i64| {
@@ -42,16 +45,31 @@ pub fn push(
         let source = |offset| open_at(store, blob, offset);
         client.push_blob(name, blob, &source, &mount_from, &progress).map(drop).map_err(fail)
     };
-    let manifest = image.manifest.value();
-    // Equal layers, such as empty ones, are one blob.
-    let blobs: BTreeMap<_, _> =
-        manifest.layers.iter().chain([&manifest.config]).map(|blob| (blob.digest, blob)).collect();
     thread::scope(|scope| {
-        let workers: Vec<_> = blobs.into_values().map(|blob| scope.spawn(move || upload(blob))).collect();
+        let workers: Vec<_> =
+            blobs(&artifact).into_values().map(|blob| scope.spawn(move || upload(blob))).collect();
         workers.into_iter().map(join).fold(Ok(()), Result::and)
     })?;
-    client.push_manifest(name, &image.descriptor.media_type, image.manifest.bytes()).map_err(fail)?;
-    Ok(image)
+    let manifest = |image: &Complete, name: &Reference| {
+        let manifest = (&image.descriptor.media_type, image.manifest.bytes());
+        client.push_manifest(name, manifest.0, manifest.1).map(drop).map_err(fail)
+    };
+    match &artifact {
+        Artifact::Image(image) => manifest(image, name)?,
+        Artifact::Index(index) => {
+            let at_digest = |image: &Complete| manifest(image, &name.at(image.descriptor.digest));
+            index.images.iter().try_for_each(at_digest)?;
+            client.push_manifest(name, &index.descriptor.media_type, index.index.bytes()).map_err(fail)?;
+        }
+    }
+    Ok(artifact)
+}
+
+/// Layers and configurations. Equal ones, such as empty layers, are one blob, and images may share them.
+fn blobs(artifact: &Artifact) -> BTreeMap<Digest, &Descriptor> {
+    let manifests = artifact.images().iter().map(|image| image.manifest.value());
+    let blobs = manifests.flat_map(|manifest| manifest.layers.iter().chain([&manifest.config]));
+    blobs.map(|blob| (blob.digest, blob)).collect()
 }
 
 /// A blob can be read again from any place, as often as an upload has to begin anew.

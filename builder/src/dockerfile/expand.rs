@@ -18,6 +18,8 @@ use super::pattern::{self, Pattern};
 
 /// The longest result, in bytes: a chain of `ENV a=$a$a` doubles each time.
 const MAX_EXPANDED: usize = 16 << 20;
+/// The most that a pattern's length times its value's may be: matching costs that many steps.
+const MAX_MATCHING: usize = 1 << 30;
 /// How deep `${a:-${b:-…}}` may nest.
 const MAX_DEPTH: usize = 128;
 
@@ -63,7 +65,7 @@ impl std::error::Error for ExpandError {}
 /// # Errors
 /// Unbalanced quotes or braces, an unknown modifier, a bad pattern, or what `${n:?w}` demands.
 pub fn expand_word(text: &str, escape: char, lookup: Lookup<'_>) -> Result<Expanded, ExpandError> {
-    Lexer { escape, ..Lexer::new(text, lookup) }.run().map(Output::into_text)
+    Lexer { escape, ..Lexer::new(text, lookup) }.text()
 }
 
 /// Expands `text` and splits it at blanks, those that came out of variables included. Quoted blanks do not
@@ -76,7 +78,7 @@ pub fn expand_words(
     escape: char,
     lookup: Lookup<'_>,
 ) -> Result<Expanded<Vec<String>>, ExpandError> {
-    Lexer { escape, ..Lexer::new(text, lookup) }.run().map(Output::into_words)
+    Lexer { escape, ..Lexer::new(text, lookup) }.words()
 }
 
 /// Expands the body of a heredoc: quotes stay, and `\` is the escape whatever the file's directive says.
@@ -84,19 +86,19 @@ pub fn expand_words(
 /// # Errors
 /// As [`expand_word`], quotes apart.
 pub fn expand_heredoc(text: &str, lookup: Lookup<'_>) -> Result<Expanded, ExpandError> {
-    Lexer { quotes: Quotes::Ordinary, ..Lexer::new(text, lookup) }.run().map(Output::into_text)
+    Lexer { quotes: Quotes::Ordinary, ..Lexer::new(text, lookup) }.text()
 }
 
 /// The words of `text` with nothing expanded and quotes and escapes kept: how a heredoc is found in a line.
 pub(super) fn raw_words(text: &str) -> Result<Vec<String>, ExpandError> {
-    Lexer { quotes: Quotes::Keep, raw_escapes: true, keep_unset: true, ..Lexer::new(text, &|_| None) }
-        .run()
-        .map(|output| output.into_words().value)
+    let none = Lexer::new(text, &|_| None);
+    let lexer = Lexer { quotes: Quotes::Keep, raw_escapes: true, keep_unset: true, ..none };
+    lexer.words().map(|words| words.value)
 }
 
 /// The words of `text` with quotes and escapes taken away, variables left as they are.
 pub(super) fn unquoted_words(text: &str) -> Result<Vec<String>, ExpandError> {
-    Lexer { keep_unset: true, ..Lexer::new(text, &|_| None) }.run().map(|output| output.into_words().value)
+    Lexer { keep_unset: true, ..Lexer::new(text, &|_| None) }.words().map(|words| words.value)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -126,44 +128,51 @@ struct Lexer<'a> {
     depth: usize,
 }
 
-struct Output {
-    text: String,
-    words: Words,
-    unset: Vec<String>,
+/// What has been expanded so far, as one text or as words.
+enum Output {
+    Text(String),
+    /// Complete words, then one that may grow; an empty one is never kept.
+    Words(Vec<String>, String),
 }
 
 impl Output {
-    fn into_text(self) -> Expanded {
-        Expanded { value: self.text, unset: self.unset }
-    }
-
-    fn into_words(self) -> Expanded<Vec<String>> {
-        Expanded { value: self.words.finish(), unset: self.unset }
-    }
-}
-
-/// Words as they grow; an empty one is never kept.
-#[derive(Default)]
-struct Words {
-    done: Vec<String>,
-    word: String,
-}
-
-impl Words {
-    /// A letter that splits if it is blank.
-    fn push(&mut self, c: char) {
-        if !c.is_whitespace() {
-            self.word.push(c);
-        } else if !self.word.is_empty() {
-            self.done.push(std::mem::take(&mut self.word));
+    /// Adds letters that split where they are blank.
+    fn push(&mut self, part: &str) {
+        let (done, word) = match self {
+            Self::Text(text) => return text.push_str(part),
+            Self::Words(done, word) => (done, word),
+        };
+        for (number, piece) in part.split(char::is_whitespace).enumerate() {
+            if number > 0 && !word.is_empty() {
+                done.push(std::mem::take(word));
+            }
+            word.push_str(piece);
         }
     }
 
-    fn finish(mut self) -> Vec<String> {
-        if !self.word.is_empty() {
-            self.done.push(self.word);
+    /// Adds letters that were quoted or escaped.
+    fn push_quoted(&mut self, part: &str) {
+        match self {
+            Self::Text(text) => text.push_str(part),
+            Self::Words(_, word) => word.push_str(part),
         }
-        self.done
+    }
+
+    fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Words(done, word) => done.concat() + &word,
+        }
+    }
+
+    fn into_words(self) -> Vec<String> {
+        match self {
+            Self::Text(text) => vec![text],
+            Self::Words(mut done, word) => {
+                done.extend(Some(word).filter(|word| !word.is_empty()));
+                done
+            }
+        }
     }
 }
 
@@ -183,9 +192,24 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn run(mut self) -> Result<Output, ExpandError> {
-        let (text, words) = self.until(None, self.raw_escapes)?;
-        Ok(Output { text, words, unset: self.unset })
+    /// The whole text as one.
+    fn text(mut self) -> Result<Expanded, ExpandError> {
+        let value = self.until(None, Output::Text(String::new()))?.into_text();
+        Ok(Expanded { value, unset: self.unset })
+    }
+
+    /// The whole text in words.
+    fn words(mut self) -> Result<Expanded<Vec<String>>, ExpandError> {
+        let value = self.until(None, Output::Words(Vec::new(), String::new()))?.into_words();
+        Ok(Expanded { value, unset: self.unset })
+    }
+
+    /// The word of a substitution, up to `stop`; with its escapes if it is to be read as a pattern.
+    fn inner(&mut self, stop: char, raw_escapes: bool) -> Result<String, ExpandError> {
+        let before = std::mem::replace(&mut self.raw_escapes, raw_escapes);
+        let word = self.until(Some(stop), Output::Text(String::new()))?.into_text();
+        self.raw_escapes = before;
+        Ok(word)
     }
 
     fn peek(&self) -> Option<char> {
@@ -203,50 +227,61 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads up to `stop`, which is eaten, or to the end of the text.
-    fn until(&mut self, stop: Option<char>, raw_escapes: bool) -> Result<(String, Words), ExpandError> {
-        let before = std::mem::replace(&mut self.raw_escapes, raw_escapes);
-        let mut text = String::new();
-        let mut words = Words::default();
+    fn until(&mut self, stop: Option<char>, mut output: Output) -> Result<Output, ExpandError> {
+        let mut bytes = 0;
         loop {
+            let plain = self.plain_run(stop);
+            output.push(plain);
             let start = self.at;
             let Some(c) = self.next() else {
-                if let Some(stop) = stop {
-                    return self.fail(start, format!("missing `{stop}`"));
-                }
-                break;
+                return match stop {
+                    Some(stop) => self.fail(start, format!("missing `{stop}`")),
+                    None => Ok(output),
+                };
             };
             if Some(c) == stop {
-                break;
+                return Ok(output);
             }
+            bytes += plain.len();
             match c {
                 '$' => {
                     let value = self.dollar(start)?;
-                    value.chars().for_each(|c| words.push(c));
-                    text.push_str(&value);
+                    output.push(&value);
+                    bytes += value.len();
                 }
                 '\'' | '"' if self.quotes != Quotes::Ordinary => {
                     let part = if c == '"' { self.double_quoted(start)? } else { self.single_quoted(start)? };
-                    words.word.push_str(&part);
-                    text.push_str(&part);
+                    output.push_quoted(&part);
+                    bytes += part.len();
                 }
-                _ if c == self.escape => {
-                    let escaped = self.next();
-                    for c in self.raw_escapes.then_some(c).into_iter().chain(escaped) {
-                        words.word.push(c);
-                        text.push(c);
-                    }
-                }
+                // The escape, and what it protects.
                 _ => {
-                    words.push(c);
-                    text.push(c);
+                    self.next();
+                    let skipped = if self.raw_escapes { 0 } else { c.len_utf8() };
+                    output.push_quoted(&self.text[start + skipped..self.at]);
                 }
             }
-            if text.len() > MAX_EXPANDED {
-                return self.fail(start, format!("expands to more than {MAX_EXPANDED} bytes"));
-            }
+            self.bounded(bytes, start)?;
         }
-        self.raw_escapes = before;
-        Ok((text, words))
+    }
+
+    /// The letters up to the next one that means something.
+    fn plain_run(&mut self, stop: Option<char>) -> &'a str {
+        let text: &'a str = self.text;
+        let rest = &text[self.at..];
+        let quotes = self.quotes != Quotes::Ordinary;
+        let special =
+            |c: char| c == '$' || c == self.escape || Some(c) == stop || (quotes && (c == '\'' || c == '"'));
+        let run = &rest[..rest.find(special).unwrap_or(rest.len())];
+        self.at += run.len();
+        run
+    }
+
+    fn bounded(&self, bytes: usize, start: usize) -> Result<(), ExpandError> {
+        match bytes > MAX_EXPANDED {
+            true => self.fail(start, format!("expands to more than {MAX_EXPANDED} bytes")),
+            false => Ok(()),
+        }
     }
 
     /// The rest of `'…'`: no escapes, no variables.
@@ -284,9 +319,7 @@ impl<'a> Lexer<'a> {
                 }
                 Some(c) => text.push(c),
             }
-            if text.len() > MAX_EXPANDED {
-                return self.fail(start, format!("expands to more than {MAX_EXPANDED} bytes"));
-            }
+            self.bounded(text.len(), start)?;
         }
         text.extend(quote);
         Ok(text)
@@ -363,7 +396,7 @@ impl<'a> Lexer<'a> {
         if !matches!(operator, '-' | '+' | '?' | '#' | '%') || (colon && is_pattern) {
             return self.fail(start, format!("unsupported modifier `{shown}` in substitution"));
         }
-        let word = self.until(Some('}'), is_pattern).map_err(|error| self.unclosed(error, start, '}'))?.0;
+        let word = self.inner('}', is_pattern).map_err(|error| self.unclosed(error, start, '}'))?;
         if is_pattern {
             let Some(value) = self.get(name) else { return Ok(self.without_value(start)) };
             return self.trimmed(&value, operator, &word, start);
@@ -401,7 +434,7 @@ impl<'a> Lexer<'a> {
             Some(rest) => (rest, true),
             None => (word, false),
         };
-        let pattern = self.pattern(word, start)?;
+        let pattern = self.pattern(word, value, start)?;
         let rest = match operator {
             '#' => pattern.trim_prefix(value, longest),
             _ => pattern.trim_suffix(value, longest),
@@ -415,15 +448,21 @@ impl<'a> Lexer<'a> {
         if all {
             self.next();
         }
-        let word = self.until(Some('/'), true).map_err(|error| self.unclosed(error, start, '/'))?.0;
-        let replacement = self.until(Some('}'), true).map_err(|error| self.unclosed(error, start, '}'))?.0;
+        let word = self.inner('/', true).map_err(|error| self.unclosed(error, start, '/'))?;
+        let replacement = self.inner('}', true).map_err(|error| self.unclosed(error, start, '}'))?;
         let Some(value) = self.get(name) else { return Ok(self.without_value(start)) };
-        let pattern = self.pattern(&word, start)?;
+        let pattern = self.pattern(&word, &value, start)?;
         let replaced = pattern.replace(&value, &replacement, all, MAX_EXPANDED);
         replaced.map_or_else(|| self.fail(start, format!("expands to more than {MAX_EXPANDED} bytes")), Ok)
     }
 
-    fn pattern(&self, word: &str, start: usize) -> Result<Pattern, ExpandError> {
+    /// The pattern `word`, to be compared with `value`.
+    fn pattern(&self, word: &str, value: &str, start: usize) -> Result<Pattern, ExpandError> {
+        if word.len().saturating_mul(value.len()) > MAX_MATCHING {
+            let message =
+                format!("a pattern of {} bytes is too long for a value of {}", word.len(), value.len());
+            return self.fail(start, message);
+        }
         Pattern::new(word).map_err(|pattern::BadEscape(c)| ExpandError {
             offset: start,
             message: format!(

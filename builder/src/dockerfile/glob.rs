@@ -64,6 +64,8 @@ pub fn clean(path: &[u8]) -> Vec<u8> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob {
     items: Vec<Item>,
+    /// The bytes that every match begins with. Most paths differ there, which spares the run.
+    head: Vec<u8>,
 }
 
 /// A letter: a Unicode scalar value, or a byte that belongs to none, moved out of their range.
@@ -91,6 +93,18 @@ enum Item {
 }
 
 impl Glob {
+    fn new(items: Vec<Item>) -> Self {
+        let mut head = Vec::new();
+        for item in &items {
+            let Item::Letter(letter) = item else { break };
+            match char::from_u32(*letter) {
+                Some(c) => head.extend(c.encode_utf8(&mut [0; 4]).as_bytes()),
+                None => head.extend(u8::try_from(letter - STRAY_BYTE)),
+            }
+        }
+        Self { items, head }
+    }
+
     /// Go's `filepath.Match` dialect.
     ///
     /// # Errors
@@ -113,24 +127,27 @@ impl Glob {
                 Some(tail) => [vec![Item::MaybeFolders, Item::Folders], literal(tail)].concat(),
                 None => [vec![Item::Rest], literal(tail)].concat(),
             };
-            return Ok(Self { items });
+            return Ok(Self::new(items));
         }
         if let Some(head) = pattern.strip_suffix(b"**").filter(|head| plain(head)) {
-            return Ok(Self { items: [literal(head), vec![Item::Rest]].concat() });
+            return Ok(Self::new([literal(head), vec![Item::Rest]].concat()));
         }
         if plain(pattern) {
-            return Ok(Self { items: literal(pattern) });
+            return Ok(Self::new(literal(pattern)));
         }
         compile(pattern, Dialect::Path)
     }
 
     /// Whether the whole of `path` matches.
     pub fn matches(&self, path: &[u8]) -> bool {
-        self.run(path, |_| false).accepts()
+        path.starts_with(&self.head) && self.run(path, |_| false).accepts()
     }
 
     /// Whether `path` or one of the folders it lies in matches.
     pub fn matches_or_parent(&self, path: &[u8]) -> bool {
+        if !path.starts_with(&self.head) {
+            return false;
+        }
         let mut parent = false;
         let run = self.run(path, |accepts| {
             parent |= accepts;
@@ -141,6 +158,10 @@ impl Glob {
 
     /// Whether something below the folder `dir` can match, or `dir` lies in a match.
     pub fn can_match_below(&self, dir: &[u8]) -> bool {
+        let known = dir.len().min(self.head.len());
+        if dir[..known] != self.head[..known] {
+            return false;
+        }
         let mut parent = false;
         let mut run = self.run(dir, |accepts| {
             parent |= accepts;
@@ -157,13 +178,19 @@ impl Glob {
     fn run(&self, path: &[u8], mut at_slash: impl FnMut(bool) -> bool) -> Run<'_> {
         let mut run = Run::new(&self.items);
         let mut first = true;
-        for (letter, _) in letters(path) {
+        let mut read = |letter| {
             if !run.is_alive() || (letter == u32::from(b'/') && !first && at_slash(run.accepts())) {
-                break;
+                return false;
             }
             run.step(letter);
             first = false;
-        }
+            true
+        };
+        // Most paths are ASCII, where taking letters apart is a waste.
+        let _ = match path.is_ascii() {
+            true => path.iter().all(|&byte| read(u32::from(byte))),
+            false => letters(path).all(|(letter, _)| read(letter)),
+        };
         run
     }
 }
@@ -183,6 +210,8 @@ fn compile(pattern: &[u8], dialect: Dialect) -> Result<Glob, BadPattern> {
             b'*' if dialect == Dialect::Path && rest.next_if(|next| next.0 == star).is_some() => {
                 let _ = rest.next_if(|next| next.0 == u32::from(b'/'));
                 match rest.peek() {
+                    // Twice says no more than once.
+                    Some(_) if items.last() == Some(&Item::Folders) => {}
                     Some(_) => items.extend([Item::MaybeFolders, Item::Folders]),
                     None => items.push(Item::Rest),
                 }
@@ -199,7 +228,7 @@ fn compile(pattern: &[u8], dialect: Dialect) -> Result<Glob, BadPattern> {
             _ => items.push(Item::Letter(letter)),
         }
     }
-    Ok(Glob { items })
+    Ok(Glob::new(items))
 }
 
 /// The rest of a `[…]` that began at `start`, by `filepath.Match`'s grammar: at least one range, `-` and `]`
@@ -248,33 +277,33 @@ fn letters(text: &[u8]) -> impl Iterator<Item = (Letter, usize)> {
 /// The states that the path read so far may be in; a state is the number of items matched.
 struct Run<'g> {
     items: &'g [Item],
-    states: Vec<bool>,
-    next: Vec<bool>,
+    states: States,
+    next: States,
     alive: bool,
 }
 
 impl<'g> Run<'g> {
     fn new(items: &'g [Item]) -> Self {
-        let mut states = vec![false; items.len() + 1];
-        states[0] = true;
-        let mut run = Self { items, states, next: vec![false; items.len() + 1], alive: true };
+        let mut states = States::new(items.len() + 1);
+        let next = states.clone();
+        states.insert(0);
+        let mut run = Self { items, states, next, alive: true };
         run.close(true);
         run
     }
 
     /// Moves on over what may be empty.
     fn close(&mut self, first: bool) {
-        for (at, item) in self.items.iter().enumerate() {
-            if !self.states[at] {
-                continue;
-            }
-            match item {
-                Item::Name | Item::Rest => self.states[at + 1] = true,
-                Item::MaybeFolders => {
-                    self.states[at + 1] = true;
-                    self.states[at + 2] = true;
+        let mut from = 0;
+        while let Some(at) = self.states.first_from(from) {
+            from = at + 1;
+            match self.items.get(at) {
+                Some(Item::Name | Item::Rest) => self.states.insert(at + 1),
+                Some(Item::MaybeFolders) => {
+                    self.states.insert(at + 1);
+                    self.states.insert(at + 2);
                 }
-                Item::Start if first => self.states[at + 1] = true,
+                Some(Item::Start) if first => self.states.insert(at + 1),
                 _ => {}
             }
         }
@@ -282,12 +311,12 @@ impl<'g> Run<'g> {
 
     fn step(&mut self, letter: Letter) {
         let slash = letter == u32::from(b'/');
-        self.next.fill(false);
+        self.next.clear();
         self.alive = false;
-        for (at, item) in self.items.iter().enumerate() {
-            if !self.states[at] {
-                continue;
-            }
+        let mut from = 0;
+        while let Some(at) = self.states.first_from(from) {
+            from = at + 1;
+            let Some(item) = self.items.get(at) else { break };
             let (stay, go) = match item {
                 Item::Letter(wanted) => (false, *wanted == letter),
                 Item::Any => (false, !slash),
@@ -300,8 +329,12 @@ impl<'g> Run<'g> {
                 }
                 Item::MaybeFolders | Item::Start => (false, false),
             };
-            self.next[at] |= stay;
-            self.next[at + 1] |= go;
+            if stay {
+                self.next.insert(at);
+            }
+            if go {
+                self.next.insert(at + 1);
+            }
             self.alive |= stay || go;
         }
         std::mem::swap(&mut self.states, &mut self.next);
@@ -309,11 +342,63 @@ impl<'g> Run<'g> {
     }
 
     fn accepts(&self) -> bool {
-        self.states[self.items.len()]
+        self.states.contains(self.items.len())
     }
 
     fn is_alive(&self) -> bool {
         self.alive
+    }
+}
+
+/// A set of small numbers, a bit each; the usual few need no memory of their own.
+#[derive(Clone)]
+enum States {
+    Few([u64; 2]),
+    Many(Box<[u64]>),
+}
+
+impl States {
+    /// An empty set of numbers below `limit`.
+    fn new(limit: usize) -> Self {
+        if limit <= 128 { Self::Few([0; 2]) } else { Self::Many(vec![0; limit.div_ceil(64)].into()) }
+    }
+
+    fn words(&self) -> &[u64] {
+        match self {
+            Self::Few(words) => words,
+            Self::Many(words) => words,
+        }
+    }
+
+    fn words_mut(&mut self) -> &mut [u64] {
+        match self {
+            Self::Few(words) => words,
+            Self::Many(words) => words,
+        }
+    }
+
+    fn clear(&mut self) {
+        self.words_mut().fill(0);
+    }
+
+    fn insert(&mut self, number: usize) {
+        self.words_mut()[number / 64] |= 1 << (number % 64);
+    }
+
+    fn contains(&self, number: usize) -> bool {
+        self.words()[number / 64] >> (number % 64) & 1 == 1
+    }
+
+    /// The least number that is not below `from`.
+    fn first_from(&self, from: usize) -> Option<usize> {
+        let words = self.words();
+        let mut at = from / 64;
+        let mut word = words.get(at)? & (u64::MAX << (from % 64));
+        while word == 0 {
+            at += 1;
+            word = *words.get(at)?;
+        }
+        Some(at * 64 + word.trailing_zeros() as usize)
     }
 }
 

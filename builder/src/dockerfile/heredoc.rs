@@ -10,7 +10,8 @@ use super::source::Source;
 
 /// The heredocs that `line` begins, in order, their bodies still empty, each with its place in the line.
 fn in_line(line: &str) -> Vec<(Heredoc, Range<usize>)> {
-    if !line.contains("<<") {
+    let mut pairs = line.bytes().zip(line.bytes().skip(1));
+    if !pairs.any(|pair| pair == (b'<', b'<')) {
         return Vec::new();
     }
     // A line that the shell's rules cannot split (an odd quote) has no heredocs.
@@ -28,7 +29,8 @@ fn in_line(line: &str) -> Vec<(Heredoc, Range<usize>)> {
 
 /// The heredoc that `word` begins: digits, `<<`, perhaps `-`, and one name without `<`.
 pub(super) fn in_word(word: &str) -> Option<Heredoc> {
-    let (number, rest) = word.split_once("<<")?;
+    let (number, rest) = word.split_at(word.find('<')?);
+    let rest = rest.strip_prefix("<<")?;
     let file_descriptor = match number {
         "" => 0,
         digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
@@ -42,20 +44,29 @@ pub(super) fn in_word(word: &str) -> Option<Heredoc> {
     if name.is_empty() || name.contains('<') {
         return None;
     }
-    let mut plain = unquoted_words(name).ok()?;
-    let quoted = raw_words(name).ok()?;
-    if plain.len() != 1 || quoted.len() != 1 {
-        return None;
-    }
-    let expand = plain == quoted;
+    let (name, expand) = unquoted(name)?;
     Some(Heredoc {
-        name: plain.remove(0),
+        name,
         expand,
         strip_tabs,
         file_descriptor,
         content: String::new(),
         span: Default::default(),
     })
+}
+
+/// The one word that `name` is without its quotes, and whether it had none.
+fn unquoted(name: &str) -> Option<(String, bool)> {
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Some((name.to_owned(), true));
+    }
+    let mut plain = unquoted_words(name).ok()?;
+    let quoted = raw_words(name).ok()?;
+    if plain.len() != 1 || quoted.len() != 1 {
+        return None;
+    }
+    let expand = plain == quoted;
+    Some((plain.remove(0), expand))
 }
 
 /// Reads the bodies of all heredocs that `line` begins.

@@ -213,8 +213,8 @@ impl<'s> Reader<'s> {
     fn join(&mut self, first: Physical<'s>, comments: Vec<String>) -> Line<'s> {
         let mut line = Line {
             source: self.source,
-            text: String::new(),
-            pieces: Vec::new(),
+            text: String::with_capacity(first.text.len()),
+            pieces: Vec::with_capacity(1),
             first_line: self.line,
             last_line: self.line,
             comments,

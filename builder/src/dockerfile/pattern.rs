@@ -131,12 +131,15 @@ impl Pattern {
 struct Run<'p> {
     items: &'p [Item],
     states: Vec<Option<usize>>,
+    /// The states of the letter before, kept for their memory.
+    before: Vec<Option<usize>>,
     alive: usize,
 }
 
 impl<'p> Run<'p> {
     fn new(items: &'p [Item]) -> Self {
-        Self { items, states: vec![None; items.len() + 1], alive: 0 }
+        let none = vec![None; items.len() + 1];
+        Self { items, before: none.clone(), states: none, alive: 0 }
     }
 
     /// A match may begin here.
@@ -173,10 +176,11 @@ impl<'p> Run<'p> {
         if self.alive == 0 {
             return;
         }
-        let states = std::mem::replace(&mut self.states, vec![None; self.items.len() + 1]);
+        std::mem::swap(&mut self.states, &mut self.before);
+        self.states.fill(None);
         self.alive = 0;
         for (at, item) in self.items.iter().enumerate() {
-            let Some(start) = states[at] else { continue };
+            let Some(start) = self.before[at] else { continue };
             match item {
                 Item::Char(wanted) if *wanted == c => self.enter(at + 1, start),
                 Item::AnyChar if c != '\n' => self.enter(at + 1, start),

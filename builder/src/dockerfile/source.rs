@@ -22,9 +22,14 @@ impl<'a> Source<'a> {
 
     /// The place of the byte at `offset`.
     pub(super) fn pos(&self, offset: usize) -> Pos {
-        let line = self.line_starts.partition_point(|&start| start <= offset);
-        let start = self.line_starts[line - 1];
         let last = self.last.get();
+        let starts = &self.line_starts;
+        let same = last.line as usize;
+        let line = match starts[same - 1] <= offset && starts.get(same).is_none_or(|&next| offset < next) {
+            true => same,
+            false => starts.partition_point(|&start| start <= offset),
+        };
+        let start = starts[line - 1];
         let known = last.offset as usize;
         let count = |part: &str| part.chars().count();
         let column = match last.column as usize {

@@ -106,8 +106,8 @@ impl Statement {
         let text = &line.text;
         let trimmed = trim(text, range.clone());
         let (word, rest) = split_first(text, trimmed.clone());
-        let name = text[word.clone()].to_ascii_uppercase();
-        let keyword = KEYWORDS.iter().find(|known| known.0 == name).map(|known| known.1);
+        let name = &text[word.clone()];
+        let keyword = KEYWORDS.iter().find(|known| known.0.eq_ignore_ascii_case(name)).map(|known| known.1);
         let rest = rest.unwrap_or(trimmed.end..trimmed.end);
         let (flags, rest) = split_flags(text, rest);
         let mut statement = Self {

@@ -1,7 +1,7 @@
 //! Lowering: instructions and the configurations of base images become a [`Plan`]. Pure.
 //!
 //! Every variable is expanded here and every path made absolute; what an instruction does to the configuration is done
-//! here. Instructions that make a layer become steps. What this version does not support is an error with its place.
+//! here. Instructions that make a layer become steps. The triggers of a stage's base come before its own instructions.
 //!
 //! Rules: BuildKit's frontend 1.26. Order of precedence between variables: the last writer of a name wins within a
 //! stage, whether `ENV` or `ARG`; a stage derived from another starts with that one's variables, its `ENV` re-applied.
@@ -9,6 +9,7 @@
 mod expose;
 mod history;
 mod metadata;
+mod mounts;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -21,8 +22,9 @@ use crate::dockerfile::diagnostic::{Diagnostic, Span};
 use crate::dockerfile::expand::{expand_word, expand_words};
 use crate::dockerfile::instruction::{Instruction, InstructionKind, Word};
 use crate::plan::{Base, HistoryLine, Plan, Stage, Step};
+use crate::request::NoCache;
 use crate::source::Bases;
-use crate::stage::{Needed, Stages, Variables};
+use crate::stage::{Needed, Stages, Variables, in_trigger};
 use crate::{Error, Request};
 
 /// The search path of images that define none. (Docker's and BuildKit's default for Unix.)
@@ -33,21 +35,25 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 /// # Errors
 /// All mistakes at once.
 pub fn lower(stages: &Stages<'_>, bases: &Bases, request: &Request) -> Result<Plan, Error> {
-    let mut diagnostics = Vec::new();
+    let (mut diagnostics, mut warnings) = (Vec::new(), stages.warnings.clone());
     let mut lowered: Vec<Lowering<'_>> = Vec::new();
     for needed in &stages.needed {
         let mut lowering = Lowering::begin(needed, stages, bases, &lowered, request);
-        for (at, instruction) in needed.stage.instructions.iter().enumerate() {
-            lowering.instruction(at, instruction);
+        for (at, instruction) in needed.instructions.iter().enumerate() {
+            match at < needed.triggers {
+                true => lowering.trigger(at, instruction),
+                false => lowering.instruction(at, instruction),
+            }
         }
         diagnostics.append(&mut lowering.diagnostics);
+        warnings.append(&mut lowering.warnings);
         lowered.push(lowering);
     }
     if !diagnostics.is_empty() {
         return Err(Error::Dockerfile { diagnostics });
     }
-    let mut plan =
-        Plan { stages: lowered.into_iter().map(Lowering::finish).collect(), target: stages.target };
+    let lowered = lowered.into_iter().map(Lowering::finish).collect();
+    let mut plan = Plan { stages: lowered, target: stages.target, epoch: stages.epoch, warnings };
     for (name, value) in &request.labels {
         plan.stages[stages.target].config.labels.insert(name.clone(), value.clone());
     }
@@ -70,6 +76,8 @@ struct Lowering<'a> {
     /// Whether this very stage has a `CMD`, which a later `ENTRYPOINT` leaves alone.
     has_cmd: bool,
     diagnostics: Vec<Diagnostic>,
+    /// What is accepted but doubtful.
+    warnings: Vec<Diagnostic>,
 }
 
 impl<'a> Lowering<'a> {
@@ -80,14 +88,13 @@ impl<'a> Lowering<'a> {
         lowered: &[Lowering<'_>],
         request: &'a Request,
     ) -> Lowering<'a> {
-        let mut diagnostics = Vec::new();
         let (mut config, author, mut variables, arguments) = match &needed.base {
             Base::Scratch => {
                 let config = ContainerConfig { working_dir: "/".to_owned(), ..ContainerConfig::default() };
                 (config, None, Variables::default(), Vec::new())
             }
-            Base::Image(reference) => {
-                let image = bases.get(reference).config.value();
+            Base::Image(image) => {
+                let image = bases.get(image).config.value();
                 (image.config.clone(), image.author.clone(), Variables::default(), Vec::new())
             }
             Base::Stage(id) => {
@@ -95,12 +102,8 @@ impl<'a> Lowering<'a> {
                 (base.config.clone(), base.author.clone(), base.variables.clone(), base.arguments.clone())
             }
         };
-        if config.on_build.take().is_some_and(|triggers| !triggers.is_empty()) {
-            diagnostics.push(Diagnostic::error(
-                needed.stage.from.base.span,
-                "the base has `ONBUILD` instructions, which are not supported yet",
-            ));
-        }
+        // They are this stage's first instructions, and nothing to those who derive from it.
+        config.on_build = None;
         if !config.env.iter().any(|entry| entry.starts_with("PATH=")) {
             config.env.push(format!("PATH={DEFAULT_PATH}"));
         }
@@ -108,7 +111,7 @@ impl<'a> Lowering<'a> {
             let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
             variables.set(name, value);
         }
-        Lowering {
+        let mut lowering = Lowering {
             needed,
             stages,
             request,
@@ -119,19 +122,50 @@ impl<'a> Lowering<'a> {
             history: Vec::new(),
             steps: Vec::new(),
             has_cmd: false,
-            diagnostics,
-        }
+            diagnostics: Vec::new(),
+            warnings: Vec::new(),
+        };
+        lowering.start_with_files();
+        lowering
     }
 
     fn finish(self) -> Stage {
         Stage {
             name: self.needed.name(),
+            platform: self.needed.platform.clone(),
+            no_cache: self.is_uncached(),
             base: self.needed.base.clone(),
             steps: self.steps,
             config: self.config,
             author: self.author,
             history: self.history,
             span: self.needed.stage.head.span,
+        }
+    }
+
+    fn is_uncached(&self) -> bool {
+        match &self.request.no_cache {
+            NoCache::Never => false,
+            NoCache::Always => true,
+            NoCache::Stages(names) => names.contains(&self.needed.name()),
+        }
+    }
+
+    /// An instruction of the base's. One that comes with an image has no place in this file but the `FROM`.
+    fn trigger(&mut self, at: usize, instruction: &Instruction) {
+        let (steps, diagnostics) = (self.steps.len(), self.diagnostics.len());
+        self.instruction(at, instruction);
+        let is_foreign = matches!(self.needed.base, Base::Image(_));
+        for step in &mut self.steps[steps..] {
+            step.text.insert_str(0, "ONBUILD ");
+            if is_foreign {
+                step.relocate(self.needed.stage.head.span);
+            }
+        }
+        if is_foreign {
+            let told = self.diagnostics.split_off(diagnostics);
+            let from = self.needed.stage.from.base.span;
+            self.diagnostics.extend(told.into_iter().map(|error| in_trigger(error, &instruction.text, from)));
         }
     }
 
@@ -144,7 +178,7 @@ impl<'a> Lowering<'a> {
             InstructionKind::Label(pairs) => self.label(pairs),
             InstructionKind::User(user) => self.user(user),
             InstructionKind::Workdir(path) => self.workdir(instruction, path),
-            InstructionKind::Run(run) => self.run(instruction, run),
+            InstructionKind::Run(run) => self.run(at, instruction, run),
             InstructionKind::Copy(copy) => self.copy(at, instruction, copy),
             InstructionKind::Add(add) => self.add(instruction, add),
             InstructionKind::Cmd(command) => self.cmd(command),
@@ -177,10 +211,6 @@ impl<'a> Lowering<'a> {
 
     fn fail(&mut self, span: Span, message: impl Into<String>) {
         self.diagnostics.push(Diagnostic::error(span, message));
-    }
-
-    fn unsupported(&mut self, span: Span, what: &str) {
-        self.fail(span, format!("{what} is not supported yet"));
     }
 
     /// `word` with its variables replaced; a mistake in it is noted, and the result is empty.

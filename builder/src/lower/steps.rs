@@ -4,11 +4,14 @@ use std::path::Path;
 
 use super::history::SUFFIX;
 use super::{Lowering, clean};
+use crate::dockerfile::diagnostic::{Diagnostic, Span};
+use crate::dockerfile::expand::expand_heredoc;
 use crate::dockerfile::instruction::{
-    AddInstruction, CopyInstruction, CopySource, Instruction, NetworkMode, RunCommand, RunInstruction,
-    SecurityMode, Word,
+    AddInstruction, CopyInstruction, CopySource, Heredoc, Instruction, NetworkMode, RunCommand,
+    RunInstruction, SecurityMode, Word,
 };
-use crate::plan::{Copy, Origin, Run, Script, Step, StepKind, Workdir};
+use crate::plan::{Copy, InlineFile, Input, Origin, Run, Script, Step, StepKind, Workdir};
+use crate::remote::{self, Form, Remote};
 use crate::request::Network;
 
 /// Arguments that need no `ARG`, and that neither keys nor history hold. (Dockerfile reference, "Predefined ARGs".)
@@ -18,15 +21,9 @@ const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"
 const SCRIPTS: &str = "/dev/pipes";
 
 impl Lowering<'_> {
-    pub(super) fn run(&mut self, instruction: &Instruction, run: &RunInstruction) {
-        if let Some(mount) = run.mounts.first() {
-            self.unsupported(mount.span, "`RUN --mount`");
-        }
-        if run.security == Some(SecurityMode::Insecure) {
-            self.unsupported(instruction.span, "`RUN --security=insecure`");
-        }
+    pub(super) fn run(&mut self, at: usize, instruction: &Instruction, run: &RunInstruction) {
         if let Some(device) = run.devices.first() {
-            self.unsupported(device.name.span, "`RUN --device`");
+            self.fail(device.name.span, "`RUN --device` is not supported: lbuild passes no devices on");
         }
         let mut script = None;
         let args = match &run.command {
@@ -41,7 +38,7 @@ impl Lowering<'_> {
             RunCommand::Script(heredoc) => self.shell_args(&heredoc.body),
         };
         let network = match run.network {
-            None | Some(NetworkMode::Default) => self.request.network,
+            None | Some(NetworkMode::Default) => self.request.run.network,
             Some(NetworkMode::None) => Network::None,
             Some(NetworkMode::Host) => Network::Host,
         };
@@ -54,8 +51,22 @@ impl Lowering<'_> {
             cwd: self.working_dir().to_owned(),
             user: self.config.user.clone(),
             network,
+            insecure: self.is_insecure(instruction.span, run.security),
+            mounts: self.mounts(at, &run.mounts),
         };
         self.step(history, step(instruction, StepKind::Run(run)));
+    }
+
+    /// Whether the command asks for all rights and may have them.
+    fn is_insecure(&mut self, span: Span, security: Option<SecurityMode>) -> bool {
+        let is_asked = security == Some(SecurityMode::Insecure);
+        if is_asked && !self.request.allow_insecure {
+            self.diagnostics.push(
+                Diagnostic::error(span, "`RUN --security=insecure` is not allowed")
+                    .hint("`--allow security.insecure` allows it: the command then has all of root's rights here"),
+            );
+        }
+        is_asked
     }
 
     /// Proxy settings given as build arguments and not declared, under both spellings.
@@ -75,95 +86,187 @@ impl Lowering<'_> {
     }
 
     pub(super) fn copy(&mut self, at: usize, instruction: &Instruction, copy: &CopyInstruction) {
-        for (given, what) in [(copy.link, "`COPY --link`"), (copy.parents, "`COPY --parents`")] {
-            if given {
-                self.unsupported(instruction.span, what);
-            }
-        }
-        if let Some(word) = copy.exclude.first() {
-            self.unsupported(word.span, "`COPY --exclude`");
-        }
         // A `--from` that refers to nothing has been reported while the stages were selected.
-        let origin = self.needed.origins.get(&at).cloned().unwrap_or(Origin::Context);
+        let origin = self.needed.origins.get(&(at, 0)).cloned().unwrap_or(Origin::Context);
+        let from = copy.from.as_ref().map(|word| word.text.clone());
+        let mut sources = self.sources(&copy.sources);
+        for (path, span) in sources.paths.iter().filter(|(path, _)| remote::is_remote(path, Form::Add)) {
+            let message = format!("`COPY` cannot fetch `{}`; `ADD` can", shown(path));
+            self.diagnostics.push(Diagnostic::error(*span, message));
+        }
+        let paths = std::mem::take(&mut sources.paths);
+        let local = Input { origin, from, paths, unpack: false };
+        let inputs = std::iter::once(local).filter(|input| !input.paths.is_empty());
         let files = Files {
             name: "COPY",
-            sources: &copy.sources,
             destination: &copy.destination,
             chown: copy.chown.as_ref(),
             chmod: copy.chmod.as_ref(),
-            from: copy.from.as_ref(),
+            link: copy.link,
+            parents: copy.parents,
+            exclude: &copy.exclude,
         };
-        self.files(instruction, &files, origin);
+        let inputs = inputs.chain(sources.inline).collect();
+        self.files(instruction, &files, inputs, &sources.shown);
     }
 
     pub(super) fn add(&mut self, instruction: &Instruction, add: &AddInstruction) {
-        let flags = [
-            (add.link, "`ADD --link`"),
-            (add.keep_git_dir.is_some(), "`ADD --keep-git-dir`"),
-            (add.checksum.is_some(), "`ADD --checksum`"),
-            (add.unpack.is_some(), "`ADD --unpack`"),
-            (!add.exclude.is_empty(), "`ADD --exclude`"),
-        ];
-        for (given, what) in flags {
-            if given {
-                self.unsupported(instruction.span, what);
+        let checksum = add.checksum.as_ref().map(|word| (self.expand(word), word.span));
+        let sources = self.sources(&add.sources);
+        let mut inputs: Vec<Input> = Vec::new();
+        for (path, span) in sources.paths {
+            match self.remote(&path, span, add, checksum.as_ref()) {
+                Some((remote, path)) => inputs.push(Input {
+                    origin: Origin::Remote(remote),
+                    from: None,
+                    paths: vec![(path, span)],
+                    unpack: add.unpack == Some(true),
+                }),
+                // Neighbours are one selection.
+                None => match inputs.last_mut().filter(|last| last.origin == Origin::Context) {
+                    Some(last) => last.paths.push((path, span)),
+                    None => inputs.push(Input {
+                        origin: Origin::Context,
+                        from: None,
+                        paths: vec![(path, span)],
+                        unpack: add.unpack != Some(false),
+                    }),
+                },
             }
         }
+        if let Some((_, span)) = checksum.filter(|_| inputs.len() != 1 || sources.inline.is_some()) {
+            self.fail(span, "`--checksum` is for one source, which must be a URL or a git repository");
+        }
+        inputs.extend(sources.inline);
         let files = Files {
             name: "ADD",
-            sources: &add.sources,
             destination: &add.destination,
             chown: add.chown.as_ref(),
             chmod: add.chmod.as_ref(),
-            from: None,
+            link: add.link,
+            parents: false,
+            exclude: &add.exclude,
         };
-        self.files(instruction, &files, Origin::Context);
+        self.files(instruction, &files, inputs, &sources.shown);
     }
 
-    fn files(&mut self, instruction: &Instruction, files: &Files<'_>, origin: Origin) {
-        let mut sources = Vec::new();
-        for source in files.sources {
+    /// What `ADD` fetches, and what of that it takes; none for a path of the context.
+    fn remote(
+        &mut self,
+        path: &str,
+        span: Span,
+        add: &AddInstruction,
+        checksum: Option<&(String, Span)>,
+    ) -> Option<(Remote, String)> {
+        let checked = |remote: Option<Remote>| match (remote, checksum) {
+            (Some(remote), Some((checksum, _))) => remote.with_checksum(checksum).map(Some),
+            (remote, _) => Ok(remote),
+        };
+        match remote::parse(path, Form::Add).and_then(checked) {
+            Ok(Some(remote @ Remote::Http(_))) => Some((remote, "*".to_owned())),
+            Ok(Some(remote @ Remote::Git(_))) => match add.keep_git_dir {
+                Some(keep) => Some((remote.with_keep_git_dir(keep), "/".to_owned())),
+                None => Some((remote, "/".to_owned())),
+            },
+            Ok(None) => {
+                if let Some((_, span)) = checksum {
+                    self.fail(*span, "`--checksum` is for URLs and git repositories only");
+                }
+                None
+            }
+            Err(error) => {
+                self.fail(span, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Paths and heredocs, their variables replaced.
+    fn sources(&mut self, sources: &[CopySource]) -> Sources {
+        let (mut paths, mut inline, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for source in sources {
             match source {
                 CopySource::Heredoc(heredoc) => {
-                    self.unsupported(heredoc.span, "a heredoc as the source of a file")
+                    names.push(format!("<<{}", heredoc.name));
+                    inline.push(InlineFile { name: heredoc.name.clone(), content: self.heredoc(heredoc) });
                 }
                 CopySource::Path(word) => {
                     let path = self.expand(word);
-                    if is_remote(&path) {
-                        match files.name {
-                            "COPY" => {
-                                self.fail(word.span, format!("`COPY` cannot fetch `{path}`; `ADD` can"))
-                            }
-                            _ => self.unsupported(word.span, "fetching a URL or a git repository"),
-                        }
-                    }
-                    sources.push((path, word.span));
+                    names.push(shown(&path));
+                    paths.push((path, word.span));
                 }
             }
         }
+        let inline = (!inline.is_empty()).then(|| Input {
+            origin: Origin::Inline(inline),
+            from: None,
+            paths: Vec::new(),
+            unpack: false,
+        });
+        Sources { paths, inline, shown: names }
+    }
+
+    /// A heredoc's body; its variables are replaced unless its name was quoted.
+    fn heredoc(&mut self, heredoc: &Heredoc) -> String {
+        let body = heredoc.body();
+        if !heredoc.expand {
+            return body;
+        }
+        let variables = &self.variables;
+        let lookup = |name: &str| variables.get(name).map(str::to_owned);
+        match expand_heredoc(&body, &lookup) {
+            Ok(expanded) => expanded.value,
+            Err(error) => {
+                self.fail(heredoc.span, error.message);
+                String::new()
+            }
+        }
+    }
+
+    fn files(&mut self, instruction: &Instruction, files: &Files<'_>, inputs: Vec<Input>, shown: &[String]) {
         let destination = self.expand(files.destination);
         let owner = files.chown.map(|word| self.expand(word));
         let mode = files.chmod.map(|word| self.expand(word));
+        let exclude = files.exclude.iter().map(|word| self.expand(word)).collect();
         let mut history = files.name.to_owned();
         for (flag, value) in [("--chown", &owner), ("--chmod", &mode)] {
             if let Some(value) = value {
                 history.push_str(&format!(" {flag}={value}"));
             }
         }
-        for (path, _) in &sources {
-            history.push_str(&format!(" {path}"));
+        for source in shown {
+            history.push_str(&format!(" {source}"));
         }
         history.push_str(&format!(" {destination}{SUFFIX}"));
+        let mode = mode.filter(|mode| !mode.is_empty());
         let copy = Copy {
-            origin,
-            from: files.from.map(|word| word.text.clone()),
-            sources,
+            inputs,
             destination: self.destination(&destination),
             owner: owner.filter(|owner| !owner.is_empty()),
-            mode: mode.filter(|mode| !mode.is_empty()),
-            unpack: files.name == "ADD",
+            link: files.link,
+            mode,
+            parents: files.parents,
+            exclude,
         };
         self.step(history, step(instruction, StepKind::Copy(copy)));
+    }
+
+    /// A named context in place of a base: its files are the first layer.
+    pub(super) fn start_with_files(&mut self) {
+        let Some(origin) = self.needed.files.clone() else { return };
+        let (head, base) = (self.needed.stage.head, &self.needed.stage.from.base);
+        let from = Some(base.text.clone());
+        let input = Input { origin, from, paths: vec![("/".to_owned(), base.span)], unpack: false };
+        let copy = Copy {
+            inputs: vec![input],
+            destination: "/".to_owned(),
+            owner: None,
+            mode: None,
+            link: false,
+            parents: false,
+            exclude: Vec::new(),
+        };
+        self.step(format!("FROM {}{SUFFIX}", base.text), step(head, StepKind::Copy(copy)));
     }
 
     /// Makes a destination absolute; a trailing `/` or `/.`, or an empty one, means: a directory.
@@ -188,22 +291,35 @@ impl Lowering<'_> {
     }
 }
 
+/// The sources of a `COPY` or an `ADD`.
+struct Sources {
+    paths: Vec<(String, Span)>,
+    /// Heredocs, which are copied after all others.
+    inline: Option<Input>,
+    /// As history shows them, in the order written.
+    shown: Vec<String>,
+}
+
 /// What `COPY` and `ADD` have in common.
 struct Files<'a> {
     name: &'static str,
-    sources: &'a [CopySource],
     destination: &'a Word,
     chown: Option<&'a Word>,
     chmod: Option<&'a Word>,
-    from: Option<&'a Word>,
+    link: bool,
+    parents: bool,
+    exclude: &'a [Word],
 }
 
 fn step(instruction: &Instruction, kind: StepKind) -> Step {
     Step { span: instruction.span, text: instruction.text.clone(), kind }
 }
 
-/// Whether `ADD` would fetch this rather than read it from the context.
-fn is_remote(path: &str) -> bool {
-    let schemes = ["http://", "https://", "git://", "ssh://", "git@"];
-    schemes.iter().any(|scheme| path.starts_with(scheme))
+/// A source as messages and history show it: without credentials.
+fn shown(path: &str) -> String {
+    match remote::parse(path, Form::Add) {
+        Ok(Some(remote)) => remote.to_string(),
+        _ if remote::is_remote(path, Form::Add) => "a URL".to_owned(),
+        _ => path.to_owned(),
+    }
 }

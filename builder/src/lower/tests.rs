@@ -3,53 +3,80 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
+use layerfs::snapshot::SnapshotId;
 use oci::{Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Raw, Reference};
 
 use super::*;
+use crate::error::ImageError;
 use crate::ignore::Ignore;
-use crate::plan::{Plan, StepKind};
-use crate::request::{Context, HostFiles, Network};
-use crate::source::BaseImage;
-use crate::stage;
+use crate::plan::{MountKind, Origin, Plan, StepKind};
+use crate::request::{Context, Files, NamedContext, RunSettings, Secrets};
+use crate::source::{BaseImage, ImageSource, Progress};
+use crate::stage::{self, Scope};
 
 fn request(dockerfile: &str, args: &[(&str, &str)]) -> Request {
     Request {
         dockerfile_name: "Dockerfile".to_owned(),
         dockerfile: dockerfile.to_owned(),
-        context: Context {
-            root: "/nowhere".into(),
-            ignore: Ignore::default(),
-            ignore_name: ".dockerignore".to_owned(),
-            ignore_text: String::new(),
-        },
+        context: Files::Directory(context()),
+        contexts: BTreeMap::new(),
         target: None,
         build_args: args.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         labels: Vec::new(),
+        annotations: Vec::new(),
         platform: Platform::new("linux", "amd64", None),
-        no_cache: false,
+        platform_is_explicit: false,
+        no_cache: NoCache::Never,
         pull: false,
-        network: Network::Host,
-        limits: runner::Limits::default(),
+        run: RunSettings::default(),
+        secrets: Secrets::default(),
+        ssh: BTreeMap::new(),
+        allow_insecure: false,
         epoch: None,
         jobs: NonZeroUsize::MIN,
-        host_files: HostFiles::default(),
     }
 }
 
-/// An image `base` with an environment, a user, a command and a working directory.
-fn bases() -> Bases {
-    let config: ImageConfig = serde_json::from_str(
-        r#"{"architecture":"amd64","os":"linux","author":"someone","config":{"Env":["PATH=/bin","FROM_BASE=1"],
-        "User":"app","Cmd":["old"],"Entrypoint":["/old"],"WorkingDir":"/srv","Labels":{"a":"1"}},
-        "rootfs":{"type":"layers","diff_ids":[]}}"#,
-    )
-    .unwrap();
-    let reference: Reference = "base".parse().unwrap();
-    let config = Raw::write(config);
-    let manifest =
-        Raw::write(Manifest::oci(Descriptor::new(MediaType::OciConfig, config.digest(), 1), Vec::new()));
-    let descriptor = Descriptor::new(MediaType::OciManifest, Digest::of(b"m"), 1);
-    [BaseImage::new(reference, descriptor, manifest, config).unwrap()].into_iter().collect()
+fn context() -> Context {
+    Context {
+        root: "/nowhere".into(),
+        ignore: Ignore::default(),
+        ignore_name: ".dockerignore".to_owned(),
+        ignore_text: String::new(),
+    }
+}
+
+/// Two images for whatever platform: `base` with an environment, a user, a command and a working directory, and
+/// `onbuild`, which has triggers besides.
+struct Known;
+
+impl ImageSource for Known {
+    fn resolve(&self, reference: &Reference, _: &Platform, _: bool) -> Result<BaseImage, ImageError> {
+        let triggers = match reference.familiar().as_str() {
+            "onbuild:latest" => r#""OnBuild":["ARG X=1","COPY --from=base /a /b","RUN echo $X"],"#,
+            "broken:latest" => r#""OnBuild":["COPPY a b"],"#,
+            _ => "",
+        };
+        let config: ImageConfig = serde_json::from_str(&format!(
+            r#"{{"architecture":"amd64","os":"linux","author":"someone","config":{{{triggers}
+            "Env":["PATH=/bin","FROM_BASE=1"],"User":"app","Cmd":["old"],"Entrypoint":["/old"],"WorkingDir":"/srv",
+            "Labels":{{"a":"1"}}}},"rootfs":{{"type":"layers","diff_ids":[]}}}}"#
+        ))
+        .unwrap();
+        let config = Raw::write(config);
+        let manifest =
+            Raw::write(Manifest::oci(Descriptor::new(MediaType::OciConfig, config.digest(), 1), Vec::new()));
+        let descriptor = Descriptor::new(MediaType::OciManifest, Digest::of(b"m"), 1);
+        BaseImage::new(reference.clone(), descriptor, manifest, config)
+    }
+
+    fn fetch(&self, _: &BaseImage, _: Progress<'_>) -> Result<(), ImageError> {
+        unreachable!("lowering fetches nothing")
+    }
+
+    fn snapshot(&self, _: &BaseImage, _: Progress<'_>) -> Result<Option<SnapshotId>, ImageError> {
+        unreachable!("lowering unpacks nothing")
+    }
 }
 
 fn plan_of(request: &Request) -> Result<Plan, Vec<String>> {
@@ -58,8 +85,8 @@ fn plan_of(request: &Request) -> Result<Plan, Vec<String>> {
         other => vec![other.to_string()],
     };
     let dockerfile = stage::parse(request, &|_| {}).map_err(messages)?;
-    let stages = stage::select(&dockerfile, request).map_err(messages)?;
-    lower(&stages, &bases(), request).map_err(messages)
+    let (stages, bases) = stage::resolve(&dockerfile, request, &Known, Scope::Target).map_err(messages)?;
+    lower(&stages, &bases, request).map_err(messages)
 }
 
 fn plan(dockerfile: &str, args: &[(&str, &str)]) -> Plan {
@@ -222,9 +249,119 @@ fn all_mistakes_are_told_at_once() {
         ),
         ("ARG X\nFROM $X\n", &["the base image's name `$X` is empty"]),
         ("FROM base\nCOPY https://a/b /\n", &["`COPY` cannot fetch `https://a/b`; `ADD` can"]),
-        ("FROM base\nRUN --mount=type=cache,target=/x y\n", &["`RUN --mount` is not supported yet"]),
+        ("FROM base\nRUN --mount=type=tmpfs,target=/ y\n", &["a mount cannot cover `/`"]),
+        ("FROM base\nRUN --security=insecure y\n", &["`RUN --security=insecure` is not allowed"]),
+        ("FROM base\nARG X\nCOPY --from=$X a b\n", &["`--from=$X` is empty"]),
+        ("FROM base\nADD --checksum=sha256:00 a b\n", &["`--checksum` is for URLs and git repositories only"]),
+        ("FROM broken\n", &["the base image's `ONBUILD COPPY a b`: unknown instruction `COPPY`"]),
     ] {
         let found = plan_of(&request(dockerfile, &[])).expect_err(dockerfile);
         assert_eq!(&found[..expected.len()], expected, "{dockerfile}");
     }
+}
+
+#[test]
+fn triggers_come_first_and_once() {
+    let plan = plan("FROM onbuild AS a\nRUN own\nFROM a\nRUN child\n", &[]);
+    let texts = |at: usize| -> Vec<&str> { plan.stages[at].steps.iter().map(|s| s.text.as_str()).collect() };
+    assert_eq!(texts(0), ["ONBUILD COPY --from=base /a /b", "ONBUILD RUN echo $X", "RUN own"]);
+    assert_eq!(texts(1), ["RUN child"]);
+    assert!(plan.stages.iter().all(|stage| stage.config.on_build.is_none()));
+    let lines: Vec<_> = plan.stages[0].history.iter().map(|line| line.created_by.as_str()).collect();
+    let run = "RUN |1 X=1 /bin/sh -c echo $X # buildkit";
+    assert_eq!(lines[..3], ["ARG X=1", "COPY /a /b # buildkit", run]);
+    let StepKind::Copy(copy) = &plan.stages[0].steps[0].kind else { panic!("not a COPY") };
+    assert!(matches!(&copy.inputs[0].origin, Origin::Image(image) if image.reference.familiar() == "base:latest"));
+}
+
+#[test]
+fn stages_pass_triggers_on() {
+    let dockerfile = "FROM base AS tool\nFROM base AS a\nONBUILD COPY --from=tool /a /b\nFROM a\n";
+    let plan = plan(dockerfile, &[]);
+    assert_eq!(plan.stages.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(), ["tool", "a", "2"]);
+    let StepKind::Copy(copy) = &plan.stages[2].steps[0].kind else { panic!("not a COPY") };
+    assert_eq!(copy.inputs[0].origin, Origin::Stage(0));
+    assert_eq!(plan.stages[1].config.on_build.as_deref(), Some(&["COPY --from=tool /a /b".to_owned()][..]));
+    assert_eq!(plan.stages[2].config.on_build, None);
+}
+
+#[test]
+fn from_sees_arguments() {
+    let dockerfile = "ARG G=one\nFROM base AS one\nFROM base AS two\nFROM base\nARG G\nARG L=tw\n\
+        COPY --from=$G a b\nCOPY --from=${L}o a b\n";
+    let origins = |args: &[(&str, &str)]| -> Vec<Origin> {
+        let target = target(dockerfile, args);
+        target.steps.iter().map(|step| step.inputs()[0].origin.clone()).collect()
+    };
+    assert_eq!(origins(&[]), [Origin::Stage(0), Origin::Stage(1)]);
+    assert_eq!(origins(&[("G", "two")]), [Origin::Stage(0), Origin::Stage(0)]);
+}
+
+#[test]
+fn named_contexts_come_before_stages_and_images() {
+    let dockerfile = "FROM base AS tool\nRUN x\nFROM alpine:3\nCOPY --from=tool a b\nCOPY --from=Other c d\n";
+    let mut request = request(dockerfile, &[]);
+    request.contexts = BTreeMap::from([
+        ("tool".to_owned(), NamedContext::Directory(context())),
+        ("other".to_owned(), NamedContext::Image("busybox".parse().unwrap())),
+        ("docker.io/library/alpine:3".to_owned(), NamedContext::Image("base".parse().unwrap())),
+    ]);
+    let plan = plan_of(&request).unwrap();
+    assert_eq!(plan.stages.len(), 1);
+    let stage = &plan.stages[0];
+    assert!(matches!(&stage.base, Base::Image(image) if image.reference.familiar() == "base:latest"));
+    let origins: Vec<_> = stage.steps.iter().map(|step| step.inputs()[0].origin.clone()).collect();
+    assert_eq!(origins[0], Origin::Named("tool".to_owned()));
+    assert!(matches!(&origins[1], Origin::Image(image) if image.reference.familiar() == "busybox:latest"));
+}
+
+#[test]
+fn a_context_can_be_a_base() {
+    let mut request = request("FROM files\nRUN x\n", &[]);
+    request.contexts = BTreeMap::from([("files".to_owned(), NamedContext::Directory(context()))]);
+    let plan = plan_of(&request).unwrap();
+    assert_eq!((&plan.stages[0].base, plan.stages[0].steps.len()), (&Base::Scratch, 2));
+    assert_eq!(plan.stages[0].history[0].created_by, "FROM files # buildkit");
+}
+
+#[test]
+fn mounts_are_lowered() {
+    let dockerfile = "FROM base\nARG T=cache\nWORKDIR /w\nRUN --mount=type=$T,target=c,uid=3 \
+        --mount=type=secret,id=k,env=K --mount=type=ssh --mount=type=ssh,id=b,required=true x\n";
+    let stage = target(dockerfile, &[("BUILDKIT_CACHE_MOUNT_NS", "ns")]);
+    let StepKind::Run(run) = &stage.steps[1].kind else { panic!("not a RUN") };
+    let [cache, secret, first, second] = &run.mounts[..] else { panic!("four mounts") };
+    assert!(matches!(&cache.kind, MountKind::Cache { target, id, access, .. }
+        if target == Path::new("/w/c") && id == "ns//w/c" && (access.mode, access.uid) == (0o755, 3)));
+    assert!(matches!(&secret.kind, MountKind::Secret { target: None, env: Some(env), .. } if env == "K"));
+    assert!(matches!(&first.kind, MountKind::Ssh { target, required: false, .. }
+        if target == Path::new("/run/buildkit/ssh_agent.0")));
+    assert!(matches!(&second.kind, MountKind::Ssh { target, required: true, .. }
+        if target == Path::new("/run/buildkit/ssh_agent.1")));
+}
+
+#[test]
+fn the_epoch_is_the_requests_or_the_dockerfiles() {
+    for (dockerfile, args, given, expected) in [
+        ("FROM base", &[][..], Some(7), Some(7)),
+        ("ARG SOURCE_DATE_EPOCH=5\nFROM base", &[], None, Some(5)),
+        ("ARG SOURCE_DATE_EPOCH=5\nFROM base", &[("SOURCE_DATE_EPOCH", "")], None, None),
+        ("ARG SOURCE_DATE_EPOCH=5\nFROM base", &[("SOURCE_DATE_EPOCH", "6")], None, Some(6)),
+        ("ARG SOURCE_DATE_EPOCH=context\nFROM base", &[], None, None),
+        ("FROM base", &[("SOURCE_DATE_EPOCH", "6")], None, Some(6)),
+    ] {
+        let mut request = request(dockerfile, args);
+        request.epoch = given;
+        assert_eq!(plan_of(&request).unwrap().epoch, expected, "{dockerfile} {args:?}");
+    }
+    let error = plan_of(&request("ARG SOURCE_DATE_EPOCH=soon\nFROM base", &[])).unwrap_err();
+    assert_eq!(error, ["expected `SOURCE_DATE_EPOCH` in seconds since 1970 or `context`, found `soon`"]);
+}
+
+#[test]
+fn some_stages_skip_the_cache() {
+    let mut request = request("FROM base AS a\nRUN x\nFROM a\nRUN y\n", &[]);
+    request.no_cache = NoCache::Stages(vec!["a".to_owned()]);
+    let skips: Vec<_> = plan_of(&request).unwrap().stages.iter().map(|stage| stage.no_cache).collect();
+    assert_eq!(skips, [true, false]);
 }

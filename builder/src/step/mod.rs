@@ -2,85 +2,127 @@
 //!
 //! [`Inputs`] derives a step's key; the modules execute each kind.
 
+pub(crate) mod agent;
 pub(crate) mod copy;
+pub(crate) mod mask;
+pub(crate) mod mount;
 pub(crate) mod run;
+pub(crate) mod source;
 pub(crate) mod workdir;
 
 use layerfs::confined::Time;
-use layerfs::copy::Selection;
 use oci::Digest;
 
 use crate::cache::{Component, Key, KeyBuilder};
-use crate::plan::{Copy, Run, Step, StepKind, Workdir};
-use crate::request::Network;
+use crate::dockerfile::instruction::Sharing;
+use crate::plan::{Access, Copy, Mount, MountKind, Origin, Run, Stage, Step, StepKind, Workdir};
+use crate::request::{Files, NamedContext, Network};
 use crate::{Error, Request};
+use source::{Chosen, Source};
 
 /// The modification time of directories that a build makes: 1970, so that the same inputs make the same layer whenever
 /// they do.
 pub(crate) const MADE_AT: Time = Time { seconds: 0, nanoseconds: 0 };
 
+/// A step and what stands round it.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// The step.
+    pub(crate) step: &'a Step,
+    /// Its stage.
+    pub(crate) stage: &'a Stage,
+    /// The build.
+    pub(crate) request: &'a Request,
+}
+
 /// What a step is made of.
-pub(crate) struct Inputs {
-    /// The key: by what is copied, or by where it is copied from as long as that is all that is known.
+pub(crate) struct Inputs<'a> {
+    /// The key: by what is read, or by where it is read from as long as that is all that is known.
     pub(crate) key: Key,
     /// What the key is made of.
     pub(crate) components: Vec<Component>,
+    /// The files of each input, once they are chosen.
+    pub(crate) chosen: Vec<Option<Chosen<'a>>>,
+    place: Place<'a>,
     parent: Digest,
-    /// The files that `COPY` copies, once they are selected.
-    selection: Option<Selection>,
 }
 
-impl Inputs {
-    /// The inputs of `step` on top of `parent`. `origin` stands for the stage or image that it copies from.
+impl<'a> Inputs<'a> {
+    /// The inputs of a step on top of `parent`. `origins` stand for the stages, images and fetched trees that it reads.
     pub(crate) fn new(
-        step: &Step,
+        place: Place<'a>,
         parent: Digest,
-        origin: Option<Digest>,
-        request: &Request,
-    ) -> Result<Inputs, Error> {
-        let mut selection = None;
-        let builder = match (&step.kind, origin) {
-            (StepKind::Run(run), _) => run_key(run, parent, request),
-            (StepKind::Workdir(workdir), _) => workdir_key(workdir, parent),
-            (StepKind::Copy(copy), Some(origin)) => {
-                let mut builder = copy_key("COPY by origin", copy, parent);
-                builder.add("origin", origin.to_string());
-                builder.add_all("source", copy.sources.iter().map(|(path, _)| path.as_str()));
-                builder
-            }
-            (StepKind::Copy(copy), None) => {
-                let source = copy::Source::context(step, request)?;
-                let (selected, content) = source.select(step, copy, request)?;
-                selection = Some(selected);
-                by_content(copy, parent, content)
-            }
-        };
-        let (key, components) = builder.finish();
-        Ok(Inputs { key, components, parent, selection })
+        origins: &[Option<Digest>],
+    ) -> Result<Inputs<'a>, Error> {
+        let mut chosen = Vec::with_capacity(origins.len());
+        for (input, origin) in place.step.inputs().into_iter().zip(origins) {
+            chosen.push(match (&input.origin, origin) {
+                (Origin::Inline(files), _) => Some(Chosen::Inline(files)),
+                (_, Some(_)) => None,
+                (origin, None) => {
+                    let source = local(origin, place)?;
+                    source.map(|source| Chosen::from(source, input, place.step, place.request)).transpose()?
+                }
+            });
+        }
+        let (key, components) = key(place, parent, &chosen, origins);
+        Ok(Inputs { key, components, chosen, place, parent })
     }
 
-    /// Turns the key of a `COPY` from a stage or an image into one by content; gives the old one.
-    pub(crate) fn by_content(
-        &mut self,
-        step: &Step,
-        source: &copy::Source,
-        request: &Request,
-    ) -> Result<Key, Error> {
-        let StepKind::Copy(copy) = &step.kind else { return Ok(self.key) };
-        let (selected, content) = source.select(step, copy, request)?;
-        let (key, components) = by_content(copy, self.parent, content).finish();
-        self.selection = Some(selected);
+    /// Turns a key by origin into one by content; gives the old one. `sources` are what the origins turned out to be.
+    pub(crate) fn by_content(&mut self, sources: Vec<Option<Source<'a>>>) -> Result<Key, Error> {
+        let inputs = self.place.step.inputs();
+        for ((chosen, input), source) in self.chosen.iter_mut().zip(inputs).zip(sources) {
+            if let Some(source) = source {
+                *chosen = Some(Chosen::from(source, input, self.place.step, self.place.request)?);
+            }
+        }
+        let origins = vec![None; self.chosen.len()];
+        let (key, components) = key(self.place, self.parent, &self.chosen, &origins);
         self.components = components;
         Ok(std::mem::replace(&mut self.key, key))
     }
-
-    /// The files that a `COPY` copies; every `COPY` that is executed has been keyed by content.
-    pub(crate) fn selection(&self) -> &Selection {
-        self.selection.as_ref().expect("a COPY is keyed by content before it is executed")
-    }
 }
 
-fn run_key(run: &Run, parent: Digest, request: &Request) -> KeyBuilder {
+/// The directory of this machine that `origin` is.
+fn local<'a>(origin: &Origin, place: Place<'a>) -> Result<Option<Source<'a>>, Error> {
+    let directory = match origin {
+        Origin::Context => place.request.context.directory(),
+        Origin::Named(name) => match place.request.contexts.get(name) {
+            Some(NamedContext::Directory(context)) => Some(context),
+            _ => None,
+        },
+        Origin::Stage(_) | Origin::Image(_) | Origin::Remote(_) | Origin::Inline(_) => None,
+    };
+    directory.map(|context| Source::directory(context, place.step.span)).transpose()
+}
+
+fn key(
+    place: Place<'_>,
+    parent: Digest,
+    chosen: &[Option<Chosen<'_>>],
+    origins: &[Option<Digest>],
+) -> (Key, Vec<Component>) {
+    let mut builder = match &place.step.kind {
+        StepKind::Run(run) => run_key(run, parent, place),
+        StepKind::Workdir(workdir) => workdir_key(workdir, parent),
+        StepKind::Copy(copy) => copy_key(copy, parent),
+    };
+    for ((input, chosen), origin) in place.step.inputs().into_iter().zip(chosen).zip(origins) {
+        builder.add("unpack", input.unpack.to_string());
+        match (chosen, origin) {
+            (Some(chosen), _) => chosen.describe(&mut builder),
+            (None, origin) => {
+                builder.add("origin", origin.map_or_else(String::new, |origin| origin.to_string()));
+                builder.add_all("source", input.paths.iter().map(|(path, _)| path.as_str()));
+            }
+        }
+    }
+    builder.finish()
+}
+
+fn run_key(run: &Run, parent: Digest, Place { stage, request, .. }: Place<'_>) -> KeyBuilder {
+    let settings = &request.run;
     let mut builder = KeyBuilder::new("RUN", parent);
     builder.add_all("argument", run.args.iter().map(String::as_str));
     if let Some(script) = &run.script {
@@ -91,8 +133,35 @@ fn run_key(run: &Run, parent: Digest, request: &Request) -> KeyBuilder {
     builder.add("working directory", run.cwd.to_string_lossy());
     builder.add("user", run.user.as_str());
     builder.add("network", if run.network == Network::Host { "host" } else { "none" });
-    builder.add("platform", request.platform.to_string());
+    builder.add("security", if run.insecure { "insecure" } else { "sandbox" });
+    builder.add_all("mount", run.mounts.iter().map(describe_mount));
+    builder.add_all("extra host", settings.extra_hosts.iter().map(String::as_str));
+    builder.add_all("ulimit", settings.ulimits.iter().map(|limit| format!("{limit:?}")));
+    builder.add("cgroup parent", settings.cgroup_parent.as_deref().unwrap_or_default());
+    builder.add("shm size", settings.shm_size_bytes.to_string());
+    builder.add("platform", stage.platform.to_string());
     builder
+}
+
+/// What of a mount makes a command another one: never what a secret, an agent or a cache holds.
+fn describe_mount(mount: &Mount) -> String {
+    let shown = |access: &Access| format!("{:o} {}:{}", access.mode, access.uid, access.gid);
+    match &mount.kind {
+        MountKind::Bind { target, writable, .. } => format!("bind {target:?} writable={writable}"),
+        MountKind::Cache { target, id, read_only, sharing, .. } => {
+            // As in BuildKit, where another name or another sharing is no reason to execute again.
+            let is_plain = id == &target.to_string_lossy() && *sharing == Sharing::Shared;
+            let name = if is_plain { id.as_str() } else { "" };
+            format!("cache {target:?} {name:?} read_only={read_only}")
+        }
+        MountKind::Tmpfs { target, size_bytes } => format!("tmpfs {target:?} {size_bytes:?}"),
+        MountKind::Secret { id, target, env, required, access } => {
+            format!("secret {id:?} {target:?} {env:?} required={required} {}", shown(access))
+        }
+        MountKind::Ssh { id, target, required, access } => {
+            format!("ssh {id:?} {target:?} required={required} {}", shown(access))
+        }
+    }
 }
 
 fn workdir_key(workdir: &Workdir, parent: Digest) -> KeyBuilder {
@@ -102,17 +171,21 @@ fn workdir_key(workdir: &Workdir, parent: Digest) -> KeyBuilder {
     builder
 }
 
-fn by_content(copy: &Copy, parent: Digest, content: Digest) -> KeyBuilder {
-    let mut builder = copy_key("COPY", copy, parent);
-    builder.add("content", content.to_string());
-    builder
-}
-
-fn copy_key(kind: &str, copy: &Copy, parent: Digest) -> KeyBuilder {
-    let mut builder = KeyBuilder::new(kind, parent);
+fn copy_key(copy: &Copy, parent: Digest) -> KeyBuilder {
+    let mut builder = KeyBuilder::new("COPY", parent);
     builder.add("destination", copy.destination.as_str());
     builder.add("owner", copy.owner.as_deref().unwrap_or_default());
     builder.add("mode", copy.mode.as_deref().unwrap_or_default());
-    builder.add("unpack", copy.unpack.to_string());
+    builder.add("link", copy.is_independent().to_string());
+    builder.add("parents", copy.parents.to_string());
+    builder.add_all("exclude", copy.exclude.iter().map(String::as_str));
     builder
+}
+
+/// The tree that the build context is, where it is no directory.
+pub(crate) fn context_tree(request: &Request) -> Option<&crate::remote::Tree> {
+    match &request.context {
+        Files::Tree(tree) => Some(tree),
+        Files::Directory(_) => None,
+    }
 }

@@ -1,54 +1,57 @@
-//! `RUN`: a command in a container, its output passed on, its last lines kept.
+//! `RUN`: a command in a container, its output passed on without secrets, its last lines kept.
 
 use std::collections::VecDeque;
 
 use layerfs::snapshot::Active;
 
+use super::mask::Mask;
+use super::source::Chosen;
+use super::{Place, mount};
 use crate::error::CommandFailed;
-use crate::exec::{Executor, Job};
-use crate::plan::{Run, Step};
-use crate::{Error, Event, Events, Request, VertexId};
+use crate::exec::Job;
+use crate::plan::Run;
+use crate::{Backends, Error, Event, Events, VertexId};
 
 /// How much of a command's output an error shows, in bytes.
 const TAIL_BYTES: usize = 8 * 1024;
 
-/// Which step this is, for an error.
-pub(crate) struct Position<'a> {
-    /// The stage's name.
-    pub(crate) stage: &'a str,
-    /// The step's number from 1, and how many there are.
-    pub(crate) step: (usize, usize),
-}
-
 /// Runs the command to its end.
 pub(crate) fn execute(
-    (step, run): (&Step, &Run),
+    (run, place): (&Run, Place<'_>),
     active: &Active,
-    position: &Position<'_>,
-    request: &Request,
-    executor: &dyn Executor,
+    chosen: &[Option<Chosen<'_>>],
+    backends: &Backends<'_>,
+    give_up: &dyn Fn() -> bool,
     (vertex, events): (VertexId, Events<'_>),
 ) -> Result<(), Error> {
+    let step = place.step;
     let root = active.try_clone_root().map_err(|source| Error::Step {
         span: step.span,
         act: "mount the file system",
         source,
     })?;
-    let job =
-        Job { run, root, network: run.network, limits: &request.limits, host_files: &request.host_files };
-    let mut tail = Tail::default();
-    let exit = executor
-        .run(job, &mut |bytes| {
-            tail.push(bytes);
-            events(Event::Output { vertex, bytes: bytes.to_vec() });
-        })
-        .map_err(|source| Error::Sandbox { span: step.span, source })?;
+    let (surroundings, held) = mount::prepare(run, place, chosen, backends, give_up)?;
+    let job = Job { run, root, surroundings, settings: &place.request.run };
+    let (mut tail, mut mask) = (Tail::default(), Mask::new(held.secrets.clone()));
+    let mut show = |bytes: &[u8]| {
+        tail.push(bytes);
+        events(Event::Output { vertex, bytes: bytes.to_vec() });
+    };
+    let exit = backends.executor.run(job, &mut |bytes| mask.push(bytes, &mut show));
+    mask.finish(&mut show);
+    drop(held);
+    let exit = exit.map_err(|source| Error::Sandbox {
+        span: step.span,
+        platform: place.stage.platform.clone(),
+        source,
+    })?;
     if exit.success() {
         return Ok(());
     }
+    let at = place.stage.steps.iter().position(|other| std::ptr::eq(other, step)).unwrap_or_default();
     Err(Error::Command(Box::new(CommandFailed {
-        stage: position.stage.to_owned(),
-        step: position.step,
+        stage: place.stage.name.clone(),
+        step: place.stage.position(at),
         span: step.span,
         text: step.text.clone(),
         exit,

@@ -7,11 +7,10 @@
 //! with, `..` stops there (2); a wildcard matches below its longest literal prefix, in lexical order, and what
 //! is below a matched directory is not matched again (5); a wildcard without a match selects nothing, a
 //! literal source that is missing is an error (6); a link named or matched is followed inside the root, a link
-//! inside a selected directory stays one (7); an exclusion is relative to each selected directory (17).
-//!
-//! `--parents` will keep the part of a source behind its pivot `/./` in [`Selected::name`], and is to be
-//! decided where [`clean`] drops that `.`.
+//! inside a selected directory stays one (7); an exclusion is relative to each selected directory (17). With
+//! `--parents` a source means something else: [`super::parents`].
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -65,6 +64,9 @@ pub struct Selected {
     pub metadata: Metadata,
     /// What is in it and passes the filters, if it is a directory.
     pub entries: Vec<Entry>,
+    /// The directories among `entries` that are there only for what is in them, by an exclusion that is taken back
+    /// below or by `--parents`. One that the destination has already keeps its owner and its time.
+    pub passed: BTreeSet<Vec<u8>>,
 }
 
 /// Selects what `sources`, as written in the instruction, mean below `root`.
@@ -75,21 +77,23 @@ pub struct Selected {
 pub fn select<S: AsRef<[u8]>>(root: &Root, sources: &[S], filters: &Filters<'_>) -> Result<Selection> {
     let mut selected = Vec::new();
     for source in sources {
-        let source = clean(source.as_ref());
-        match wildcard(&source) {
-            None => selected.extend(literal(root, &source, filters)?),
-            Some((prefix, pattern)) => {
-                for path in matches(root, &prefix, &pattern, filters)? {
-                    selected.extend(literal(root, &path, filters)?);
-                }
-            }
+        for path in expand(root, &clean(source.as_ref()), filters)? {
+            selected.extend(literal(root, &path, filters, &walk::everything)?);
         }
     }
     Ok(Selection { sources: selected })
 }
 
+/// The paths that a cleaned source stands for: itself, if it has no wildcard.
+pub(super) fn expand(root: &Root, source: &[Vec<u8>], filters: &Filters<'_>) -> Result<Vec<Vec<Vec<u8>>>> {
+    match wildcard(source) {
+        None => Ok(vec![source.to_vec()]),
+        Some((prefix, pattern)) => matches(root, &prefix, &pattern, filters),
+    }
+}
+
 /// The source relative to the root, without `.`, `..` or superfluous slashes; empty for the root.
-fn clean(source: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn clean(source: &[u8]) -> Vec<Vec<u8>> {
     let mut components: Vec<Vec<u8>> = Vec::new();
     for component in source.split(|&byte| byte == b'/') {
         match component {
@@ -101,13 +105,17 @@ fn clean(source: &[u8]) -> Vec<Vec<u8>> {
     components
 }
 
+pub(super) fn without_wildcards(source: &[Vec<u8>]) -> bool {
+    !source.iter().any(|component| has_wildcard(component))
+}
+
 /// Splits before the first component with a wildcard, if there is one.
 fn wildcard(source: &[Vec<u8>]) -> Option<(Vec<Vec<u8>>, Vec<u8>)> {
     let first = source.iter().position(|component| has_wildcard(component))?;
     Some((source[..first].to_vec(), source[first..].join(&b'/')))
 }
 
-fn has_wildcard(component: &[u8]) -> bool {
+pub(super) fn has_wildcard(component: &[u8]) -> bool {
     let mut bytes = component.iter();
     while let Some(byte) = bytes.next() {
         match byte {
@@ -119,8 +127,13 @@ fn has_wildcard(component: &[u8]) -> bool {
     false
 }
 
-/// What a source without wildcards selects; `None` if it is excluded.
-fn literal(root: &Root, source: &[Vec<u8>], filters: &Filters<'_>) -> Result<Option<Selected>> {
+/// What a source without wildcards selects, of a directory what `take` leaves; `None` if it is excluded.
+pub(super) fn literal(
+    root: &Root,
+    source: &[Vec<u8>],
+    filters: &Filters<'_>,
+    take: &Filter<'_>,
+) -> Result<Option<Selected>> {
     let written = path_of(&source.join(&b'/'));
     let missing = || Error::SourceMissing { path: written.clone() };
     let name = source.last().cloned().unwrap_or_default();
@@ -132,25 +145,47 @@ fn literal(root: &Root, source: &[Vec<u8>], filters: &Filters<'_>) -> Result<Opt
     if hidden || visit == Visit::Skip || (visit == Visit::SkipButDescend && !is_dir) {
         return Err(missing());
     }
+    let mut selected = Selected {
+        name,
+        path: found.path,
+        metadata: found.metadata,
+        entries: Vec::new(),
+        passed: BTreeSet::new(),
+    };
     if !is_dir {
-        let excluded = filters.exclude.is_some_and(|exclude| exclude(&name, false) != Visit::Take);
-        let selected = Selected { name, path: found.path, metadata: found.metadata, entries: Vec::new() };
+        let excluded = filters.exclude.is_some_and(|exclude| exclude(&selected.name, false) != Visit::Take);
         return Ok((!excluded).then_some(selected));
     }
-    let dir = open_exact(root.as_fd(), found.path.as_os_str().as_bytes()).at("open", &found.path)?;
-    let filter = |path: &[u8], is_dir: bool| {
-        let ignored = filters.ignored(&found.path.join(path_of(path)), is_dir);
-        ignored.and(filters.exclude.map_or(Visit::Take, |exclude| exclude(path, is_dir)))
-    };
-    let entries = walk::walk(dir.as_fd(), &filter).map_err(|error| error.below(&found.path))?;
-    if visit == Visit::SkipButDescend && entries.is_empty() {
+    selected.list(root, filters, take)?;
+    if visit == Visit::SkipButDescend && selected.entries.is_empty() {
         return Err(missing());
     }
-    Ok(Some(Selected { name, path: found.path, metadata: found.metadata, entries }))
+    Ok(Some(selected))
+}
+
+impl Selected {
+    /// Finds what of a directory passes the filters.
+    fn list(&mut self, root: &Root, filters: &Filters<'_>, take: &Filter<'_>) -> Result<()> {
+        let chosen = |path: &[u8], is_dir: bool| {
+            take(path, is_dir).and(filters.exclude.map_or(Visit::Take, |exclude| exclude(path, is_dir)))
+        };
+        let filter = |path: &[u8], is_dir: bool| match chosen(path, is_dir) {
+            Visit::Skip => Visit::Skip,
+            visit => visit.and(filters.ignored(&self.path.join(path_of(path)), is_dir)),
+        };
+        let dir = open_exact(root.as_fd(), self.path.as_os_str().as_bytes()).at("open", &self.path)?;
+        let entries = walk::walk(dir.as_fd(), &filter).map_err(|error| error.below(&self.path))?;
+        let is_passed = |entry: &&Entry| {
+            entry.metadata.kind == Kind::Directory && chosen(&entry.path, true) == Visit::SkipButDescend
+        };
+        self.passed = entries.iter().filter(is_passed).map(|entry| entry.path.clone()).collect();
+        self.entries = entries;
+        Ok(())
+    }
 }
 
 impl Filters<'_> {
-    fn ignored(&self, path: &Path, is_dir: bool) -> Visit {
+    pub(super) fn ignored(&self, path: &Path, is_dir: bool) -> Visit {
         match self.ignore {
             Some(ignore) if !path.as_os_str().is_empty() => ignore(path.as_os_str().as_bytes(), is_dir),
             _ => Visit::Take,

@@ -5,9 +5,10 @@
 //!
 //! Invariants: a file is made in a directory that is opened by a path without links below the destination, so
 //! a link that stands there, or that somebody puts there meanwhile, is an error and not a way out; directories
-//! that exist below the destination get the metadata of their source (point 9 of the study of BuildKit).
+//! that exist below the destination get the metadata of their source (point 9 of the study of BuildKit), unless they
+//! are only passed through.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
@@ -15,8 +16,9 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
+use super::Selected;
 use super::file::{Copier, Fault, Spot, attributes_of, source, target};
-use crate::confined::{Kind, open_exact, path_of, replacing};
+use crate::confined::{Kind, Metadata, Time, open_exact, path_of, replacing, set_modified};
 use crate::walk::Entry;
 use crate::{Error, IoResultExt, Result};
 
@@ -48,11 +50,11 @@ impl Pair<'_> {
     }
 }
 
-/// Copies `entries`, a listing of the source directory, into the target directory.
-pub(super) fn copy(copier: &Copier<'_>, pair: Pair<'_>, entries: &[Entry]) -> Result<()> {
+/// Copies the entries of a selected directory into the target directory.
+pub(super) fn copy(copier: &Copier<'_>, pair: Pair<'_>, selected: &Selected) -> Result<()> {
     let (directories, others): (Vec<_>, Vec<_>) =
-        entries.iter().partition(|entry| entry.metadata.kind == Kind::Directory);
-    make_directories(pair, &directories)?;
+        selected.entries.iter().partition(|entry| entry.metadata.kind == Kind::Directory);
+    let passed = make_directories(pair, &directories, &selected.passed)?;
     let (files, links) = split_links(others);
     let jobs: Vec<&[&Entry]> = files
         .chunk_by(|one, other| one.parent() == other.parent())
@@ -67,10 +69,14 @@ pub(super) fn copy(copier: &Copier<'_>, pair: Pair<'_>, entries: &[Entry]) -> Re
             .collect::<Result<()>>()?;
     }
     links.iter().try_for_each(|link| make_link(pair, link))?;
+    let dress = |directory: &&Entry| match passed.get(directory.path.as_slice()) {
+        Some(time) => dress_passed(pair, directory, *time),
+        None => dress_directory(copier, pair, directory),
+    };
     if directories.len() < PARALLEL {
-        directories.iter().try_for_each(|directory| dress_directory(copier, pair, directory))
+        directories.iter().try_for_each(dress)
     } else {
-        directories.par_iter().map(|directory| dress_directory(copier, pair, directory)).collect()
+        directories.par_iter().map(dress).collect()
     }
 }
 
@@ -100,24 +106,39 @@ fn split_links(others: Vec<&Entry>) -> (Vec<&Entry>, Vec<HardLink<'_>>) {
     (files, links)
 }
 
-fn make_directories(pair: Pair<'_>, directories: &[&Entry]) -> Result<()> {
+/// Makes what is not there; gives those that are only passed through and were there, with their times.
+fn make_directories<'a>(
+    pair: Pair<'_>,
+    directories: &[&'a Entry],
+    passed: &BTreeSet<Vec<u8>>,
+) -> Result<HashMap<&'a [u8], Time>> {
+    let mut found = HashMap::new();
     for siblings in directories.chunk_by(|one, other| one.parent() == other.parent()) {
         let parent = siblings[0].parent();
         let holder = open_exact(pair.target, parent).at("open", pair.in_target(parent))?;
         for entry in siblings {
             // The mode comes with the rest of the metadata; until then nobody else is to look in.
             match rustix::fs::mkdirat(&holder, entry.name(), Mode::RWXU) {
-                Err(Errno::EXIST) => match open_exact(holder.as_fd(), entry.name()) {
-                    Err(Errno::NOTDIR | Errno::LOOP) => {
-                        return Err(Error::NotADirectory { path: pair.in_target(&entry.path) });
+                Err(Errno::EXIST) => {
+                    let before = existing(pair, holder.as_fd(), entry)?;
+                    if passed.contains(&entry.path) {
+                        found.insert(entry.path.as_slice(), before.modified);
                     }
-                    opened => drop(opened.at("open", pair.in_target(&entry.path))?),
-                },
+                }
                 made => made.at("create the directory", pair.in_target(&entry.path))?,
             }
         }
     }
-    Ok(())
+    Ok(found)
+}
+
+/// What is in the way of a directory, which must be one.
+fn existing(pair: Pair<'_>, holder: BorrowedFd<'_>, entry: &Entry) -> Result<Metadata> {
+    let path = || pair.in_target(&entry.path);
+    match open_exact(holder, entry.name()) {
+        Err(Errno::NOTDIR | Errno::LOOP) => Err(Error::NotADirectory { path: path() }),
+        opened => Metadata::of(&opened.at("open", path())?).at("read the metadata of", path()),
+    }
 }
 
 /// Copies files of one directory.
@@ -150,4 +171,13 @@ fn dress_directory(copier: &Copier<'_>, pair: Pair<'_>, directory: &Entry) -> Re
     let to = open_exact(pair.target, &directory.path).map_err(target("open")).map_err(blame)?;
     let attributes = attributes_of(from.as_fd(), || pair.in_source(&directory.path))?;
     copier.dress(to.as_fd(), &directory.metadata, &attributes).map_err(blame)
+}
+
+/// A directory that was there and is only passed through keeps what it has but the mode, as BuildKit has it.
+fn dress_passed(pair: Pair<'_>, directory: &Entry, before: Time) -> Result<()> {
+    let path = || pair.in_target(&directory.path);
+    let to = open_exact(pair.target, &directory.path).at("open", path())?;
+    let mode = Mode::from_raw_mode(directory.metadata.mode);
+    rustix::fs::fchmod(&to, mode).at("set the mode of", path())?;
+    set_modified(&to, before).at("set the time of", path())
 }

@@ -2,12 +2,16 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use runner::{Capability, CapabilitySet, FileMount, Mount, MountSource, Network, Seccomp, detached_tree};
+use runner::{
+    Capability, CapabilitySet, FileMount, Mount, MountSource, Network, Process, Seccomp, Security,
+    detached_tree,
+};
 
-use crate::support::{Host, Root, Tests, shell};
+use crate::support::{Host, Root, Streams, Tests, shell};
 
 pub(crate) const TESTS: Tests = &[
     ("host_processes_are_invisible", host_processes_are_invisible),
@@ -24,6 +28,9 @@ pub(crate) const TESTS: Tests = &[
     ("read_only_root", read_only_root),
     ("mounts_of_the_user", mounts_of_the_user),
     ("files_given_by_their_contents", files_given_by_their_contents),
+    ("secrets", secrets),
+    ("a_socket_of_the_host_s", a_socket_of_the_host_s),
+    ("insecure", insecure),
     ("host_name_and_shared_memory", host_name_and_shared_memory),
 ];
 
@@ -171,6 +178,11 @@ pub(crate) fn compile_payload(program: &Path) {
     compile(PAYLOAD, &[], program);
 }
 
+/// Compiles [`CLIENT`].
+pub(crate) fn compile_client(program: &Path) {
+    compile(CLIENT, &[], program);
+}
+
 /// Compiles C into a static program.
 pub(crate) fn compile(source: &str, flags: &[&str], program: &Path) {
     let mut compiler = Command::new("cc");
@@ -279,6 +291,118 @@ fn files_given_by_their_contents(host: &Host) {
     assert_eq!(out, "executed\nrefused\n");
 }
 
+fn secrets(host: &Host) {
+    let root = Root::new();
+    root.write("etc/token", "of the image\n");
+    let before = root.listing();
+    let secret = |target: &str| FileMount::new(target, b"hush\n").mode(0o400).owner(1000, 50);
+    let files = [secret("/run/secrets/token"), secret("/etc/token"), secret("/root/.netrc")];
+    assert!(!format!("{files:?}").contains("104, 117"), "no log tells a secret");
+    let script = "for file in /run/secrets/token /etc/token /root/.netrc; do stat -c '%a %u %g' $file; done; \
+                  df -T /run/secrets/token | tail -n 1 | grep -o tmpfs; cat /run/secrets/token /etc/token";
+    let mut sandbox = root.sandbox();
+    sandbox.files = files.to_vec();
+    let mut process = shell(script);
+    process.user = "1000:1001".to_owned();
+    // Parents that are missing are root's, and others may pass.
+    let out = host.run(sandbox, &process).unwrap().success();
+    assert_eq!(out, "400 1000 50\n400 1000 50\n400 1000 50\ntmpfs\nhush\nhush\n");
+    assert_eq!(root.listing(), before);
+
+    let mut sandbox = root.sandbox();
+    sandbox.files = vec![secret("/run/token")];
+    let mut process = shell("cat /run/token");
+    process.user = "1001:50".to_owned();
+    let outcome = host.run(sandbox, &process).unwrap();
+    assert!(outcome.out.is_empty() && outcome.err.contains("Permission denied"), "{outcome:?}");
+
+    fs::create_dir(root.path("taken")).unwrap();
+    let mut sandbox = root.sandbox();
+    sandbox.files = vec![secret("/taken")];
+    let error = host.run(sandbox, &shell("true")).unwrap_err();
+    let text = "cannot mount on `/taken` in the container: expected a file, found a directory";
+    assert_eq!(error.to_string(), text);
+}
+
+/// Connects to the socket that it is told and copies what comes from there.
+const CLIENT: &str = r#"
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+int main(int count, char **arguments) {
+    struct sockaddr_un address = {AF_UNIX};
+    char buffer[64];
+    int length, fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    strncpy(address.sun_path, arguments[1], sizeof address.sun_path - 1);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address)) return 1;
+    while ((length = read(fd, buffer, sizeof buffer)) > 0) write(1, buffer, length);
+    return 0;
+}
+"#;
+
+fn a_socket_of_the_host_s(host: &Host) {
+    let root = Root::new();
+    if fs::copy("/client", root.path("client")).is_err() {
+        compile_client(&root.path("client"));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("agent");
+    let listener = UnixListener::bind(&path).unwrap();
+    let before = root.listing();
+    for (read_only, target) in [(false, "/run/agent.sock"), (true, "/deep/er/agent.0")] {
+        let mut sandbox = root.sandbox();
+        let source = MountSource::Bind(detached_tree(&path, false).unwrap());
+        sandbox.mounts = vec![Mount { target: target.into(), source, read_only }];
+        let (io, streams) = Streams::new();
+        let process = Process::new(["/client", target]);
+        let container = host.launcher.start(sandbox, &process, io).unwrap();
+        listener.accept().unwrap().0.write_all(b"from the host").unwrap();
+        assert_eq!(streams.finish(&container).success(), "from the host");
+    }
+    assert_eq!(root.listing(), before);
+}
+
+/// What only a container with all of lbuild's privileges may do; each line says how it went.
+const PRIVILEGED: &str = "say() { \"$@\" 2>/dev/null && echo yes || echo no; }; \
+    mkdir /mnt; say mount -t tmpfs none /mnt; \
+    say sh -c 'cat /proc/sys/kernel/domainname > /mnt/x && cat /mnt/x > /proc/sys/kernel/domainname'; \
+    say sh -c 'mkdir $(find /sys/fs/cgroup -name cgroup.procs | head -n 1 | sed s,cgroup.procs,,)mine'; \
+    say sh -c 'mknod /node c 1 11 && dd if=/node of=/dev/null count=0'; \
+    say test -c /dev/kmsg; \
+    say sh -c 'head -c 4 /proc/interrupts | grep -q .'; \
+    grep -E '^(CapEff|NoNewPrivs|Seccomp:)' /proc/self/status | tr '\\t' ' '; ls -l /proc/self/exe | wc -l";
+
+fn insecure(host: &Host) {
+    let caps = |set: CapabilitySet| format!("CapEff: {:016x}", set.bits());
+    for (security, answer, capabilities, seccomp) in [
+        (Security::insecure(), "yes", CapabilitySet::held(), 0),
+        (Security::default(), "no", CapabilitySet::default(), 2),
+    ] {
+        let root = Root::new();
+        let mut sandbox = root.sandbox();
+        sandbox.security = security;
+        let out = host.run(sandbox, &shell(PRIVILEGED)).unwrap().success();
+        let answers = format!("{answer}\n").repeat(6);
+        let capabilities = caps(capabilities);
+        assert_eq!(out, format!("{answers}{capabilities}\nNoNewPrivs: 0\nSeccomp: {seccomp}\n1\n"));
+    }
+    // A node for each of the host's.
+    let root = Root::new();
+    let mut sandbox = root.sandbox();
+    sandbox.security = Security::insecure();
+    let script = "find /dev -xdev '(' -type c -o -type b ')' | sort";
+    let out = host.run(sandbox, &shell(script)).unwrap().success();
+    let on_host = Command::new("sh").args(["-c", script]).output().unwrap().stdout;
+    let on_host = String::from_utf8(on_host).unwrap();
+    // The container's own, by other means.
+    let own = ["/dev/console", "/dev/ptmx"];
+    for node in on_host.lines().filter(|node| !own.contains(node)) {
+        assert!(out.lines().any(|line| line == node), "{node} in {out}");
+    }
+    assert!(CapabilitySet::held().has(Capability::SysAdmin));
+}
+
 fn host_name_and_shared_memory(host: &Host) {
     let root = Root::new();
     let mut sandbox = root.sandbox();
@@ -286,4 +410,13 @@ fn host_name_and_shared_memory(host: &Host) {
     sandbox.shm_size_bytes = 1 << 20;
     let script = "hostname; dd if=/dev/zero of=/dev/shm/x bs=1M count=2 2>&1 | grep -c 'No space'";
     assert_eq!(host.run(sandbox, &shell(script)).unwrap().success(), "box\n1\n");
+
+    // 0 is the default, and for a tmpfs none: the kernel would take it for no limit.
+    let mut sandbox = root.sandbox();
+    sandbox.shm_size_bytes = 0;
+    let source = MountSource::Tmpfs { size_bytes: Some(0), mode: 0o755 };
+    sandbox.mounts = vec![Mount { target: "/scratch".into(), source, read_only: false }];
+    let script =
+        "df -k /dev/shm | tail -n 1 | tr -s ' ' | cut -d' ' -f2; df -k /scratch | grep -c ' 0 *0 *0 '";
+    assert_eq!(host.run(sandbox, &shell(script)).unwrap().out, "65536\n0\n");
 }

@@ -6,6 +6,7 @@
 mod cgroups;
 mod chroot;
 mod containment;
+mod emulation;
 mod hostile;
 mod process;
 mod stubs;
@@ -28,6 +29,11 @@ fn main() -> std::process::ExitCode {
     {
         return chroot::play(Path::new(directory), kind);
     }
+    if let [_, role, busybox] = &arguments[..]
+        && role == emulation::ROLE
+    {
+        return emulation::play(Path::new(busybox));
+    }
     let host: &'static Host = Box::leak(Box::new(Host::new()));
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
@@ -46,15 +52,19 @@ fn main() -> std::process::ExitCode {
             }));
         }
     }
-    for &(name, test) in vm::TESTS {
-        let trial = Trial::test(format!("vm::{name}"), move || {
-            test(host);
-            Ok(())
-        });
-        trials.push(match vm::obstacle() {
-            None => trial,
-            Some(reason) => trial.with_kind(format!("skipped: {reason}")).with_ignored_flag(true),
-        });
+    for (topic, tests, obstacle) in
+        [("vm", vm::TESTS, vm::obstacle()), ("emulation", emulation::TESTS, emulation::obstacle())]
+    {
+        for &(name, test) in tests {
+            let trial = Trial::test(format!("{topic}::{name}"), move || {
+                test(host);
+                Ok(())
+            });
+            trials.push(match obstacle {
+                None => trial,
+                Some(reason) => trial.with_kind(format!("skipped: {reason}")).with_ignored_flag(true),
+            });
+        }
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }

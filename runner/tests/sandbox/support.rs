@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use runner::{Container, Error, Exit, Io, Launcher, Process, Sandbox, detached_tree};
 
@@ -107,7 +108,7 @@ impl Root {
         fs::copy("/bin/busybox", root.path("bin/busybox")).expect("busybox-static is installed");
         let applets = "sh cat ls id echo sleep mount umount unshare mknod chroot kill ps readlink touch mkdir \
                        rm ln hostname tail head grep sort env pwd stty tty stat dd test true false wc seq cut \
-                       tr nproc mkfifo find printf chmod mv";
+                       tr nproc mkfifo find printf chmod mv df sed";
         for applet in applets.split_whitespace() {
             symlink("busybox", root.path("bin").join(applet)).unwrap();
         }
@@ -169,4 +170,23 @@ fn list(top: &Path, path: &Path, lines: &mut Vec<String>) {
             list(top, &entry.unwrap().path(), lines);
         }
     }
+}
+
+/// What a shell script leaves in its directory `tree`, from `$LBUILD_TEST_CACHE` if it has been there before.
+#[allow(clippy::disallowed_methods, reason = "where tests keep their downloads is the tests' own matter")]
+pub(crate) fn download(name: &str, script: &str) -> PathBuf {
+    let cache = std::env::var_os("LBUILD_TEST_CACHE").map_or("/var/cache/lbuild-test".into(), PathBuf::from);
+    let ready = cache.join(name);
+    if !ready.exists() {
+        fs::create_dir_all(&cache).unwrap();
+        let unpacked = tempfile::tempdir_in(&cache).unwrap();
+        let mut shell = Command::new("sh");
+        let shell = shell.args(["-ec", script]).current_dir(&unpacked).stdout(Stdio::null());
+        assert!(shell.status().unwrap().success(), "cannot download `{name}`");
+        // Another run may have been faster.
+        if fs::rename(unpacked.path().join("tree"), &ready).is_err() {
+            assert!(ready.exists());
+        }
+    }
+    ready
 }

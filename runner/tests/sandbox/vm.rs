@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::containment;
-use crate::support::{Host, Tests};
+use crate::support::{Host, Tests, download};
 
 pub(crate) const TESTS: Tests = &[("cgroup_v2", cgroup_v2)];
 
@@ -47,7 +47,7 @@ insmod /overlay.ko
 /sandbox process::exit_codes; echo "RESULT ramdisk $?"
 umount /sys/fs/cgroup /tmp
 mount -t tmpfs -o size=512m new /new
-cp -a /bin /lib /lib64 /sandbox /payload /second /new
+cp -a /bin /lib /lib64 /sandbox /payload /client /second /new
 mkdir /new/proc /new/sys /new/dev /new/tmp
 mount --move /proc /new/proc; mount --move /sys /new/sys; mount --move /dev /new/dev
 exec switch_root -c /dev/console /new /second
@@ -108,25 +108,10 @@ struct Kernel {
 
 impl Kernel {
     /// The kernel in the cache, downloaded if there is none.
-    #[allow(clippy::disallowed_methods, reason = "where tests keep their downloads is the tests' own matter")]
     fn fetch() -> Kernel {
-        let cache =
-            std::env::var_os("LBUILD_TEST_CACHE").map_or("/var/cache/lbuild-test".into(), PathBuf::from);
-        let ready = cache.join("kernel");
-        if !ready.exists() {
-            fs::create_dir_all(&cache).unwrap();
-            let unpacked = tempfile::tempdir_in(&cache).unwrap();
-            let script = "name=$(apt-cache search 'linux-image-6.*cloud-amd64$' | cut -d' ' -f1 | grep 'cloud-amd64$' | \
-                          sort -V | tail -n 1); apt-get download -q $name && dpkg -x linux-image-*.deb tree";
-            let mut shell = Command::new("sh");
-            let done =
-                shell.args(["-ec", script]).current_dir(&unpacked).stdout(Stdio::null()).status().unwrap();
-            assert!(done.success(), "cannot download a kernel");
-            // Another run may have been faster.
-            if fs::rename(unpacked.path().join("tree"), &ready).is_err() {
-                assert!(ready.exists());
-            }
-        }
+        let script = "name=$(apt-cache search 'linux-image-6.*cloud-amd64$' | cut -d' ' -f1 | grep 'cloud-amd64$' | \
+                      sort -V | tail -n 1); apt-get download -q $name && dpkg -x linux-image-*.deb tree";
+        let ready = download("kernel", script);
         let image = find(&ready.join("boot"), "vmlinuz-").expect("the package holds a kernel");
         let overlay = find(&ready, "overlay.ko").expect("the package holds the overlay module");
         Kernel { image, overlay }
@@ -156,6 +141,7 @@ fn pack(kernel: &Kernel, tree: &Path, ramdisk: &Path) {
     symlink("busybox", tree.join("bin/sh")).unwrap();
     fs::copy("/proc/self/exe", tree.join("sandbox")).unwrap();
     containment::compile_payload(&tree.join("payload"));
+    containment::compile_client(&tree.join("client"));
     for library in libraries() {
         let inside = tree.join(library.strip_prefix("/").unwrap());
         fs::create_dir_all(inside.parent().unwrap()).unwrap();

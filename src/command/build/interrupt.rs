@@ -12,11 +12,11 @@ use std::thread;
 use builder::error::ImageError;
 use builder::exec::Executor;
 use builder::source::{BaseImage, ImageSource, Progress as Transferred};
-use builder::{Cancel, Error};
+use builder::Cancel;
 use layerfs::snapshot::SnapshotId;
 use oci::{Platform, Reference};
 
-use crate::failure::{Facts, Failure};
+use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::signal::Signals;
 
@@ -46,8 +46,8 @@ impl<'a> Interrupt<'a> {
     pub(super) fn watch<T>(
         &self,
         signals: &Signals,
-        work: impl FnOnce() -> Result<T, Error>,
-    ) -> Result<T, Error> {
+        work: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let result = thread::scope(|scope| {
             let (received, subscription) = signals.subscribe();
             scope.spawn(|| {
@@ -61,7 +61,7 @@ impl<'a> Interrupt<'a> {
             result
         });
         // What fails because it was killed is not what the user wants to read about.
-        result.map_err(|error| if self.cancel.is_cancelled() { Error::Cancelled } else { error })
+        result.map_err(|failure| if self.cancel.is_cancelled() { Failure::cancelled() } else { failure })
     }
 
     /// Does `work`, which may wait for a registry: it is not waited for.
@@ -92,7 +92,7 @@ impl<'a> Interrupt<'a> {
     #[expect(clippy::disallowed_methods, reason = "the thread that could return is waiting for a registry")]
     fn end(&self) -> ! {
         self.progress.finish();
-        let failure = Failure::delivery(&Error::Cancelled, &Facts::default());
+        let failure = Failure::cancelled();
         // Nobody is left to tell.
         write!(io::stderr().lock(), "{failure}").ok();
         std::process::exit(failure.exit().code().into())
@@ -156,15 +156,15 @@ mod tests {
         let progress = Progress::new(args::Progress::Quiet, true).unwrap();
         let signals = Signals::start(&[]).unwrap();
         let interrupt = Interrupt::new(&executor, &progress);
-        let fails = || Err::<(), _>(Error::Dockerfile { diagnostics: Vec::new() });
+        let fails = || Err::<(), _>(Failure::usage("odd"));
         let undisturbed = interrupt.watch(&signals, || interrupt.remotely(fails));
-        assert!(matches!(undisturbed, Err(Error::Dockerfile { .. })));
+        assert_eq!(undisturbed, Err(Failure::usage("odd")));
         assert!(!interrupt.cancel.is_cancelled());
         let disturbed = interrupt.watch(&signals, || {
             interrupt.come();
             fails()
         });
-        assert!(matches!(disturbed, Err(Error::Cancelled)));
+        assert_eq!(disturbed, Err(Failure::cancelled()));
         assert_eq!(executor.0.into_inner(), 1);
     }
 }

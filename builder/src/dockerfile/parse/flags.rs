@@ -61,6 +61,9 @@ impl<'s, 'f> Flags<'s, 'f> {
     /// Refuses all flags that were not asked for.
     pub(super) fn finish(self) {
         for flag in &self.statement.flags {
+            if self.found.len() > super::MAX_ERRORS {
+                return;
+            }
             let name = flag.name.text.strip_prefix("--").unwrap_or(&flag.name.text);
             if self.known.contains(&name) {
                 continue;

@@ -1,0 +1,83 @@
+//! `--iidfile` and `--metadata-file`: what was built, for other programs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use builder::deliver::Artifact;
+use builder::dockerfile::diagnostic::Diagnostic;
+use builder::lint;
+use oci::Reference;
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::request::{Delivery, Dockerfile};
+
+/// Writes the files that were asked for.
+pub(super) fn record(
+    artifact: &Artifact,
+    delivery: &Delivery,
+    dockerfile: &Dockerfile,
+    warnings: &[Diagnostic],
+) -> Result<(), Failure> {
+    let write = |path: &Path, text: String| {
+        std::fs::write(path, text).map_err(|error| Failure::file("write", path, &error))
+    };
+    if let Some(path) = &delivery.iidfile {
+        write(path, artifact.descriptor().digest.to_string())?;
+    }
+    if let Some(path) = &delivery.metadata_file {
+        let warnings = delivery.metadata_has_warnings.then(|| told(warnings, dockerfile));
+        write(path, metadata(artifact, &delivery.names, warnings))?;
+    }
+    Ok(())
+}
+
+/// The keys that `docker buildx build --metadata-file` writes.
+fn metadata(artifact: &Artifact, names: &[Reference], warnings: Option<Value>) -> String {
+    let mut keys = BTreeMap::from([
+        ("containerimage.descriptor", json!(artifact.descriptor())),
+        ("containerimage.digest", json!(artifact.descriptor().digest)),
+    ]);
+    if let [image] = artifact.images() {
+        keys.insert("containerimage.config.digest", json!(image.config.digest()));
+    }
+    if !names.is_empty() {
+        let names: Vec<String> = names.iter().map(Reference::to_string).collect();
+        keys.insert("image.name", json!(names.join(",")));
+    }
+    if let Some(warnings) = warnings {
+        keys.insert("buildx.build.warnings", warnings);
+    }
+    serde_json::to_string_pretty(&keys).expect("keys are strings and no value fails") + "\n"
+}
+
+/// Warnings as BuildKit's client has them, with bytes in base64.
+fn told(warnings: &[Diagnostic], dockerfile: &Dockerfile) -> Value {
+    let tell = |warning: &Diagnostic| {
+        let rule = warning.rule.and_then(lint::Rule::find);
+        let mut value = json!({
+            "level": 1,
+            "short": lint::base64(short(warning).as_bytes()),
+            "sourceInfo": {
+                "filename": dockerfile.name,
+                "data": lint::base64(dockerfile.text.as_bytes()),
+                "language": "Dockerfile",
+            },
+        });
+        if let Some(rule) = rule {
+            value["detail"] = json!([lint::base64(rule.description().as_bytes())]);
+            value["url"] = json!(rule.url());
+        }
+        if let Some(span) = warning.span {
+            let line = |line: u32| json!({ "line": line });
+            value["range"] = json!([{ "start": line(span.start.line), "end": line(span.end.line) }]);
+        }
+        value
+    };
+    warnings.iter().map(tell).collect()
+}
+
+/// `Rule: message (line 3)`
+fn short(warning: &Diagnostic) -> String {
+    crate::progress::one_line(warning)
+}

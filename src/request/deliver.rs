@@ -1,0 +1,89 @@
+//! What becomes of built images, and what is said of them.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+
+use builder::deliver::Annotations;
+use oci::Reference;
+
+use super::{Order, annotations};
+use crate::failure::Failure;
+use crate::home::Environment;
+use crate::value::{Annotation, Destination, Level, Output};
+
+/// Where built images go.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    /// All names of the image.
+    pub(crate) names: Vec<Reference>,
+    /// Those of them that it is pushed under.
+    pub(crate) pushed: Vec<Reference>,
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) iidfile: Option<PathBuf>,
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// Whether the metadata tell of the warnings.
+    pub(crate) metadata_has_warnings: bool,
+    /// Of the index of several platforms.
+    pub(crate) annotations: Annotations,
+}
+
+impl Delivery {
+    /// Resolves the arguments that say where the image goes.
+    ///
+    /// # Errors
+    /// What cannot be: a name with a digest, an archive on a terminal, notes on an index that there is not.
+    pub(crate) fn of(order: &Order<'_>, environment: &Environment) -> Result<Delivery, Failure> {
+        let (image, output) = (&order.args.image, &order.args.output);
+        let is_index = order.platforms.len() > 1;
+        let names = names(image.tags.iter().chain(&image.destinations))?;
+        let pushed = match (output.push, output.no_push) {
+            (true, _) => names.clone(),
+            (false, false) => image.destinations.clone(),
+            (false, true) => Vec::new(),
+        };
+        let delivery = Delivery {
+            names,
+            pushed,
+            outputs: output.outputs.clone(),
+            iidfile: output.iidfile.clone(),
+            metadata_file: output.metadata_file.clone(),
+            metadata_has_warnings: environment.is_on("BUILDX_METADATA_WARNINGS"),
+            annotations: index_annotations(&image.annotations, is_index)?,
+        };
+        if delivery.uses_stdout() && io::stdout().is_terminal() {
+            return Err(Failure::usage("`dest=-` would write an archive to the terminal")
+                .hint("redirect standard output"));
+        }
+        Ok(delivery)
+    }
+
+    /// Whether an archive goes to standard output, so that nothing else may.
+    pub(crate) fn uses_stdout(&self) -> bool {
+        self.outputs.iter().any(|output| output.destination == Destination::Stdout)
+    }
+}
+
+/// A name says what will be built; a digest cannot.
+fn names<'a>(references: impl Iterator<Item = &'a Reference>) -> Result<Vec<Reference>, Failure> {
+    let mut names = Vec::new();
+    for reference in references {
+        if reference.digest().is_some() {
+            let message = format!("`{}` has a digest: expected a name and a tag", reference.familiar());
+            return Err(Failure::usage(message));
+        }
+        if !names.contains(reference) {
+            names.push(reference.clone());
+        }
+    }
+    Ok(names)
+}
+
+fn index_annotations(asked: &[Annotation], is_index: bool) -> Result<Annotations, Failure> {
+    let of = |level| annotations(asked, level, None);
+    let (index, descriptor) = (of(Level::Index), of(Level::IndexDescriptor));
+    if !is_index && !(index.is_empty() && descriptor.is_empty()) {
+        return Err(Failure::usage("an image of one platform has no index to annotate")
+            .hint("without a type an annotation is the manifest's"));
+    }
+    Ok(Annotations { index, descriptor })
+}
