@@ -1,8 +1,8 @@
 //! The container's side: pid 1 turns the copy of the launcher that it is into the user's program.
 //!
 //! Order: leave the launcher (descriptors, session, signals, keyring) → cgroups and their namespace → host
-//! name, loopback → root attached, mounts, masks → terminal → pivot → user, working directory, limits,
-//! streams → groups, bounding set, filter, ids, capabilities → trampoline → exec. Every step is named in [`Step`]; the
+//! name, loopback → root attached, mounts, masks → terminal → pivot → user, working directory, streams,
+//! limits → groups, bounding set, filter, ids, capabilities → trampoline → exec. Every step is named in [`Step`]; the
 //! first that fails is reported to the launcher and ends the process.
 //!
 //! Invariants: this process has one thread; it holds no descriptor of another container; every place in the
@@ -99,11 +99,12 @@ fn set_up(seed: &Seed<'_>) -> Result<Infallible, Failure> {
 
     let identity = user::resolve(inside.as_fd(), &job.process.user)?;
     let environment = exec::environment(job, &identity);
-    identity::limit_resources(seed)?;
     Root::inside(&inside, &seed.report).enter_directory(&job.process.cwd, &identity)?;
     terminal::connect(seed.streams, terminal, &system.null, identity.uid).at(|| Step::Streams)?;
     rustix::process::umask(Mode::from_bits_truncate(job.process.umask));
     sys::cloexec_from(3).at(|| Step::Detach)?;
+    // So late, because they bind us too: nothing is opened any more.
+    identity::limit_resources(seed)?;
     identity::become_user(seed, &identity)?;
     die_with_launcher(&seed.report).at(|| Step::Detach)?;
     // Not by returning: the descriptors that are owned here are closed by now.

@@ -12,7 +12,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
@@ -78,10 +78,14 @@ pub(super) fn start(
     arguments: &[CString],
     environment: &[CString],
 ) -> Result<Infallible> {
-    // Out of the way of the report, which may be this very number.
-    let trampoline = rustix::io::fcntl_dupfd_cloexec(trampoline, REPORT + 1)?;
+    // Out of the way of the report, unless the number is another: the user's limits may allow no more of them.
+    let aside = match trampoline.as_raw_fd() {
+        REPORT => Some(rustix::io::fcntl_dupfd_cloexec(trampoline, REPORT + 1)?),
+        _ => None,
+    };
+    let trampoline = aside.as_ref().map_or(trampoline, AsFd::as_fd);
     sys::place(report.as_fd(), REPORT)
         .map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::BADF))?;
-    nix::unistd::execveat(&trampoline, c"", arguments, environment, AtFlags::AT_EMPTY_PATH)
+    nix::unistd::execveat(trampoline, c"", arguments, environment, AtFlags::AT_EMPTY_PATH)
         .map_err(|errno: Errno| rustix::io::Errno::from_raw_os_error(errno as i32))
 }
