@@ -236,7 +236,7 @@ fn only_needed_stages_are_planned() {
 fn all_mistakes_are_told_at_once() {
     for (dockerfile, expected) in [
         (
-            "FROM base\nEXPOSE http\nSTOPSIGNAL SIGNO\nVOLUME \"\"\n",
+            "FROM base\nEXPOSE http\nARG S=SIGNO\nSTOPSIGNAL $S\nVOLUME \"\"\n",
             &[
                 "`http` is not a port: expected `port[-port][/protocol]`, up to 65535",
                 "`SIGNO` is not a signal: expected a name such as `SIGTERM` or a number",
