@@ -3,7 +3,6 @@
 
 mod world;
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
@@ -241,7 +240,7 @@ fn point_16_only_a_source_without_wildcards_must_be_there() {
             other => panic!("{source}: {other}"),
         }
     }
-    parents(&world, &["a/b/x", "no*/x", "a/*/./no", "**/no"]).unwrap();
+    parents(&world, &["a/b/x", "no*/x", "a/l*/./no", "**/no"]).unwrap();
     world.copy_with(&parents(&world, &["a/link", "a/./gone"]).unwrap(), "/", &Options::default()).unwrap();
     assert_eq!(world.target(), ["a/", "a/link -> b", "gone -> nowhere"]);
 
@@ -302,10 +301,8 @@ fn point_16_directories_on_the_way_are_like_the_sources() {
 fn points_16_and_17_exclusions_begin_at_the_pivot() {
     let world = World::new();
     world.file("c/a/b/x", "").file("c/a/b/y", "").file("c/a/skip/z", "").file("c/b/x", "");
-    let looked = Cell::new(0);
     let below = |sources: &[&str], exclude: &(dyn Fn(&[u8], bool) -> Visit + Sync)| {
         let selection = select_parents(&world.root("c"), sources, &filters(None, Some(exclude))).unwrap();
-        looked.set(looked.get() + 1);
         let paths = |entry: &layerfs::walk::Entry| String::from_utf8(entry.path.clone()).unwrap();
         selection.sources.iter().flat_map(|source| source.entries.iter().map(paths)).collect::<Vec<_>>()
     };
@@ -317,7 +314,6 @@ fn points_16_and_17_exclusions_begin_at_the_pivot() {
     assert_eq!(below(&["a/./b"], &without(b"b/x")), ["b", "b/y"]);
     assert_eq!(below(&["a/b/x"], &without(b"a/b/x")), [""; 0]);
     assert_eq!(below(&["**/x"], &without(b"a")), ["b", "b/x"]);
-    assert_eq!(looked.get(), 5);
 }
 
 #[test]

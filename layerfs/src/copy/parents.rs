@@ -40,7 +40,7 @@ pub fn select_parents<S: AsRef<[u8]>>(
         let missing = || Error::SourceMissing { path: whole.clone() };
         for base in expand(root, &base, filters)? {
             let found = match literal(root, &base, filters, &take) {
-                Err(Error::SourceMissing { .. }) => return Err(missing()),
+                Err(Error::SourceMissing { .. }) if is_literal => return Err(missing()),
                 found => found?.filter(|found| found.metadata.kind == Kind::Directory),
             };
             if is_literal && !holds(root, found.as_ref(), &pattern.components, filters)? {
@@ -126,5 +126,70 @@ impl Pattern {
         let skipped = rest.iter().take_while(|component| component.as_slice() == b"**").count();
         let last = if skipped == rest.len() { skipped.saturating_sub(1) } else { skipped };
         place..=place + last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn visit(pattern: &str, path: &str) -> Visit {
+        let matches = |pattern: &[u8], name: &[u8]| pattern == b"*" || (pattern == b"?" && name.len() == 1);
+        Pattern { components: clean(pattern.as_bytes()) }.visit(path.as_bytes(), &matches)
+    }
+
+    #[test]
+    fn patterns_take_descend_and_prune() {
+        use Visit::{Skip, SkipButDescend as Descend, Take};
+        for (pattern, path, expected) in [
+            ("", "a", Take),
+            ("a", "a", Take),
+            ("a", "a/b/c", Take),
+            ("a", "b", Skip),
+            ("a/b", "a", Descend),
+            ("a/b", "a/c", Skip),
+            ("a/b", "a/b", Take),
+            ("*", "a", Take),
+            ("*/?", "dir", Descend),
+            ("*/?", "dir/ab", Skip),
+            ("*/?", "dir/a", Take),
+            ("*/?", "dir/a/more", Take),
+            ("**", "a", Take),
+            ("**", "a/b/c", Take),
+            ("**/x", "x", Take),
+            ("**/x", "a", Descend),
+            ("**/x", "a/b/x", Take),
+            ("**/x", "a/x/b", Take),
+            ("a/**", "a", Descend),
+            ("a/**", "a/b", Take),
+            ("a/**", "b", Skip),
+            ("a/**/**", "a", Descend),
+            ("a/**/**", "a/b", Take),
+            ("a/**/x/?", "a/x", Descend),
+            ("a/**/x/?", "a/x/y", Take),
+            ("a/**/x/?", "a/b/x/x/y", Take),
+            ("a/**/x/?", "a/x/long", Descend),
+            ("a/**/x/?", "b/x/y", Skip),
+            ("**/a/**/b", "a/b", Take),
+            ("**/a/**/b", "c/a/d/b/e", Take),
+            ("**/a/**/b", "c/b", Descend),
+        ] {
+            assert_eq!(visit(pattern, path), expected, "{pattern} on {path}");
+        }
+    }
+
+    #[test]
+    fn the_first_pivot_counts() {
+        for (source, base, pattern) in [
+            ("a/./b/./c", "a", "b/./c"),
+            ("/./a", "", "a"),
+            ("a/./", "a", ""),
+            ("./a/b", "", "./a/b"),
+            ("a/b/.", "", "a/b/."),
+            ("a/../b", "", "a/../b"),
+        ] {
+            let expected = (base.as_bytes(), pattern.as_bytes());
+            assert_eq!(split_at_pivot(source.as_bytes()), expected, "{source}");
+        }
     }
 }
