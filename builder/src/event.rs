@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::dockerfile::diagnostic::Diagnostic;
+
 /// Names one line of progress; unique within a build.
 pub type VertexId = usize;
 
@@ -54,8 +56,8 @@ pub enum Event {
     },
     /// Something to tell the user when all is done.
     Warning {
-        /// The text, rendered.
-        text: String,
+        /// What may be wrong with the Dockerfile.
+        warning: Diagnostic,
     },
 }
 

@@ -108,7 +108,7 @@ pub fn parse(request: &Request, events: Events<'_>) -> Result<Dockerfile, Error>
     let dockerfile = crate::dockerfile::parse(&request.dockerfile)
         .map_err(|diagnostics| Error::Dockerfile { diagnostics })?;
     for warning in &dockerfile.warnings {
-        events(Event::Warning { text: warning.render(&request.dockerfile_name, &request.dockerfile) });
+        events(Event::Warning { warning: warning.clone() });
     }
     Ok(dockerfile)
 }

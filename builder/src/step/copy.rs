@@ -12,6 +12,7 @@ use layerfs::snapshot::{Active, Snapshotter};
 use runner::user::UserProblem;
 
 use super::source::Chosen;
+use crate::dockerfile::diagnostic::{Diagnostic, Severity};
 use crate::plan::{Copy, InlineFile, Step};
 use crate::{Error, Events};
 
@@ -91,11 +92,10 @@ fn resolve_owner(
         Err(runner::Error::User { problem: UserProblem::NoUser | UserProblem::NoGroup, .. })
             if !copy.is_independent() =>
         {
-            let line = step.span.start.line;
-            let text = format!(
-                "warning: line {line}: `--chown={owner}` is not known in the image; root owns the files\n"
-            );
-            events(crate::Event::Warning { text });
+            let message = format!("`--chown={owner}` is not known in the image; root owns the files");
+            let warning =
+                Diagnostic { severity: Severity::Warning, ..Diagnostic::error(step.span, message) };
+            events(crate::Event::Warning { warning });
             Ok(Owner::default())
         }
         Err(source) => Err(Error::User { span: step.span, source }),
