@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use builder::dockerfile::expand::{expand_heredoc, expand_word};
 use builder::dockerfile::instruction::*;
 use builder::dockerfile::{Diagnostic, ast, parse, parse_trigger};
 
@@ -351,4 +352,99 @@ fn hostile_nesting_ends_in_an_error() {
     assert!(found[0].message.contains("another `ONBUILD`"), "{found:?}");
     let text = format!("FROM a\nCMD {}\n", "[".repeat(60_000));
     assert!(matches!(one(text.strip_prefix("FROM a\n").unwrap()), InstructionKind::Cmd(Command::Shell(_))));
+}
+
+#[test]
+fn an_error_inside_a_word_has_a_place_of_its_own() {
+    let text =
+        "FROM scratch\nENV a=\"x \\\n  ${B^}\"\nUSER ä${B^}\nCOPY [\"é\", \"/${B^}\"]\nWORKDIR /a\\\nb${\n";
+    let dockerfile = parse(text).unwrap();
+    let place = |word: &Word| {
+        let error = expand_word(&word.text, '\\', &|_| None).unwrap_err();
+        let start = error.in_word(word).span.unwrap().start;
+        (start.line, start.column)
+    };
+    let [_, env, user, copy, workdir] = &dockerfile.instructions[..] else { panic!() };
+    let InstructionKind::Env(pairs) = &env.kind else { panic!() };
+    let InstructionKind::User(user) = &user.kind else { panic!() };
+    let InstructionKind::Copy(copy) = &copy.kind else { panic!() };
+    let InstructionKind::Workdir(workdir) = &workdir.kind else { panic!() };
+    let places = [place(&pairs[0].value), place(user), place(&copy.destination), place(workdir)];
+    assert_eq!(places, [(3, 3), (4, 7), (5, 14), (7, 2)]);
+}
+
+#[test]
+fn an_error_inside_a_heredoc_has_a_place_of_its_own() {
+    let text = "FROM scratch\nCOPY <<-A <<B /\n\tone\n\t\té ${X^}\n\tA\nfour\n${Y^}\nB\n";
+    let InstructionKind::Copy(copy) = &parse(text).unwrap().instructions[1].kind.clone() else { panic!() };
+    let places: Vec<_> = copy
+        .sources
+        .iter()
+        .map(|source| {
+            let CopySource::Heredoc(heredoc) = source else { panic!() };
+            let error = expand_heredoc(&heredoc.body(), &|_| None).unwrap_err();
+            let start = heredoc.at(error.offset).start;
+            assert!(text[start.offset as usize..].starts_with("${"));
+            (start.line, start.column)
+        })
+        .collect();
+    assert_eq!(places, [(4, 5), (7, 1)]);
+}
+
+#[test]
+fn a_frontend_may_be_named_in_many_ways() {
+    for (head, syntax) in [
+        ("# syntax=docker/dockerfile:1\n", Some("docker/dockerfile:1")),
+        ("#syntax = a  \n", Some("a")),
+        ("# SYNTAX=a b=c\n", Some("a b=c")),
+        ("//syntax=a\n", Some("a")),
+        ("// Syntax = a \n", Some("a")),
+        ("{\"syntax\": \"a\"}\n", Some("a")),
+        ("#!/bin/x\n# syntax=a\n", Some("a")),
+        ("#!/bin/x\n//syntax=a\n", Some("a")),
+        ("\u{feff}# syntax=a\r\n", Some("a")),
+        ("# syntax=a\n//syntax=b\n", Some("a")),
+        ("# x\n# syntax=a\n", None),
+        ("\n# syntax=a\n", None),
+    ] {
+        let directives = parse(&format!("{head}FROM scratch\n")).unwrap().directives;
+        assert_eq!(directives.syntax.map(|word| word.text).as_deref(), syntax, "{head}");
+    }
+    for head in ["//check=a\n", "//\n", "{}\n", "{\"syntax\": 1}\n", "FROM a\n//syntax=a\n"] {
+        let found = parse(&format!("{head}FROM scratch\n")).unwrap_err();
+        assert!(found[0].message.starts_with("unknown instruction"), "{head}");
+    }
+}
+
+#[test]
+fn a_line_has_65535_bytes_at_most() {
+    for (bytes, end, fits) in [
+        (65_535, "\n", true),
+        (65_535, "", true),
+        (65_536, "\n", false),
+        (65_536, "", false),
+        (65_534, "\r\n", true),
+        (65_535, "\r\n", false),
+    ] {
+        let text = format!("FROM scratch\nRUN {}{end}", "a".repeat(bytes - 4));
+        assert_eq!(parse(&text).is_ok(), fits, "{bytes} {end:?}");
+        let body = format!(
+            "FROM scratch\nRUN <<E\n{}{end}{}E\n",
+            "a".repeat(bytes),
+            if end.is_empty() { "\n" } else { "" }
+        );
+        assert_eq!(parse(&body).is_ok(), fits, "{bytes} {end:?} in a heredoc");
+    }
+}
+
+#[test]
+fn one_body_for_very_many_heredocs_is_refused() {
+    let many = format!(
+        "FROM scratch\nCOPY {}/x\n{}{}a\n",
+        "<<a ".repeat(2_000),
+        "a\n".repeat(1_999),
+        "xxxxxxx\n".repeat(5_000)
+    );
+    let found = parse(&many).unwrap_err();
+    assert!(found[0].message.contains("hold more than"), "{}", found[0].message);
 }

@@ -143,3 +143,6 @@ impl Mount {
         resolve::resolve(self, expand)
     }
 }
+
+#[cfg(test)]
+mod tests;
