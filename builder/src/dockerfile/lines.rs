@@ -43,6 +43,9 @@ impl Line<'_> {
     /// A stretch of the text as a word.
     pub(super) fn word(&self, range: Range<usize>) -> Word {
         let span = self.span(&range);
+        if let [_] = self.pieces[..] {
+            return Word::new(self.text[range].to_owned(), span, Vec::new());
+        }
         let first = self.pieces.partition_point(|&(start, _)| start <= range.start);
         let inside = self.pieces[first..].iter().take_while(|&&(start, _)| start < range.end);
         let seam = |&(start, origin)| Seam { at: start - range.start, place: self.source.pos(origin) };

@@ -40,8 +40,11 @@ impl<'s, 'f> Flags<'s, 'f> {
 
     /// `--name=value`, any number of times.
     pub(super) fn list(&mut self, name: &'static str) -> Vec<(&'s Flag, Word)> {
-        self.known.push(name);
         let statement = self.statement;
+        if statement.flags.is_empty() {
+            return Vec::new();
+        }
+        self.known.push(name);
         let named = statement.flags.iter().filter(|flag| is(flag, name));
         named.filter_map(|flag| Some((flag, self.value(flag)?))).collect()
     }
@@ -85,8 +88,11 @@ impl<'s, 'f> Flags<'s, 'f> {
 
     /// The one flag of that name.
     fn single(&mut self, name: &'static str) -> Option<&'s Flag> {
-        self.known.push(name);
         let statement = self.statement;
+        if statement.flags.is_empty() {
+            return None;
+        }
+        self.known.push(name);
         let mut named = statement.flags.iter().filter(|flag| is(flag, name));
         let first = named.next()?;
         for again in named {
