@@ -10,7 +10,7 @@ use crate::args::{Format, HistoryArgs};
 use crate::command::{self, Session, images};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::{output, text};
+use crate::{home, output, text};
 
 /// How much of a command the table shows, in characters.
 const SHOWN: usize = 60;
@@ -37,8 +37,9 @@ pub(crate) fn history(args: &HistoryArgs, session: &Session) -> Result<Exit, Fai
     };
     let mut rows = rows(&image.config.value().history, &image.manifest.value().layers);
     // Only the image as a whole has an id; what was before its last line is no image of its own.
+    let id = home::image_id(&home.store, &stored).unwrap_or(image.config.digest());
     if let Some(last) = rows.first_mut() {
-        last.id = Some(images::id(&image.config.digest(), args.no_trunc || args.format == Format::Json));
+        last.id = Some(images::id(&id, args.no_trunc || args.format == Format::Json));
     }
     match args.format {
         Format::Json => output::print_json(&rows)?,

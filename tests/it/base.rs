@@ -26,10 +26,23 @@ const RECIPE: u32 = 2;
 /// The reference of the busybox image: a shell, its applets, a user `app` with uid 1000 in group `staff`.
 pub(crate) fn busybox() -> &'static str {
     static REFERENCE: OnceLock<String> = OnceLock::new();
+    REFERENCE.get_or_init(|| pushed("busybox:1", &cached(&busybox_name(), make_busybox)))
+}
+
+fn busybox_name() -> String {
+    let program = fs::read("/bin/busybox").expect("/bin/busybox; `make test` installs busybox-static");
+    format!("busybox-{RECIPE}-{}", &sha256(&program)[..12])
+}
+
+/// The reference of an index of busybox images, for this machine and for arm64.
+pub(crate) fn busybox_of_two() -> &'static str {
+    static REFERENCE: OnceLock<String> = OnceLock::new();
     REFERENCE.get_or_init(|| {
-        let program = fs::read("/bin/busybox").expect("/bin/busybox; `make test` installs busybox-static");
-        let name = format!("busybox-{RECIPE}-{}", &sha256(&program)[..12]);
-        pushed("busybox:1", &cached(&name, make_busybox))
+        let own = cached(&busybox_name(), make_busybox);
+        let arm = cached(&format!("busybox-arm64-{RECIPE}"), make_busybox_for_arm64);
+        let folder = tempfile::tempdir().expect("a folder");
+        layout::join(folder.path(), &[(layout::architecture(), &own), ("arm64", &arm)]);
+        pushed("busybox-of-two:1", folder.path())
     })
 }
 
@@ -49,7 +62,7 @@ fn authorities() -> Vec<u8> {
 
 fn pushed(name: &str, layout: &Path) -> String {
     let reference = format!("{}/{name}", registry::open());
-    peers::skopeo_copy(&format!("oci:{}:it", layout.display()), &format!("docker://{reference}"));
+    peers::skopeo_copy_all(&format!("oci:{}:it", layout.display()), &format!("docker://{reference}"));
     reference
 }
 
@@ -70,13 +83,35 @@ fn cached(name: &str, make: fn(&Path)) -> PathBuf {
 }
 
 fn make_busybox(work: &Path) {
+    make_busybox_of(Path::new("/bin/busybox"), layout::architecture(), work);
+}
+
+/// Debian's busybox for arm64, by an apt that need not know of another architecture.
+const DOWNLOAD: &str = r#"mkdir -p state/lists/partial cache/archives/partial
+: > state/status
+apt() {
+    apt-get -q -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Sandbox::User=root \
+        -o Acquire::Languages=none -o Dir::State="$PWD/state" -o Dir::State::status="$PWD/state/status" \
+        -o Dir::Cache="$PWD/cache" "$@"
+}
+apt update
+apt download busybox-static
+dpkg-deb --fsys-tarfile busybox-static_*_arm64.deb | tar -x ./bin/busybox"#;
+
+fn make_busybox_for_arm64(work: &Path) {
+    peers::run(Command::new("sh").args(["-ec", DOWNLOAD]).current_dir(work));
+    make_busybox_of(&work.join("bin/busybox"), "arm64", work);
+}
+
+/// The applets are those of this machine's busybox, which is of the same release.
+fn make_busybox_of(program: &Path, architecture: &str, work: &Path) {
     let root = work.join("root");
     for folder in ["bin", "etc", "home/app", "root", "tmp", "usr/bin", "var"] {
         fs::create_dir_all(root.join(folder)).expect("a folder");
     }
     fs::set_permissions(root.join("tmp"), PermissionsExt::from_mode(0o1777)).expect("a mode");
     fs::set_permissions(root.join("root"), PermissionsExt::from_mode(0o700)).expect("a mode");
-    fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox");
+    fs::copy(program, root.join("bin/busybox")).expect("busybox");
     let applets = peers::run(Command::new("/bin/busybox").arg("--list"));
     for applet in applets.lines().filter(|applet| *applet != "busybox") {
         symlink("busybox", root.join("bin").join(applet)).expect("a link");
@@ -85,7 +120,8 @@ fn make_busybox(work: &Path) {
         .expect("users");
     fs::write(root.join("etc/group"), "root:x:0:\napp:x:1000:\nstaff:x:50:app\n").expect("groups");
     let tar = archive(&root, &["--owner=0", "--group=0", "--numeric-owner"]);
-    layout::write(&work.join("layout"), &[Layer::plain(tar)], &json!({"Env": [PATH], "Cmd": ["sh"]}));
+    let config = json!({"Env": [PATH], "Cmd": ["sh"]});
+    layout::write_for(architecture, &work.join("layout"), &[Layer::plain(tar)], &config);
 }
 
 fn make_debian(work: &Path) {

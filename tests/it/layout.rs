@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
 /// The digest without its `sha256:`.
@@ -37,8 +38,13 @@ impl Layer {
     }
 }
 
-/// Writes a layout with one image, tagged `it`.
+/// Writes a layout with one image for this machine, tagged `it`.
 pub(crate) fn write(folder: &Path, layers: &[Layer], config: &Value) {
+    write_for(architecture(), folder, layers, config);
+}
+
+/// Writes a layout with one image for a processor, tagged `it`.
+pub(crate) fn write_for(architecture: &str, folder: &Path, layers: &[Layer], config: &Value) {
     let blobs = folder.join("blobs/sha256");
     fs::create_dir_all(&blobs).expect("a folder");
     let put = |media_type: &str, bytes: &[u8]| {
@@ -47,7 +53,7 @@ pub(crate) fn write(folder: &Path, layers: &[Layer], config: &Value) {
     };
     let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
     let config = json!({
-        "architecture": architecture(), "os": "linux", "config": config,
+        "architecture": architecture, "os": "linux", "config": config,
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
         "history": layers.iter().map(|_| json!({"created_by": "the tests"})).collect::<Vec<_>>(),
     });
@@ -55,6 +61,28 @@ pub(crate) fn write(folder: &Path, layers: &[Layer], config: &Value) {
     let config = put(CONFIG, config.to_string().as_bytes());
     let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
     write_index(folder, put(MANIFEST, manifest.to_string().as_bytes()));
+}
+
+/// Joins layouts of one image each, with its processor, in one with an index of them, tagged `it`.
+pub(crate) fn join(folder: &Path, layouts: &[(&str, &Path)]) {
+    let blobs = folder.join("blobs/sha256");
+    fs::create_dir_all(&blobs).expect("a folder");
+    let mut entries = Vec::new();
+    for (architecture, layout) in layouts {
+        for blob in fs::read_dir(layout.join("blobs/sha256")).expect("blobs") {
+            let blob = blob.expect("a blob");
+            fs::copy(blob.path(), blobs.join(blob.file_name())).expect("a copy");
+        }
+        let mut entry = read_json(&layout.join("index.json"))["manifests"][0].clone();
+        entry["platform"] = json!({"os": "linux", "architecture": architecture});
+        entry.as_object_mut().expect("a descriptor").remove("annotations");
+        entries.push(entry);
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string();
+    let digest = sha256(index.as_bytes());
+    fs::write(blobs.join(&digest), &index).expect("a blob");
+    let digest = format!("sha256:{digest}");
+    write_index(folder, json!({"mediaType": INDEX, "digest": digest, "size": index.len()}));
 }
 
 fn write_index(folder: &Path, mut manifest: Value) {
@@ -76,6 +104,7 @@ pub(crate) fn architecture() -> &'static str {
 /// A layout with one image, read.
 pub(crate) struct Image {
     folder: PathBuf,
+    entry: Value,
     pub(crate) digest: String,
     pub(crate) manifest: Value,
     /// The whole image configuration; what a container gets is its `config`.
@@ -94,16 +123,21 @@ impl Image {
             "one image in {}: {index}",
             folder.display()
         );
-        let digest = text(&manifests[0]["digest"]).to_owned();
+        Image::pick(folder, &manifests[0])
+    }
+
+    /// Reads the image of a layout that an entry of an index points to.
+    pub(crate) fn pick(folder: &Path, entry: &Value) -> Image {
+        let digest = text(&entry["digest"]).to_owned();
         let manifest: Value = serde_json::from_slice(&blob(folder, &digest)).expect("a manifest");
         let layers = manifest["layers"].as_array().expect("layers");
-        for descriptor in layers.iter().chain([&manifest["config"], &manifests[0]]) {
+        for descriptor in layers.iter().chain([&manifest["config"], entry]) {
             let bytes = blob(folder, text(&descriptor["digest"]));
             assert_eq!(descriptor["size"], bytes.len(), "the size of {descriptor}");
         }
         let image =
             serde_json::from_slice(&blob(folder, text(&manifest["config"]["digest"]))).expect("a config");
-        Image { folder: folder.to_owned(), digest, manifest, image }
+        Image { folder: folder.to_owned(), entry: entry.clone(), digest, manifest, image }
     }
 
     /// The part of the configuration that containers are made from.
@@ -154,8 +188,7 @@ impl Image {
     pub(crate) fn tagged(&self, folder: &Path) {
         fs::create_dir_all(folder).expect("a folder");
         std::os::unix::fs::symlink(self.folder.join("blobs"), folder.join("blobs")).expect("a link");
-        let index: Value = read_json(&self.folder.join("index.json"));
-        write_index(folder, index["manifests"][0].clone());
+        write_index(folder, self.entry.clone());
     }
 }
 

@@ -25,6 +25,22 @@ pub(crate) fn skopeo_copy(from: &str, to: &str) {
         .args([from, to]));
 }
 
+/// The same for all images of an index.
+pub(crate) fn skopeo_copy_all(from: &str, to: &str) {
+    run(Command::new("skopeo")
+        .args(["copy", "--all", "--quiet", "--insecure-policy"])
+        .args(["--src-tls-verify=false", "--dest-tls-verify=false"])
+        .args([from, to]));
+}
+
+/// The manifest or index that a name stands for.
+pub(crate) fn skopeo_raw(reference: &str) -> Value {
+    let text = run(Command::new("skopeo")
+        .args(["inspect", "--raw", "--tls-verify=false"])
+        .arg(format!("docker://{reference}")));
+    serde_json::from_str(&text).expect("skopeo prints JSON")
+}
+
 /// What skopeo says of a pushed image's configuration.
 pub(crate) fn skopeo_config(reference: &str) -> Value {
     let text = run(Command::new("skopeo")

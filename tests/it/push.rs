@@ -103,6 +103,27 @@ fn what_the_registry_has_is_not_sent_again() {
     assert_eq!(peers::skopeo_digest(&name(1)), peers::skopeo_digest(&name(2)));
 }
 
+#[test]
+fn an_image_is_listed_once_in_whatever_form() {
+    let world = World::new();
+    let name = format!("{}/push/once:1", registry::open());
+    let dockerfile = format!("FROM {}\nRUN echo x > /x\n", busybox());
+    let build = || world.build(&dockerfile).args(&["-t", &name]);
+    let listed = || {
+        let text = world.lbuild(&["images", "--format=json"]).success().stdout;
+        let images: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+        images.into_iter().map(|image| image["Repository"].clone()).collect::<Vec<_>>()
+    };
+    let repository = [json!(format!("{}/push/once", registry::open()))];
+    build().arg("--push").success();
+    assert_eq!(listed(), repository);
+    // Its layers are uncompressed now, and it is the same image.
+    build().success();
+    assert_eq!(listed(), repository);
+    world.build(&format!("{dockerfile}LABEL a=b\n")).args(&["-t", &name]).success();
+    assert_eq!(listed().len(), 2, "another image stays");
+}
+
 /// An image as pages of a registry. `damage` changes the layer's bytes on their way.
 fn pages(name: &str, damage: impl Fn(&mut Vec<u8>)) -> BTreeMap<String, (String, Vec<u8>)> {
     let mut pages = BTreeMap::new();
