@@ -13,7 +13,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use oci::{Platform, Reference};
 
-pub(crate) use build::{BuildArgs, ImageArgs, InputArgs, StepArgs};
+pub(crate) use build::{BuildArgs, StepArgs};
 
 use crate::value::{Bytes, CacheFilter, NanoCpus, Pair, Volume};
 
@@ -267,7 +267,6 @@ pub(crate) struct CachePruneArgs {
     pub(crate) filters: Vec<CacheFilter>,
     /// Accepted because Docker has it: nothing is asked anyhow
     #[arg(short, long)]
-    #[expect(dead_code, reason = "nothing is asked")]
     pub(crate) force: bool,
 }
 

@@ -49,7 +49,7 @@ impl Session {
 const FIRST_VERTEX: VertexId = VertexId::MAX / 2;
 
 /// Does `work` as a line of progress called `name`, the `nth` of this command.
-fn line<T, E>(
+pub(crate) fn line<T, E>(
     progress: &Progress,
     nth: usize,
     name: String,

@@ -91,14 +91,8 @@ impl Environment {
 
     /// How contexts are fetched. `agent` is the socket of the one that ssh may ask.
     pub(crate) fn fetching(&self, agent: Option<PathBuf>) -> FetcherOptions {
-        let proxy = |name: &str| Some((name.to_owned(), self.either_case(&[name])?));
-        FetcherOptions {
-            ssh_auth_sock: agent,
-            git: None,
-            path: self.0.get(OsStr::new("PATH")).cloned(),
-            home: self.path("HOME"),
-            proxies: ["http_proxy", "https_proxy", "all_proxy", "no_proxy"].into_iter().filter_map(proxy).collect(),
-        }
+        let environment = self.0.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        FetcherOptions { ssh_auth_sock: agent, environment }
     }
 
     fn proxies(&self) -> registry::Proxies {

@@ -190,7 +190,7 @@ mod tests {
         let shown = warning_list(&progress.warnings());
         assert_eq!(
             shown,
-            format!("\n 2 warnings found (use --check to expand):\n{first} - odd \u{{fffd}}[2J\n")
+            format!("\n 2 warnings found (use --check to expand):\n{first} - odd \u{fffd}[2J\n")
         );
     }
 }

@@ -66,8 +66,7 @@ impl<'a> Order<'a> {
         }
         let (context, dockerfile) = place::locate(args)?;
         let named = args.input.contexts.iter();
-        let contexts =
-            named.map(|arg| Ok((arg.name.clone(), arg.platform.clone(), named::locate(arg)?)));
+        let contexts = named.map(|arg| Ok((arg.name.clone(), arg.platform.clone(), named::locate(arg)?)));
         let contexts = contexts.collect::<Result<_, Failure>>()?;
         let mut build_args = build_args(&args.input.build_args, environment);
         let epoch = epoch(args.image.source_date_epoch, &build_args, environment)?;
@@ -150,7 +149,9 @@ impl fmt::Display for ContextPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ContextPlace::Directory(root) => write!(f, "`{}`", root.display()),
-            ContextPlace::Nothing | ContextPlace::Archive { .. } => f.write_str("the archive on standard input"),
+            ContextPlace::Nothing | ContextPlace::Archive { .. } => {
+                f.write_str("the archive on standard input")
+            }
             ContextPlace::Remote(remote) => write!(f, "`{remote}`"),
         }
     }
@@ -237,8 +238,7 @@ fn step_limits(args: &StepArgs) -> runner::Limits {
             cpuset_mems,
         } = resources.clone();
         limits.memory_bytes = memory_bytes.filter(positive).or(limits.memory_bytes);
-        limits.memory_swap_bytes =
-            memory_swap_bytes.filter(|bytes| *bytes != 0).or(limits.memory_swap_bytes);
+        limits.memory_swap_bytes = memory_swap_bytes.filter(|bytes| *bytes != 0).or(limits.memory_swap_bytes);
         limits.cpu_shares = cpu_shares.filter(positive).or(limits.cpu_shares);
         limits.cpu_period_micros = cpu_period_micros.filter(positive).or(limits.cpu_period_micros);
         limits.cpu_quota_micros = cpu_quota_micros.filter(|micros| *micros != 0).or(limits.cpu_quota_micros);

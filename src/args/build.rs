@@ -9,8 +9,8 @@ use oci::Reference;
 
 use super::{LimitArgs, Network, Progress, RegistryArgs};
 use crate::value::{
-    Act, Agent, Annotation, Bytes, Call, ContextArg, Entitlement, ExtraHost, Output, Pair, Refused, Resources, Secret,
-    Target, Ulimit,
+    Act, Agent, Annotation, Bytes, Call, ContextArg, Entitlement, ExtraHost, Output, Pair, Refused,
+    Resources, Secret, Target, Ulimit,
 };
 
 #[derive(Debug, Args)]
@@ -134,7 +134,6 @@ pub(crate) struct OutputArgs {
     pub(crate) no_push: bool,
     /// Keep the image in the store, which is always done
     #[arg(long)]
-    #[expect(dead_code, reason = "the image is in the store anyhow")]
     pub(crate) load: bool,
     /// Also write the image to a file or directory: `type=oci,dest=PATH[,tar=false]`; may be repeated
     #[arg(short, long = "output", value_name = "OUTPUT")]
@@ -204,6 +203,9 @@ pub(crate) struct CourseArgs {
     /// How many steps execute at once [default: the number of processors]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
+    /// Registry to ask for Docker Hub's images before the Hub; may be repeated
+    #[arg(long = "registry-mirror", value_name = "HOST[:PORT]", help_heading = None)]
+    pub(crate) mirrors: Vec<String>,
     /// Take no certificate amiss, and plain HTTP, from the registries of the image's names
     #[arg(long, help_heading = None)]
     pub(crate) skip_tls_verify: bool,
@@ -213,10 +215,8 @@ pub(crate) struct CourseArgs {
 #[derive(Debug, Args)]
 pub(crate) struct UnsupportedArgs {
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[expect(dead_code, reason = "`false` is all it can be")]
     provenance: Option<Refused>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[expect(dead_code, reason = "`false` is all it can be")]
     sbom: Option<Refused>,
     #[arg(long, hide = true, num_args = 1)]
     cache_from: Vec<String>,

@@ -1,5 +1,7 @@
 //! Command lines, parsed.
 
+use std::path::Path;
+
 use super::*;
 
 fn words(text: &str) -> Vec<OsString> {
@@ -26,11 +28,64 @@ fn builds_without_a_verb() {
     ] {
         let line = parse(words(text)).unwrap_or_else(|error| panic!("{text}: {error}"));
         let Verb::Build(build) = line.verb else { panic!("{text}: not a build") };
-        assert_eq!(build.context, PathBuf::from(context), "{text}");
+        assert_eq!(build.input.context(), Path::new(context), "{text}");
         assert_eq!(build.verb_implied, !text.starts_with("build"), "{text}");
     }
     assert!(matches!(parse(words("images")).unwrap().verb, Verb::Images(_)));
     assert!(matches!(parse(words("--root /x images")).unwrap().verb, Verb::Images(_)));
+}
+
+fn build_args(text: &str) -> Box<BuildArgs> {
+    let line = parse(words(text)).unwrap_or_else(|error| panic!("{text}: {error}"));
+    let Verb::Build(build) = line.verb else { panic!("{text}: not a build") };
+    build
+}
+
+#[test]
+fn kaniko_has_its_own_names() {
+    for (text, context) in [
+        ("--context dir:///work", "/work"),
+        ("--context=/work", "/work"),
+        ("--context tar://stdin", "-"),
+        ("--context https://host/x.git", "https://host/x.git"),
+        ("build dir:///work", "dir:///work"),
+    ] {
+        assert_eq!(build_args(text).input.context(), Path::new(context), "{text}");
+    }
+    let args =
+        build_args("--dockerfile d --digest-file f --destination host:5000/x --skip-tls-verify --no-push .");
+    assert_eq!(args.input.file.as_deref(), Some(Path::new("d")));
+    assert_eq!(args.output.iidfile.as_deref(), Some(Path::new("f")));
+    assert_eq!(args.image.destinations[0].familiar(), "host:5000/x:latest");
+    assert!(args.output.no_push);
+    assert_eq!(args.registries().insecure_registry, ["host:5000"]);
+    assert!(build_args("-t host:5000/x .").registries().insecure_registry.is_empty());
+}
+
+#[test]
+fn what_is_not_there_yet_is_told() {
+    for (text, option) in [
+        ("--cache-from type=registry,ref=x .", Some("--cache-from")),
+        ("--cache-to type=inline .", Some("--cache-to")),
+        ("--tar-path x .", Some("--tar-path")),
+        ("--tarPath=x .", Some("--tar-path")),
+        ("--provenance=false --sbom=false --load .", None),
+    ] {
+        assert_eq!(build_args(text).unsupported.first().map(|(option, _)| option), option, "{text}");
+    }
+}
+
+#[test]
+fn lists_may_be_one_argument_or_several() {
+    let args = build_args(
+        "--platform linux/amd64,linux/arm64 --platform local --no-cache-filter a,b --no-cache-filter c \
+         --allow security.insecure,network.host --ulimit core=-1 --call ast,format=json .",
+    );
+    assert_eq!(args.input.platforms.len(), 3);
+    assert_eq!(args.course.no_cache_filter, ["a", "b", "c"]);
+    assert_eq!(args.step.allow.len(), 2);
+    assert_eq!(args.call().act, crate::value::Act::Ast);
+    assert_eq!(build_args("--check .").call().act, crate::value::Act::Check);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod answer;
 mod interrupt;
+mod mirror;
 mod record;
 
 use std::io;
@@ -30,6 +31,7 @@ use crate::request::{Delivery, Gatherer, Material, Order, annotate_entry};
 use crate::signal::Signals;
 use crate::value::{Destination, Output};
 use interrupt::{Interrupt, Interruptible};
+use mirror::Mirrored;
 
 pub(crate) use answer::answer;
 
@@ -47,14 +49,19 @@ pub(crate) fn build(
     let registries = Registries::new(&args.registries(), environment)?;
     let snapshots = home.store.snapshots();
     let images = Images::new(&home.store, &snapshots, &registries.client);
-    let fetcher =
-        Fetcher::new(&home.store, &snapshots, &registries.client, environment.fetching(order.agent(environment)));
+    let mirrored = Mirrored { images: &images, store: &home.store, mirrors: &args.course.mirrors };
+    let fetcher = Fetcher::new(
+        &home.store,
+        &snapshots,
+        &registries.client,
+        environment.fetching(order.agent(environment)),
+    );
     let containers = Containers::new(launcher);
     let interrupt = Interrupt::new(&containers, &progress);
     let backends = Backends {
         store: &home.store,
         snapshots: &snapshots,
-        images: &Interruptible { images: &images, interrupt: &interrupt },
+        images: &Interruptible { images: &mirrored, interrupt: &interrupt },
         executor: &containers,
         cache: &LocalCache::new(&home.store, &snapshots),
         remotes: &fetcher,
@@ -62,10 +69,13 @@ pub(crate) fn build(
     let works = Works { home: &home, registries: &registries, backends: &backends, progress: &progress };
 
     let delivered = interrupt.watch(signals, || {
-        let gatherer = Gatherer { store: &home.store, snapshots: &snapshots, remotes: &fetcher, progress: &progress };
+        let gatherer =
+            Gatherer { store: &home.store, snapshots: &snapshots, remotes: &fetcher, progress: &progress };
         let material = order.gather(&gatherer, &|| interrupt.cancel.is_cancelled())?;
         let images = works.build(&order, &material, &interrupt)?;
-        interrupt.remotely(|| works.deliver(&images, &delivery)).map(|artifact| (artifact, material.dockerfile))
+        interrupt
+            .remotely(|| works.deliver(&images, &delivery))
+            .map(|artifact| (artifact, material.dockerfile))
     });
     progress.finish();
     let (artifact, dockerfile) = match delivered {
@@ -108,7 +118,8 @@ impl Works<'_> {
             .map(|(nth, platform)| {
                 let request = order.request(material, platform);
                 let source = Source { name: &request.dockerfile_name, text: &request.dockerfile };
-                let show = |event| self.progress.show(if is_one { event } else { label(event, nth, platform) });
+                let show =
+                    |event| self.progress.show(if is_one { event } else { label(event, nth, platform) });
                 let mut image = builder::build(&request, self.backends, &interrupt.cancel, &show)
                     .map_err(|error| Failure::build(&error, source, &facts))?;
                 annotate_entry(order, platform, &mut image.descriptor);

@@ -57,13 +57,12 @@ pub(crate) fn ls(args: &CacheLsArgs, session: &Session) -> Result<Exit, Failure>
 
 pub(crate) fn prune(args: &CachePruneArgs, session: &Session) -> Result<Exit, Failure> {
     let home = session.open_home()?;
-    let fail = home.failure("remove the cache");
     let all = home.store.cache_mounts();
     let mut rows = Vec::new();
     let mut freed = 0;
     for mount in mounts(&home)?.iter().filter(|mount| is_meant(mount, args)) {
         // None: a build uses it.
-        if let Some(bytes) = all.remove(mount).map_err(&fail)? {
+        if let Some(bytes) = all.remove(mount).map_err(home.failure("remove the cache"))? {
             rows.push([mount.id.clone(), text::size(bytes)]);
             freed += bytes;
         }

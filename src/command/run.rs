@@ -72,7 +72,10 @@ fn prepare(args: &RunArgs, home: &Home, registries: &Registries) -> Result<(Base
             let complete =
                 command::image_for(home, &stored.descriptor, &platform).map_err(|error| match error {
                     ImageError::Store(error) => home.failure("read the image")(error),
-                    error => Failure::environment_because(format!("cannot run `{}`", args.image()), error.to_string()),
+                    error => Failure::environment_because(
+                        format!("cannot run `{}`", args.image()),
+                        error.to_string(),
+                    ),
                 })?;
             let reference = stored.reference.unwrap_or_else(|| nameless(&stored.descriptor));
             BaseImage::new(reference, complete.descriptor, complete.manifest, complete.config)

@@ -60,7 +60,7 @@ pub(crate) fn for_emulation(error: &runner::Error, platform: &Platform) -> Optio
     if !error.is_foreign_program() || Platform::host().accepts(platform) {
         return None;
     }
-    Some(match runner::emulation::find(&platform.architecture, platform.variant.as_deref()) {
+    Some(match runner::emulation::find(&platform.architecture) {
         Emulation::Missing => format!(
             "programs of `{platform}` need an emulator that the kernel knows: install Debian's `qemu-user-static`, or \
              run `docker run --privileged --rm tonistiigi/binfmt --install {}`",

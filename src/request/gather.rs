@@ -47,9 +47,10 @@ impl Order<'_> {
             ContextPlace::Nothing => Ok(text::without_ignore_file(PathBuf::from("/"))),
             ContextPlace::Archive { .. } | ContextPlace::Remote(_) => return None,
         };
-        let contexts = self.contexts.iter().map(|(name, platform, place)| {
-            Some((name.clone(), platform.clone(), place.in_place()?))
-        });
+        let contexts = self
+            .contexts
+            .iter()
+            .map(|(name, platform, place)| Some((name.clone(), platform.clone(), place.in_place()?)));
         let contexts = contexts.collect::<Option<Vec<_>>>()?;
         let material = |context| Material { dockerfile: dockerfile.clone(), context, contexts };
         Some(context.map(|context| material(Files::Directory(context))))
@@ -112,8 +113,7 @@ impl Order<'_> {
 
 impl Gatherer<'_> {
     fn unpack(&self, archive: &mut (dyn Read + Send)) -> Result<Tree, Failure> {
-        remote::unpack_context(archive, self.store, self.snapshots)
-            .map_err(|error| Failure::stdin(&error))
+        remote::unpack_context(archive, self.store, self.snapshots).map_err(|error| Failure::stdin(&error))
     }
 
     /// Fetches `remote` as the `nth` line of progress.
@@ -126,19 +126,22 @@ impl Gatherer<'_> {
     ) -> Result<Tree, Failure> {
         let name = remote.to_string();
         command::line(self.progress, FIRST_LINE + nth, format!("fetching {name}"), |vertex, events| {
-            self.remotes.fetch(remote, &FetchRequest {
-                // A secret that cannot be read is none; the server then says what it thinks of that.
-                secret: &|id| order.secrets.read(id).ok().flatten(),
-                give_up,
-                progress: &|done_bytes, total_bytes| {
-                    events(Event::Transfer {
-                        vertex,
-                        label: name.clone(),
-                        done_bytes,
-                        total_bytes: total_bytes.unwrap_or(done_bytes + 1),
-                    });
+            self.remotes.fetch(
+                remote,
+                &FetchRequest {
+                    // A secret that cannot be read is none; the server then says what it thinks of that.
+                    secret: &|id| order.secrets.read(id).ok().flatten(),
+                    give_up,
+                    progress: &|done_bytes, total_bytes| {
+                        events(Event::Transfer {
+                            vertex,
+                            label: name.clone(),
+                            done_bytes,
+                            total_bytes: total_bytes.unwrap_or(done_bytes + 1),
+                        });
+                    },
                 },
-            })
+            )
         })
         .map_err(|error| Failure::fetch(&name, &error))
     }

@@ -26,7 +26,9 @@ fn source(secret: &Secret, environment: &Environment) -> Result<SecretSource, Fa
     match &secret.source {
         // As Docker has it, a variable that is not set is a secret that is empty.
         SecretPlace::Variable(name) => Ok(variable(name).unwrap_or(SecretSource::Value(Vec::new()))),
-        SecretPlace::Unsaid => variable(&secret.id).map_or_else(|| file(&secret.id, Path::new(&secret.id)), Ok),
+        SecretPlace::Unsaid => {
+            variable(&secret.id).map_or_else(|| file(&secret.id, Path::new(&secret.id)), Ok)
+        }
         SecretPlace::File(path) => file(&secret.id, path),
     }
 }
@@ -34,9 +36,9 @@ fn source(secret: &Secret, environment: &Environment) -> Result<SecretSource, Fa
 fn file(id: &str, path: &Path) -> Result<SecretSource, Failure> {
     let shown = path.display();
     match path.canonicalize() {
-        Ok(path) if path.is_dir() => {
-            Err(Failure::usage(format!("expected a file as the secret `{id}`, found the directory `{shown}`")))
-        }
+        Ok(path) if path.is_dir() => Err(Failure::usage(format!(
+            "expected a file as the secret `{id}`, found the directory `{shown}`"
+        ))),
         Ok(path) => Ok(SecretSource::File(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(Failure::usage(format!("there is no file `{shown}` for the secret `{id}`"))
@@ -47,7 +49,10 @@ fn file(id: &str, path: &Path) -> Result<SecretSource, Failure> {
 }
 
 /// `--ssh`: sockets by id; the last of an id counts.
-pub(super) fn agents(asked: &[Agent], environment: &Environment) -> Result<BTreeMap<String, PathBuf>, Failure> {
+pub(super) fn agents(
+    asked: &[Agent],
+    environment: &Environment,
+) -> Result<BTreeMap<String, PathBuf>, Failure> {
     asked.iter().map(|agent| Ok((agent.id.clone(), socket(agent, environment)?))).collect()
 }
 
@@ -123,7 +128,8 @@ mod tests {
         assert!(failure.contains("`$SSH_AUTH_SOCK` is not set") && failure.contains("ssh-add"), "{failure}");
         let failure = find(format!("a={}", key.display()), &environment).expect_err("a key").to_string();
         assert!(failure.contains("expected the socket") && failure.contains("ssh-add"), "{failure}");
-        let absent = find(format!("a={}", dir.path().join("x").display()), &environment).expect_err("nothing");
+        let absent =
+            find(format!("a={}", dir.path().join("x").display()), &environment).expect_err("nothing");
         assert!(absent.to_string().contains("no agent listens"), "{absent}");
         drop(listener);
     }

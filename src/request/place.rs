@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use builder::dockerfile::diagnostic::suggest;
-use builder::remote::{self, Form, HttpForm, HttpSource, Remote};
+use builder::remote::{self, Address, Form, HttpForm, HttpSource, Remote};
 
 use super::text::Dockerfile;
 use crate::args::{self, BuildArgs};
@@ -53,7 +53,7 @@ pub(super) fn locate(args: &BuildArgs) -> Result<(ContextPlace, DockerfilePlace)
     let dockerfile = match (file, root) {
         (Some(file), _) if file == Path::new("-") => DockerfilePlace::Read(Dockerfile::stdin()?),
         (Some(file), _) if is_address(file) => DockerfilePlace::Remote(Remote::Http(HttpSource {
-            url: file.to_string_lossy().into_owned(),
+            url: Address::new(file.to_string_lossy().into_owned()),
             checksum: None,
             form: HttpForm::File,
         })),
@@ -112,8 +112,11 @@ fn context(args: &BuildArgs) -> Result<ContextPlace, Failure> {
     }
     match remote(context.to_str().unwrap_or_default())? {
         Some(remote) => {
-            let keep = args.input.build_args.iter().rev().find(|pair| pair.name == "BUILDKIT_CONTEXT_KEEP_GIT_DIR");
-            let keep = keep.and_then(|pair| pair.value.as_deref()).is_some_and(|value| matches!(value, "1" | "true"));
+            let keep =
+                args.input.build_args.iter().rev().find(|pair| pair.name == "BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+            let keep = keep
+                .and_then(|pair| pair.value.as_deref())
+                .is_some_and(|value| matches!(value, "1" | "true"));
             Ok(ContextPlace::Remote(if keep { remote.with_keep_git_dir(true) } else { remote }))
         }
         None => Err(missing_context(args)),
@@ -125,8 +128,12 @@ pub(super) fn directory(path: &Path, what: &str) -> Result<PathBuf, Option<Failu
     let shown = path.display();
     match path.canonicalize() {
         Ok(root) if root.is_dir() => Ok(root),
-        Ok(_) => Err(Some(Failure::usage(format!("expected a directory as {what}, found the file `{shown}`")))),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Err(None),
+        Ok(_) => {
+            Err(Some(Failure::usage(format!("expected a directory as {what}, found the file `{shown}`"))))
+        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(None)
+        }
         // An address may be too long for a path.
         Err(error) if error.kind() == io::ErrorKind::InvalidFilename => Err(None),
         Err(error) => Err(Some(Failure::file(&format!("open {what}"), path, &error))),
@@ -141,7 +148,9 @@ pub(super) fn remote(text: &str) -> Result<Option<Remote>, Failure> {
 /// Whether ssh leads there.
 pub(super) fn is_ssh(remote: &Remote) -> bool {
     // `git@host:path` has no scheme.
-    matches!(remote, Remote::Git(git) if git.remote.starts_with("ssh://") || !git.remote.contains("://"))
+    let Remote::Git(git) = remote else { return false };
+    let address = git.remote.wire();
+    address.starts_with("ssh://") || !address.contains("://")
 }
 
 impl ContextPlace {

@@ -2,23 +2,37 @@
 
 use std::fs;
 
+use std::path::Path;
+
+use builder::Context;
 use clap::Parser;
 
 use super::*;
 use crate::args::{CommandLine, Verb};
 
-fn resolve_in(dir: &Path, words: &[&str]) -> Result<(builder::Request, Delivery), Failure> {
+/// What `words` mean in `dir`, as a request for this machine.
+fn resolve_in(dir: &Path, words: &[&str]) -> Result<builder::Request, Failure> {
     let context = dir.to_str().unwrap();
     let words = ["lbuild", "build"].into_iter().chain(words.iter().copied()).chain([context]);
     let Verb::Build(args) = CommandLine::parse_from(words).verb else { panic!("not a build") };
-    resolve(&args, &Environment::default())
+    let order = Order::of(&args, &Environment::default())?;
+    Delivery::of(&order, &Environment::default())?;
+    let material = order.material().expect("all of it is here")?;
+    Ok(order.request(&material, &order.platforms()[0]))
 }
 
-fn message(result: Result<(builder::Request, Delivery), Failure>) -> String {
+fn message(result: Result<builder::Request, Failure>) -> String {
     match result {
         Ok(_) => panic!("resolved"),
         Err(failure) => failure.to_string(),
     }
+}
+
+/// A folder with a Dockerfile.
+fn folder() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("Dockerfile"), "FROM scratch\n").unwrap();
+    dir
 }
 
 #[test]
@@ -30,16 +44,20 @@ fn the_dockerfile_is_named_as_seen_from_the_context() {
     fs::write(&other, "FROM x\n").unwrap();
     let outside = tempfile::NamedTempFile::new().unwrap();
 
-    let (request, _) = resolve_in(dir.path(), &[]).unwrap();
+    let request = resolve_in(dir.path(), &[]).unwrap();
     assert_eq!(
         (request.dockerfile_name.as_str(), request.dockerfile.as_str()),
         ("Dockerfile", "FROM scratch\n")
     );
-    let (request, _) = resolve_in(dir.path(), &["-f", other.to_str().unwrap()]).unwrap();
+    let request = resolve_in(dir.path(), &["-f", other.to_str().unwrap()]).unwrap();
     assert_eq!(request.dockerfile_name, "docker/app");
     let outside = outside.path().to_str().unwrap();
-    let (request, _) = resolve_in(dir.path(), &["-f", outside]).unwrap();
+    let request = resolve_in(dir.path(), &["-f", outside]).unwrap();
     assert_eq!(request.dockerfile_name, outside);
+}
+
+fn context(request: &builder::Request) -> &Context {
+    request.context.directory().expect("a directory")
 }
 
 #[test]
@@ -47,16 +65,16 @@ fn an_ignore_file_beside_the_dockerfile_wins() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
     write("Dockerfile", "FROM scratch\n");
-    let (request, _) = resolve_in(dir.path(), &[]).unwrap();
-    assert!(request.context.ignore.is_empty());
+    let request = resolve_in(dir.path(), &[]).unwrap();
+    assert!(context(&request).ignore.is_empty());
     write(".dockerignore", "general\n");
-    let (request, _) = resolve_in(dir.path(), &[]).unwrap();
-    assert!(request.context.ignore.ignores(b"general"));
-    assert_eq!(request.context.ignore_name, ".dockerignore");
+    let request = resolve_in(dir.path(), &[]).unwrap();
+    assert!(context(&request).ignore.ignores(b"general"));
+    assert_eq!(context(&request).ignore_name, ".dockerignore");
     write("Dockerfile.dockerignore", "special\n");
-    let (request, _) = resolve_in(dir.path(), &[]).unwrap();
-    assert!(request.context.ignore.ignores(b"special") && !request.context.ignore.ignores(b"general"));
-    assert_eq!(request.context.ignore_name, "Dockerfile.dockerignore");
+    let request = resolve_in(dir.path(), &[]).unwrap();
+    assert!(context(&request).ignore.ignores(b"special") && !context(&request).ignore.ignores(b"general"));
+    assert_eq!(context(&request).ignore_name, "Dockerfile.dockerignore");
     write("Dockerfile.dockerignore", "ok\n!\n");
     let message = message(resolve_in(dir.path(), &[]));
     assert!(message.starts_with("error: line 2 of `Dockerfile.dockerignore`"), "{message}");
@@ -71,9 +89,12 @@ fn a_missing_dockerfile_is_looked_for_nearby() {
         found,
         format!("error: there is no `{shown}/Dockerfile`\n\nhint: `-f FILE` names another one\n")
     );
-    fs::write(dir.path().join("dockerfile"), "").unwrap();
+    fs::write(dir.path().join("Dockerfil"), "").unwrap();
     let found = message(resolve_in(dir.path(), &[]));
-    assert!(found.ends_with(&format!("hint: did you mean `-f {shown}/dockerfile`?\n")), "{found}");
+    assert!(found.ends_with(&format!("hint: did you mean `-f {shown}/Dockerfil`?\n")), "{found}");
+    fs::write(dir.path().join("dockerfile"), "FROM x\n").unwrap();
+    let request = resolve_in(dir.path(), &[]).unwrap();
+    assert_eq!((request.dockerfile_name.as_str(), request.dockerfile.as_str()), ("dockerfile", "FROM x\n"));
     let found = message(resolve_in(&dir.path().join("absent"), &[]));
     assert_eq!(found, format!("error: the build context `{shown}/absent` does not exist\n"));
 }
@@ -98,7 +119,7 @@ fn the_epoch_is_what_was_said_nearest() {
 fn the_epoch_is_a_build_argument() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("Dockerfile"), "FROM scratch\n").unwrap();
-    let of = |words: &[&str]| resolve_in(dir.path(), words).unwrap().0.build_args.get(EPOCH).cloned();
+    let of = |words: &[&str]| resolve_in(dir.path(), words).unwrap().build_args.get(EPOCH).cloned();
     assert_eq!(of(&["--source-date-epoch", "1"]).as_deref(), Some("1"));
     let both = ["--source-date-epoch", "1", "--build-arg", "SOURCE_DATE_EPOCH=2"];
     assert_eq!(of(&both).as_deref(), Some("2"));
@@ -107,7 +128,7 @@ fn the_epoch_is_a_build_argument() {
 
 #[test]
 fn a_dockerfile_is_text() {
-    let read = |bytes: &[u8]| read_text(bytes, Path::new("Dockerfile"));
+    let read = |bytes: &[u8]| text::read_text(bytes, Path::new("Dockerfile"));
     assert_eq!(read("RUN ä\n".as_bytes()), Ok("RUN ä\n".to_owned()));
     for (bytes, line, column) in
         [(&b"\xff"[..], 1, 1), ("FROM a\nRUN ä".as_bytes().split_at(12).0, 2, 5), (b"a\nb\n\x80c\n", 3, 1)]
@@ -125,8 +146,142 @@ fn build_arguments_come_from_the_environment_too() {
 }
 
 #[test]
-fn only_this_machines_platform_is_built_for() {
-    assert!(platform(None).is_ok());
-    assert!(platform(Some(&Platform::host())).is_ok());
-    assert!(platform(Some(&"linux/s390x".parse().unwrap())).is_err());
+fn each_platform_is_built_once() {
+    let asked = |text: &[&str]| -> Vec<Target> { text.iter().map(|text| text.parse().unwrap()).collect() };
+    let shown =
+        |text: &[&str]| -> Vec<String> { platforms(&asked(text)).iter().map(Platform::to_string).collect() };
+    assert_eq!(shown(&[]), [Platform::host().to_string()]);
+    assert_eq!(
+        shown(&["linux/arm64", "linux/aarch64", "linux/arm64/v8", "linux/s390x"]),
+        ["linux/arm64", "linux/s390x"]
+    );
+    let dir = folder();
+    let request = resolve_in(dir.path(), &["--platform", "linux/s390x"]).unwrap();
+    assert!(request.platform_is_explicit && request.platform.architecture == "s390x");
+    assert!(!resolve_in(dir.path(), &[]).unwrap().platform_is_explicit);
+}
+
+#[test]
+fn steps_get_what_was_asked_for() {
+    let dir = folder();
+    let request = resolve_in(
+        dir.path(),
+        &[
+            "--add-host=one:10.0.0.1",
+            "--add-host=gateway:host-gateway",
+            "--shm-size=1m",
+            "--ulimit=nofile=5:6",
+            "--cgroup-parent=/a/b",
+            "--memory=1g",
+            "--resource=memory-swap=2g,cpuset-cpus=0",
+            "--resource=memory=512m",
+            "--no-cache-filter=Build,test",
+            "--allow=security.insecure",
+        ],
+    )
+    .unwrap();
+    let hosts = String::from_utf8(request.run.host_files.hosts).unwrap();
+    assert!(hosts.starts_with("10.0.0.1\tone\n127.0.0.1\tgateway\n"), "{hosts}");
+    assert_eq!(request.run.extra_hosts, ["one", "gateway"]);
+    assert_eq!(request.run.shm_size_bytes, 1 << 20);
+    assert_eq!(request.run.ulimits.len(), 1);
+    assert_eq!(request.run.cgroup_parent.as_deref(), Some("/a/b"));
+    let limits = request.run.limits;
+    assert_eq!((limits.memory_bytes, limits.memory_swap_bytes), (Some(512 << 20), Some(2 << 30)));
+    assert_eq!(limits.cpuset_cpus.as_deref(), Some("0"));
+    assert_eq!(request.no_cache, NoCache::Stages(vec!["build".into(), "test".into()]));
+    assert!(request.allow_insecure);
+    let plain = resolve_in(dir.path(), &["--shm-size=0"]).unwrap();
+    assert_eq!(plain.run.shm_size_bytes, runner::Sandbox::SHM_SIZE_BYTES);
+    assert!(plain.no_cache == NoCache::Never && !plain.allow_insecure);
+    let failure = message(resolve_in(dir.path(), &["--resource=cpuset-cpus=a"]));
+    assert!(failure.contains("`a`"), "{failure}");
+}
+
+#[test]
+fn annotations_go_where_they_belong() {
+    let dir = folder();
+    let request = resolve_in(
+        dir.path(),
+        &[
+            "--platform=linux/arm64",
+            "--annotation=a=1",
+            "--annotation=manifest[linux/arm64]:b=2",
+            "--annotation=manifest[linux/amd64]:c=3",
+            "--annotation=manifest-descriptor:d=4",
+        ],
+    )
+    .unwrap();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(request.annotations, [pair("a", "1"), pair("b", "2")]);
+    let failure = message(resolve_in(dir.path(), &["--annotation=index:a=1"]));
+    assert!(failure.contains("has no index to annotate"), "{failure}");
+}
+
+#[test]
+fn names_are_pushed_if_that_was_asked_for() {
+    let dir = folder();
+    let context = dir.path().to_str().unwrap();
+    for (words, names, pushed) in [
+        (&["-t", "a", "-t", "b"][..], 2, 0),
+        (&["-t", "a", "--push"], 1, 1),
+        (&["--destination", "a"], 1, 1),
+        (&["--destination", "a", "--no-push"], 1, 0),
+        (&["-t", "a", "--destination", "b"], 2, 1),
+        (&["-t", "a", "--destination", "b", "--push"], 2, 2),
+        (&["-t", "a", "-t", "a:latest"], 1, 0),
+    ] {
+        let line = ["lbuild", "build"].into_iter().chain(words.iter().copied()).chain([context]);
+        let Verb::Build(args) = CommandLine::parse_from(line).verb else { panic!("not a build") };
+        let order = Order::of(&args, &Environment::default()).unwrap();
+        let delivery = Delivery::of(&order, &Environment::default()).unwrap();
+        assert_eq!((delivery.names.len(), delivery.pushed.len()), (names, pushed), "{words:?}");
+    }
+}
+
+#[test]
+fn named_contexts_are_places() {
+    let dir = folder();
+    let other = tempfile::tempdir().unwrap();
+    fs::write(other.path().join(".dockerignore"), "hidden\n").unwrap();
+    let shown = other.path().display();
+    let request = resolve_in(
+        dir.path(),
+        &[
+            "--build-context",
+            &format!("Dir={shown}"),
+            "--build-context=base=docker-image://alpine:3",
+            "--build-context=base::linux/s390x=docker-image://alpine:2",
+            "--build-context=git=https://host.invalid/x.git#main:sub",
+        ],
+    )
+    .unwrap();
+    let NamedContext::Directory(context) = &request.contexts["dir"] else { panic!("a directory") };
+    assert!(context.ignore.ignores(b"hidden"));
+    let NamedContext::Image(image) = &request.contexts["base"] else { panic!("an image") };
+    assert_eq!(image.familiar(), "alpine:3");
+    assert!(matches!(&request.contexts["git"], NamedContext::Remote(_)));
+    for (place, expected) in [
+        ("absent", "there is no `absent` for the build context `x`"),
+        ("oci-layout:///absent", "there is no `/absent` for the build context `x`"),
+        ("target:stage", "made by other builds"),
+        ("docker-image://UPPER", "UPPER"),
+    ] {
+        let failure = message(resolve_in(dir.path(), &["--build-context", &format!("x={place}")]));
+        assert!(failure.contains(expected), "{failure}");
+    }
+}
+
+#[test]
+fn what_cannot_be_a_context_is_told() {
+    let dir = folder();
+    let file = dir.path().join("Dockerfile");
+    for (context, expected) in [
+        (file.to_str().unwrap(), "found the file"),
+        ("s3://bucket/x", "contexts of `s3://` are not known"),
+        ("./absent", "the build context `./absent` does not exist"),
+    ] {
+        let failure = message(resolve_in(Path::new(context), &[]));
+        assert!(failure.contains(expected), "{failure}");
+    }
 }

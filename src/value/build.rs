@@ -63,7 +63,8 @@ impl FromStr for ContextArg {
             return Err(expected());
         }
         // A name may stand for a base image, so it is read as one.
-        let reference: Reference = name.to_lowercase().parse().map_err(|error: oci::Error| error.to_string())?;
+        let reference: Reference =
+            name.to_lowercase().parse().map_err(|error: oci::Error| error.to_string())?;
         let name = reference.familiar();
         let name = name.strip_suffix(":latest").unwrap_or(&name).to_owned();
         Ok(ContextArg { name, platform, place: place.to_owned() })
@@ -137,7 +138,9 @@ impl FromStr for Call {
             "targets" => Act::Targets,
             "ast" => Act::Ast,
             other => {
-                return Err(format!("unknown call `{other}`: expected build, check, outline, targets or ast"));
+                return Err(format!(
+                    "unknown call `{other}`: expected build, check, outline, targets or ast"
+                ));
             }
         };
         let mut call = Call { act, is_json: false };

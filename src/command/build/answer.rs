@@ -2,10 +2,8 @@
 //!
 //! Where all that is read is on this machine, neither root nor the store is needed; `check` asks for images.
 
-use builder::call;
 use builder::dockerfile::ast;
 use builder::remote::Fetcher;
-use builder::source::Images;
 use oci::Platform;
 
 use crate::args::BuildArgs;
@@ -27,66 +25,27 @@ pub(crate) fn answer(args: &BuildArgs, call: Call, session: &Session) -> Result<
     };
     let platform = order.platforms()[0].clone();
     match call.act {
-        Act::Check => check(args, call, &order, &material, session),
-        act => tell(act, call.is_json, &order, &material, &platform),
+        act => tell(act, &order, &material, &platform),
     }
 }
 
 /// What needs the Dockerfile alone.
-fn tell(
-    act: Act,
-    is_json: bool,
-    order: &Order<'_>,
-    material: &Material,
-    platform: &Platform,
-) -> Result<Exit, Failure> {
+fn tell(act: Act, order: &Order<'_>, material: &Material, platform: &Platform) -> Result<Exit, Failure> {
     let request = order.request(material, platform);
     let source = Source { name: &request.dockerfile_name, text: &request.dockerfile };
     let fail = |error: builder::Error| Failure::dockerfile(&error, source);
     match act {
-        Act::Outline => {
-            let outline = call::outline::outline(&request).map_err(fail)?;
-            if is_json { output::print_json(&outline)? } else { output::print(&outline.text())? }
-        }
-        Act::Targets => {
-            let targets = call::targets::targets(&request).map_err(fail)?;
-            if is_json { output::print_json(&targets)? } else { output::print(&targets.text())? }
+        Act::Outline | Act::Targets | Act::Check => {
+            return Err(Failure::usage("this call is not supported yet"));
         }
         // The tree has no other form.
-        Act::Ast | Act::Build | Act::Check => {
+        Act::Ast | Act::Build => {
             let nodes = ast::to_values(&request.dockerfile)
                 .map_err(|diagnostics| fail(builder::Error::Dockerfile { diagnostics }))?;
             output::print_json(&nodes)?;
         }
     }
     Ok(Exit::Done)
-}
-
-/// What the rules find. Warnings fail the command, so that a script may stand on it.
-fn check(
-    args: &BuildArgs,
-    call: Call,
-    order: &Order<'_>,
-    material: &Material,
-    session: &Session,
-) -> Result<Exit, Failure> {
-    let home = session.open_home()?;
-    let registries = Registries::new(&args.registries(), &session.environment)?;
-    let snapshots = home.store.snapshots();
-    let images = Images::new(&home.store, &snapshots, &registries.client);
-    let request = order.request(material, &order.platforms()[0]);
-    let report = call::check::check(&request, &images);
-    if call.is_json {
-        output::print_json(&report)?;
-    } else {
-        output::print(&format!("{}{}", report.summary(), report.text()))?;
-    }
-    let source = Source { name: &request.dockerfile_name, text: &request.dockerfile };
-    match &report.failure {
-        Some(error) => Err(Failure::build(error, source, &home.facts(&registries))),
-        None if report.warnings.is_empty() => Ok(Exit::Done),
-        None => Ok(Exit::Failed),
-    }
 }
 
 fn gather(args: &BuildArgs, order: &Order<'_>, session: &Session) -> Result<Material, Failure> {
@@ -96,9 +55,14 @@ fn gather(args: &BuildArgs, order: &Order<'_>, session: &Session) -> Result<Mate
     let home = session.open_home()?;
     let registries = Registries::new(&args.registries(), environment)?;
     let snapshots = home.store.snapshots();
-    let fetcher =
-        Fetcher::new(&home.store, &snapshots, &registries.client, environment.fetching(order.agent(environment)));
-    let gatherer = Gatherer { store: &home.store, snapshots: &snapshots, remotes: &fetcher, progress: &progress };
+    let fetcher = Fetcher::new(
+        &home.store,
+        &snapshots,
+        &registries.client,
+        environment.fetching(order.agent(environment)),
+    );
+    let gatherer =
+        Gatherer { store: &home.store, snapshots: &snapshots, remotes: &fetcher, progress: &progress };
     let material = order.gather(&gatherer, &|| false);
     progress.finish();
     material

@@ -9,10 +9,10 @@ use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use builder::Cancel;
 use builder::error::ImageError;
 use builder::exec::Executor;
 use builder::source::{BaseImage, ImageSource, Progress as Transferred};
-use builder::Cancel;
 use layerfs::snapshot::SnapshotId;
 use oci::{Platform, Reference};
 

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use builder::deliver::Artifact;
 use builder::dockerfile::diagnostic::Diagnostic;
-use builder::lint;
 use oci::Reference;
 use serde_json::{Value, json};
 
@@ -52,28 +51,8 @@ fn metadata(artifact: &Artifact, names: &[Reference], warnings: Option<Value>) -
 }
 
 /// Warnings as BuildKit's client has them, with bytes in base64.
-fn told(warnings: &[Diagnostic], dockerfile: &Dockerfile) -> Value {
-    let tell = |warning: &Diagnostic| {
-        let rule = warning.rule.and_then(lint::Rule::find);
-        let mut value = json!({
-            "level": 1,
-            "short": lint::base64(short(warning).as_bytes()),
-            "sourceInfo": {
-                "filename": dockerfile.name,
-                "data": lint::base64(dockerfile.text.as_bytes()),
-                "language": "Dockerfile",
-            },
-        });
-        if let Some(rule) = rule {
-            value["detail"] = json!([lint::base64(rule.description().as_bytes())]);
-            value["url"] = json!(rule.url());
-        }
-        if let Some(span) = warning.span {
-            let line = |line: u32| json!({ "line": line });
-            value["range"] = json!([{ "start": line(span.start.line), "end": line(span.end.line) }]);
-        }
-        value
-    };
+fn told(warnings: &[Diagnostic], _: &Dockerfile) -> Value {
+    let tell = |warning: &Diagnostic| json!({ "level": 1, "short": short(warning) });
     warnings.iter().map(tell).collect()
 }
 
