@@ -139,18 +139,16 @@ impl Checkout<'_> {
                 let limit = if place.depth >= MAX_DEPTH { MAX_DEPTH } else { MAX_SUBMODULES };
                 return Err(FetchError::TooManySubmodules { address: repository.shown(), limit });
             }
-            let below = Place {
-                active: place.active,
-                path: place.path.join(&module.path),
-                depth: place.depth + 1,
-            };
+            let below =
+                Place { active: place.active, path: place.path.join(&module.path), depth: place.depth + 1 };
             // The path comes from a hostile repository: it must be the empty directory that git made for it.
             if !is_plain_directory(place.active, &below.path)
                 .map_err(FetchError::store("check out the repository"))?
             {
                 continue;
             }
-            let failed = |source| FetchError::Submodule { path: module.path.clone(), source: Box::new(source) };
+            let failed =
+                |source| FetchError::Submodule { path: module.path.clone(), source: Box::new(source) };
             Repository::open(self.fetcher, self.request, &module.address, self.home)
                 .and_then(|repository| self.populate(&repository, &module.pin, &below, false, true))
                 .map_err(failed)?;

@@ -28,6 +28,9 @@ const MAX_OUTPUT_BYTES: u64 = 256 << 20;
 const MAX_MESSAGES_BYTES: u64 = 64 << 10;
 const SHOWN_CHARS: usize = 1000;
 
+/// Asks nobody, and leaves no connection behind that would keep git's pipes open.
+const SSH: &str = "ssh -o BatchMode=yes -o ControlMaster=no";
+
 /// What every git is told. The protocols are all that may be used, by submodules and redirects too.
 const CONFIGURATION: [(&str, &str); 18] = [
     ("protocol.allow", "never"),
@@ -122,7 +125,7 @@ impl Program<'_> {
         command.args(call.args).env_clear().process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
+        command.env("GIT_SSH_COMMAND", SSH);
         let wanted = self.options.environment.iter().filter(|(name, _)| is_wanted(name));
         command.envs(wanted.map(|(name, value)| (name, value)));
         command.envs([

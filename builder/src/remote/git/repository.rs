@@ -227,11 +227,8 @@ impl Copy<'_> {
     pub(super) fn check_out(&self, pin: &Pin, work: &Path) -> Result<(), FetchError> {
         let (commit, index) = (pin.as_commit(), self.path.join(INDEX));
         let args = arguments(&["read-tree", "--reset", "-u", &commit]);
-        let call = Call {
-            work_tree: Some(work),
-            index: Some(&index),
-            ..self.call("check out the files of", &args)
-        };
+        let call =
+            Call { work_tree: Some(work), index: Some(&index), ..self.call("check out the files of", &args) };
         let done = self.repository.program.run(&call);
         drop(fs::remove_file(&index));
         done.map(drop)
@@ -379,7 +376,13 @@ mod tests {
         let listing = format!(
             "{}\tHEAD\n{}\trefs/heads/both\n{}\trefs/heads/x/only\n{}\trefs/tags/both\n{}\trefs/tags/only\n{}\trefs/tags/only^{{}}\n\
              {}\trefs/pull/1/head\nwarning: a line\tof something else\n",
-            hash('0'), hash('1'), hash('2'), hash('3'), hash('4'), hash('5'), hash('6'),
+            hash('0'),
+            hash('1'),
+            hash('2'),
+            hash('3'),
+            hash('4'),
+            hash('5'),
+            hash('6'),
         );
         let listing = parse_references(listing.as_bytes());
         assert_eq!(listing.len(), 7);

@@ -120,7 +120,8 @@ mod tests {
              160000 commit {hash}\tno\0160000 commit {hash}\tunknown\0160000 commit short\tbad\0"
         );
         let found = read(config.as_bytes(), listing.as_bytes(), "https://g/a/b.git").unwrap();
-        let found: Vec<_> = found.iter().map(|module| (module.path.as_str(), module.address.wire())).collect();
+        let found: Vec<_> =
+            found.iter().map(|module| (module.path.as_str(), module.address.wire())).collect();
         assert_eq!(found, [("lib/one", "https://g/a/one.git"), ("two", "https://h/two")]);
     }
 

@@ -1,0 +1,12 @@
+//! Fetching from outside, from servers on loopback: files of the web, repositories, archives.
+//!
+//! The web server is `registry::testing`, whose blobs are files like others; the git server is `git daemon`.
+
+#[path = "remote/archive.rs"]
+mod archive;
+#[path = "remote/git.rs"]
+mod git;
+#[path = "remote/http.rs"]
+mod http;
+#[path = "remote/support.rs"]
+mod support;
