@@ -17,10 +17,13 @@ mod tree;
 
 mod build;
 mod cache;
+mod call;
 mod contain;
-mod copy;
+mod contexts;
+mod copy_points;
 mod errors;
 mod examples;
+mod flags;
 mod layering;
 mod link;
 mod look;
