@@ -12,11 +12,13 @@ pub mod dockerfile;
 pub mod ignore;
 
 pub mod cache;
+pub mod call;
 pub mod deliver;
 pub mod error;
 pub mod event;
 pub mod exec;
 pub mod image;
+pub mod lint;
 pub mod lower;
 pub mod plan;
 pub mod remote;
@@ -60,9 +62,11 @@ pub fn build(
     cancel: &Cancel,
     events: Events<'_>,
 ) -> Result<Image, Error> {
-    let dockerfile = stage::parse(request, events)?;
+    let dockerfile = stage::parse(request)?;
     let (stages, bases) = stage::resolve(&dockerfile, request, backends.images, stage::Scope::Target)?;
-    let plan = lower::lower(&stages, &bases, request)?;
+    let mut found = Vec::new();
+    let plan = lower::lower(&stages, &bases, request, &mut found)?;
+    lint::judge(found, &dockerfile, (&stages, &bases), request, events)?;
     let built = solve::solve(&plan, &bases, request, backends, cancel, events)?;
     image::assemble(&plan, &bases, &built, request, backends)
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use oci::{ContainerConfig, Platform, Reference};
 
-use crate::dockerfile::diagnostic::{Diagnostic, Span};
+use crate::dockerfile::diagnostic::Span;
 use crate::dockerfile::instruction::Sharing;
 use crate::remote::Remote;
 use crate::request::Network;
@@ -24,8 +24,6 @@ pub struct Plan {
     pub target: StageId,
     /// No time in the image is later than this, in seconds since 1970.
     pub epoch: Option<i64>,
-    /// What is accepted but doubtful.
-    pub warnings: Vec<Diagnostic>,
 }
 
 /// One stage.

@@ -13,13 +13,14 @@ use std::collections::BTreeMap;
 
 use oci::Platform;
 
-use crate::dockerfile::diagnostic::{Diagnostic, Span};
+use crate::dockerfile::diagnostic::Span;
 use crate::dockerfile::instruction::{self, Dockerfile, Instruction};
 use crate::plan::{Base, ImageRef, Origin, StageId};
 use crate::source::{self, Bases, ImageSource};
-use crate::{Error, Event, Events, Request};
+use crate::{Error, Request};
 
 pub use arguments::Variables;
+pub(crate) use arguments::automatic;
 pub(crate) use select::in_trigger;
 use select::{Found, Selector};
 
@@ -37,8 +38,6 @@ pub struct Stages<'a> {
     pub names: Vec<&'a str>,
     /// No time in the image is later than this, in seconds since 1970.
     pub epoch: Option<i64>,
-    /// What is accepted but doubtful.
-    pub warnings: Vec<Diagnostic>,
 }
 
 /// One needed stage.
@@ -100,17 +99,12 @@ pub enum Scope {
     File,
 }
 
-/// Parses the Dockerfile and tells its warnings.
+/// Parses the Dockerfile.
 ///
 /// # Errors
 /// All mistakes at once.
-pub fn parse(request: &Request, events: Events<'_>) -> Result<Dockerfile, Error> {
-    let dockerfile = crate::dockerfile::parse(&request.dockerfile)
-        .map_err(|diagnostics| Error::Dockerfile { diagnostics })?;
-    for warning in &dockerfile.warnings {
-        events(Event::Warning { warning: warning.clone() });
-    }
-    Ok(dockerfile)
+pub fn parse(request: &Request) -> Result<Dockerfile, Error> {
+    crate::dockerfile::parse(&request.dockerfile).map_err(|diagnostics| Error::Dockerfile { diagnostics })
 }
 
 /// Finds the stages of `scope`, and the images that they name.
@@ -136,6 +130,15 @@ pub fn resolve<'a>(
             return Ok((stages, bases));
         }
     }
+}
+
+/// Finds the stages that the target needs as far as the text alone tells them: without what base images have their
+/// descendants do.
+///
+/// # Errors
+/// An unknown target; names in these stages that refer to nothing.
+pub(crate) fn select_by_text<'a>(dockerfile: &'a Dockerfile, request: &Request) -> Result<Stages<'a>, Error> {
+    select(dockerfile, request, &Bases::default(), Scope::Target)
 }
 
 /// Finds the stages of `scope`, with the triggers of those images that are in `bases`.
@@ -169,7 +172,7 @@ fn select<'a>(
     let order: Vec<usize> = found.keys().copied().collect();
     let target = place(&order, target);
     let needed = in_order(&view.stages, found, &order);
-    Ok(Stages { globals, needed, target, escape, names, epoch, warnings: Vec::new() })
+    Ok(Stages { globals, needed, target, escape, names, epoch })
 }
 
 /// The place of a stage of the file among those that are needed.

@@ -54,7 +54,8 @@ pub fn check(request: &Request, images: &dyn ImageSource) -> Report {
         Err(diagnostics) => {
             let (warnings, errors): (Vec<_>, Vec<_>) =
                 diagnostics.into_iter().partition(|found| found.severity == Severity::Warning);
-            report.warnings = warnings.into_iter().filter_map(|found| Warning::new(found, None)).collect();
+            report.warnings =
+                warnings.iter().filter_map(|found| Warning::new(lint::parser_warning(found), None)).collect();
             report.failure = Some(Error::Dockerfile { diagnostics: errors });
         }
     }
@@ -121,7 +122,8 @@ impl Report {
         let _ = writeln!(text, "{}:{first}\n{RULE}", self.dockerfile_name);
         for number in from..=to {
             let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
-            let line = format!(" {number:>3} | {mark} {}", printable(lines[number - 1].trim_end_matches('\r')));
+            let line =
+                format!(" {number:>3} | {mark} {}", printable(lines[number - 1].trim_end_matches('\r')));
             let _ = writeln!(text, "{}", line.trim_end());
         }
         let _ = writeln!(text, "{RULE}");
@@ -135,8 +137,14 @@ fn findings(
     images: &dyn ImageSource,
 ) -> (Vec<Diagnostic>, Option<Error>) {
     let scope = if request.target.is_some() { Scope::Target } else { Scope::File };
-    let resolved = stage::resolve(dockerfile, request, images, scope);
-    todo!()
+    match stage::resolve(dockerfile, request, images, scope) {
+        Ok((stages, bases)) => {
+            let mut found = lint::beside_lowering(dockerfile, Some((&stages, &bases)), request);
+            let failure = lower::lower(&stages, &bases, request, &mut found).err();
+            (found, failure)
+        }
+        Err(error) => (lint::beside_lowering(dockerfile, None, request), Some(error)),
+    }
 }
 
 impl Warning {
@@ -164,4 +172,66 @@ fn place(failure: &Error) -> Location {
         _ => None,
     };
     span.map(Location::of).unwrap_or_default()
+}
+
+/// The shape of BuildKit's `LintResults`; there is no `definition` of the source, as nothing is a graph of operations
+/// here.
+#[derive(Serialize)]
+struct Results<'a> {
+    warnings: Vec<RuleBroken<'a>>,
+    sources: [Source<'a>; 1],
+    #[serde(rename = "buildError", skip_serializing_if = "Option::is_none")]
+    build_error: Option<BuildError>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RuleBroken<'a> {
+    rule_name: &'static str,
+    description: &'static str,
+    url: String,
+    detail: &'a str,
+    location: &'a Location,
+}
+
+impl<'a> RuleBroken<'a> {
+    fn of(warning: &'a Warning) -> Self {
+        Self {
+            rule_name: warning.rule.name(),
+            description: warning.rule.description(),
+            url: warning.rule.url(),
+            detail: &warning.diagnostic.message,
+            location: &warning.location,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Source<'a> {
+    filename: &'a str,
+    language: &'static str,
+    data: String,
+}
+
+#[derive(Serialize)]
+struct BuildError {
+    message: String,
+    location: Location,
+}
+
+impl Serialize for Report {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let failure = self.failure.as_ref();
+        Results {
+            warnings: self.warnings.iter().map(RuleBroken::of).collect(),
+            sources: [Source {
+                filename: &self.dockerfile_name,
+                language: "Dockerfile",
+                data: encoded(&self.dockerfile),
+            }],
+            build_error: failure
+                .map(|error| BuildError { message: error.to_string(), location: place(error) }),
+        }
+        .serialize(serializer)
+    }
 }

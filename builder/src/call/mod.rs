@@ -63,16 +63,18 @@ fn description(instruction: &Instruction, name: &str) -> String {
     instruction.comments.iter().find_map(about).unwrap_or_default()
 }
 
-/// Bytes as JSON has them.
-fn encoded(text: &str) -> String {
+/// A text as Go's JSON has bytes: in base64.
+pub fn encoded(text: &str) -> String {
     STANDARD.encode(text)
 }
 
 /// Rows with their columns aligned, `gap` blanks between them.
 fn table(rows: &[Vec<String>], gap: usize) -> String {
-    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let widest = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widest =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| widest(column).unwrap_or_default() + gap).collect();
     let mut text = String::new();
     for row in &rows {

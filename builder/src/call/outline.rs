@@ -189,9 +189,12 @@ impl<'a> Drawing<'a> {
         for mount in &run.mounts {
             let spec = mount.resolve(&mut |word| Ok(self.expand(word, variables)));
             match spec {
-                Ok(MountSpec::Secret { id, required, .. }) => need(&mut self.outline.secrets, id, required, span),
+                Ok(MountSpec::Secret { id, required, .. }) => {
+                    need(&mut self.outline.secrets, id, required, span)
+                }
                 Ok(MountSpec::Ssh { id, required, .. }) => need(&mut self.outline.ssh, id, required, span),
-                Ok(MountSpec::Cache { id, .. }) => {
+                Ok(MountSpec::Cache { id, target, .. }) => {
+                    let id = id.unwrap_or(target);
                     if self.outline.cache.iter().all(|known| known.id != id) {
                         self.outline.cache.push(Cache { id, location: Location::of(span) });
                     }
@@ -211,8 +214,9 @@ impl<'a> Drawing<'a> {
             globals.get(name).map(str::to_owned)
         };
         // A mistake in the word has been told while the stages were selected.
-        let _ = expand_word(&word.text, self.escape, &lookup);
-        used.take().iter().for_each(|name| self.global(name));
+        if expand_word(&word.text, self.escape, &lookup).is_ok() {
+            used.take().iter().for_each(|name| self.global(name));
+        }
     }
 
     /// A global argument, with those that its default uses.
@@ -283,10 +287,12 @@ impl Outline {
                 text.push_str(&(table(&rows, 3) + "\n"));
             }
         };
-        let args = self.args.iter().map(|arg| vec![arg.name.clone(), arg.value.clone(), arg.description.clone()]);
+        let args =
+            self.args.iter().map(|arg| vec![arg.name.clone(), arg.value.clone(), arg.description.clone()]);
         section(&["BUILD ARG", "VALUE", "DESCRIPTION"], args.collect());
         let needs = |needs: &[Need]| {
-            let row = |need: &Need| vec![need.name.clone(), if need.required { "true" } else { "" }.to_owned()];
+            let row =
+                |need: &Need| vec![need.name.clone(), if need.required { "true" } else { "" }.to_owned()];
             needs.iter().map(row).collect()
         };
         section(&["SECRET", "REQUIRED"], needs(&self.secrets));

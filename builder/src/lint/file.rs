@@ -8,7 +8,7 @@ use crate::dockerfile::instruction::{FromInstruction, Pair, Stage};
 use crate::dockerfile::{Diagnostic, Dockerfile, Instruction, InstructionKind, Span};
 
 /// Breaches in the whole file, and in the stages whose number `wanted` accepts.
-pub(crate) fn check(dockerfile: &Dockerfile, wanted: &dyn Fn(usize) -> bool) -> Vec<Diagnostic> {
+pub(super) fn check(dockerfile: &Dockerfile, wanted: &dyn Fn(usize) -> bool) -> Vec<Diagnostic> {
     let mut found: Vec<Diagnostic> = dockerfile.warnings.iter().map(parser_warning).collect();
     let stages = dockerfile.stages().stages;
     stage_names(&stages, &mut found);
@@ -24,7 +24,7 @@ pub(crate) fn check(dockerfile: &Dockerfile, wanted: &dyn Fn(usize) -> bool) -> 
 }
 
 /// The parser's own warning, in the rule's words.
-fn parser_warning(warning: &Diagnostic) -> Diagnostic {
+pub(crate) fn parser_warning(warning: &Diagnostic) -> Diagnostic {
     let mut warning = warning.clone();
     if warning.rule == Some(Rule::NoEmptyContinuation.name()) {
         "Empty continuation line".clone_into(&mut warning.message);

@@ -7,18 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use oci::{Platform, Reference};
 
 use super::{Rule, near};
+use crate::Request;
 use crate::dockerfile::expand::{ExpandError, expand_word};
 use crate::dockerfile::instruction::{Argument, InstructionKind, Stage, Word};
 use crate::dockerfile::{Diagnostic, Dockerfile};
-use crate::stage::Variables;
+use crate::stage::{Variables, automatic};
 
-/// Breaches with `automatic` arguments (`TARGETPLATFORM` and so on) and the build arguments `given`.
-pub(crate) fn check(
-    dockerfile: &Dockerfile,
-    automatic: &Variables,
-    given: &BTreeMap<String, String>,
-) -> Vec<Diagnostic> {
+/// Breaches in the `FROM`s of all stages.
+pub(super) fn check(dockerfile: &Dockerfile, request: &Request) -> Vec<Diagnostic> {
     let view = dockerfile.stages();
+    let target = request.target.as_deref().or(view.stages.last().and_then(|stage| stage.name));
+    let automatic = automatic(request, target);
     let arguments: Vec<&Argument> = view
         .global_arguments
         .iter()
@@ -36,7 +35,7 @@ pub(crate) fn check(
         scope.defaults(&view.stages, &mut found);
     }
     // Where an argument cannot be expanded, the build says so.
-    if let Ok(scope) = scope(given) {
+    if let Ok(scope) = scope(&request.build_args) {
         for stage in &view.stages {
             scope.undeclared(&stage.from.base, &mut found);
             if let Some(platform) = &stage.from.platform {

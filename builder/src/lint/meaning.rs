@@ -1,12 +1,16 @@
-//! Rules that only lowering can tell broken: it knows what variables hold, which shell a stage has, what its base is.
-//! Each rule is a function from what was found to the breach, if it is one.
+//! Rules that the text cannot tell broken: it takes what variables hold, which shell a stage has, what its base is.
+//! Each rule is a function from what was found to the breach, if it is one; lowering calls it where it finds it.
 
 use oci::Platform;
 
 use super::{Rule, near};
+use crate::dockerfile::expand::expand_word;
 use crate::dockerfile::glob::clean;
 use crate::dockerfile::{Diagnostic, Span};
 use crate::ignore::Ignore;
+use crate::plan::Base;
+use crate::source::Bases;
+use crate::stage::Stages;
 
 /// Build arguments that steer the builder and never enter the environment; a use of them is no mistake.
 const NOT_IN_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
@@ -60,14 +64,25 @@ pub(crate) fn exposed_port(span: Span, word: &str) -> impl Iterator<Item = Diagn
     casing.into_iter().chain(format)
 }
 
+/// Base images that are for another platform than the stages on them. One without layers is for all.
+pub(crate) fn base_images(stages: &Stages<'_>, bases: &Bases) -> Vec<Diagnostic> {
+    let lookup = |name: &str| stages.globals.get(name).map(str::to_owned);
+    let mut found = Vec::new();
+    for needed in &stages.needed {
+        let (Base::Image(image), word) = (&needed.base, &needed.stage.from.base) else { continue };
+        let base = bases.get(image);
+        let Ok(name) = expand_word(&word.text, stages.escape, &lookup) else { continue };
+        if !base.diff_ids().is_empty() {
+            let config = base.config.value();
+            let platform = Platform::new(&config.os, &config.architecture, config.variant.as_deref());
+            found.extend(base_platform(word.span, &name.value, &image.platform, &platform));
+        }
+    }
+    found
+}
+
 /// `FROM name`: an image for `found` where one for `wanted` is meant.
-pub(crate) fn base_platform(
-    span: Span,
-    name: &str,
-    wanted: &Platform,
-    found: &Platform,
-) -> Option<Diagnostic> {
-    let found = Platform::new(&found.os, &found.architecture, found.variant.as_deref());
+fn base_platform(span: Span, name: &str, wanted: &Platform, found: &Platform) -> Option<Diagnostic> {
     let differs = (&found.os, &found.architecture) != (&wanted.os, &wanted.architecture);
     let message = || {
         let (found, wanted) = (found.to_string(), wanted.to_string());
@@ -76,19 +91,10 @@ pub(crate) fn base_platform(
     differs.then(|| Rule::InvalidBaseImagePlatform.broken(span, message()))
 }
 
-/// The two instructions that read the build context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reader {
-    /// `COPY`
-    Copy,
-    /// `ADD`
-    Add,
-}
-
-/// A source of `COPY` or `ADD` in the build context: one that is left out with all below it.
+/// A source of `instruction` (`COPY`, `ADD`) in the build context: one that is left out with all below it.
 pub(crate) fn ignored_source(
     span: Span,
-    reader: Reader,
+    instruction: &str,
     source: &str,
     ignore: &Ignore,
 ) -> Option<Diagnostic> {
@@ -98,10 +104,7 @@ pub(crate) fn ignored_source(
         b"" | b"." => ignore.leaves_nothing(),
         _ => ignore.ignores(relative) && !ignore.may_reinclude_below(relative),
     };
-    let verb = match reader {
-        Reader::Copy => "Copy",
-        Reader::Add => "Add",
-    };
+    let verb = if instruction == "ADD" { "Add" } else { "Copy" };
     let message = || {
         let path = String::from_utf8_lossy(&path);
         format!("Attempting to {verb} file {path:?} that is excluded by .dockerignore")
@@ -155,7 +158,7 @@ mod tests {
             ("", "x", false),
         ] {
             let ignore = Ignore::parse(ignore.as_bytes()).unwrap();
-            let found = ignored_source(Span::default(), Reader::Add, source, &ignore);
+            let found = ignored_source(Span::default(), "ADD", source, &ignore);
             assert_eq!(found.is_some(), expected, "{source} {ignore:?}");
             assert!(found.is_none_or(|breach| breach.message.starts_with("Attempting to Add file \"")));
         }

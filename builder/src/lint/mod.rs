@@ -1,9 +1,9 @@
 //! Checks of a Dockerfile's style and sense: what could be built, and should be written otherwise.
 //!
 //! [`Rule`]s are what can be broken, [`Config`] says which count. A breach is a [`Diagnostic`] with the rule's name; its
-//! message is BuildKit's, word for word. Breaches are found in three places, by what has to be known:
-//! the text alone ([`file`]), the build arguments ([`from`]), or what only lowering knows, which calls [`meaning`]
-//! where it learns it. [`settle`] makes one list of them.
+//! message is BuildKit's, word for word. Breaches are found in three places, by what has to be known: the text alone
+//! (`file`), the build arguments (`from`), or what only resolving and lowering learn (`meaning`). [`settle`] makes one
+//! list of them, [`judge`] tells it during a build.
 //!
 //! What is not here: how breaches are shown (`call::check` and the command), and when they fail a build.
 
@@ -14,11 +14,54 @@ pub(crate) mod meaning;
 pub mod rule;
 
 pub use config::Config;
-pub(crate) use file::check as file;
-pub(crate) use from::check as from;
+pub(crate) use file::parser_warning;
 pub use rule::Rule;
 
 use crate::dockerfile::{Diagnostic, Dockerfile, Instruction, Span};
+use crate::source::Bases;
+use crate::stage::Stages;
+use crate::{Error, Event, Events, Request};
+
+/// Tells all breaches, those that were found by lowering among them.
+///
+/// # Errors
+/// Settings that cannot be read; that there are breaches where the settings take them for errors.
+pub(crate) fn judge(
+    mut found: Vec<Diagnostic>,
+    dockerfile: &Dockerfile,
+    resolved: (&Stages<'_>, &Bases),
+    request: &Request,
+    events: Events<'_>,
+) -> Result<(), Error> {
+    let refuse = |diagnostics| Error::Dockerfile { diagnostics };
+    let (config, unknown) =
+        Config::of(dockerfile, &request.build_args).map_err(|error| refuse(vec![error]))?;
+    found.extend(beside_lowering(dockerfile, Some(resolved), request));
+    let mut breaches = settle(found, dockerfile, &config);
+    if config.error && !breaches.is_empty() {
+        breaches.insert(0, violation(&breaches));
+        return Err(refuse(breaches));
+    }
+    for warning in unknown.into_iter().chain(breaches) {
+        events(Event::Warning { warning });
+    }
+    Ok(())
+}
+
+/// What is found without lowering. Where nothing could be resolved all stages count.
+pub(crate) fn beside_lowering(
+    dockerfile: &Dockerfile,
+    resolved: Option<(&Stages<'_>, &Bases)>,
+    request: &Request,
+) -> Vec<Diagnostic> {
+    let is_needed = |index| {
+        resolved.is_none_or(|(stages, _)| stages.needed.iter().any(|needed| needed.stage.index == index))
+    };
+    let mut found = file::check(dockerfile, &is_needed);
+    found.extend(from::check(dockerfile, request));
+    found.extend(resolved.map(|(stages, bases)| meaning::base_images(stages, bases)).unwrap_or_default());
+    found
+}
 
 /// What of `found` counts, in the order of the file, each once.
 pub(crate) fn settle(

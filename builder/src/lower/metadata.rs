@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::history::{duration, plain_list, quoted_list};
 use super::{Lowering, expose};
-use crate::dockerfile::instruction::{self, Argument, Command, Pair, Word};
+use crate::dockerfile::instruction::{self, Argument, Command, Instruction, Pair, Word};
+use crate::lint::meaning;
 
 impl Lowering<'_> {
     /// A value for `ARG` comes from `--build-arg`, its own default, or, for a bare name, the global scope. Each one sees
@@ -75,8 +76,8 @@ impl Lowering<'_> {
         self.config.user = user;
     }
 
-    pub(super) fn cmd(&mut self, command: &Command) {
-        let args = self.with_shell(command);
+    pub(super) fn cmd(&mut self, instruction: &Instruction, command: &Command) {
+        let args = self.image_command(instruction, command);
         self.note(format!("CMD {}", quoted_list(&args)));
         self.config.cmd = Some(args);
         self.config.args_escaped = Some(true);
@@ -84,8 +85,8 @@ impl Lowering<'_> {
     }
 
     /// An inherited `CMD` was meant for the inherited entry point, so it goes; one of this stage stays.
-    pub(super) fn entrypoint(&mut self, command: &Command) {
-        let args = self.with_shell(command);
+    pub(super) fn entrypoint(&mut self, instruction: &Instruction, command: &Command) {
+        let args = self.image_command(instruction, command);
         self.note(format!("ENTRYPOINT {}", quoted_list(&args)));
         self.config.entrypoint = if args.is_empty() { None } else { Some(args) };
         if !self.has_cmd {
@@ -99,10 +100,15 @@ impl Lowering<'_> {
     }
 
     /// The argument vector of `command`: the shell form is one string for the stage's shell.
-    pub(super) fn with_shell(&self, command: &Command) -> Vec<String> {
+    fn image_command(&mut self, instruction: &Instruction, command: &Command) -> Vec<String> {
         match command {
             Command::Exec(args) => args.clone(),
-            Command::Shell(text) => self.shell_args(text),
+            Command::Shell(text) => {
+                if self.config.shell.as_ref().is_none_or(Vec::is_empty) {
+                    self.warnings.push(meaning::shell_form(instruction.span, &instruction.keyword.text));
+                }
+                self.shell_args(text)
+            }
         }
     }
 
@@ -121,6 +127,7 @@ impl Lowering<'_> {
         expanded.sort_by(|a, b| a.0.cmp(&b.0));
         let mut all = Vec::new();
         for (text, span) in expanded {
+            self.warnings.extend(meaning::exposed_port(span, &text));
             match expose::ports(&text) {
                 Ok(ports) => all.extend(ports),
                 Err(message) => self.fail(span, message),

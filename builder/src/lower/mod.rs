@@ -21,6 +21,7 @@ use oci::ContainerConfig;
 use crate::dockerfile::diagnostic::{Diagnostic, Span};
 use crate::dockerfile::expand::{expand_word, expand_words};
 use crate::dockerfile::instruction::{Instruction, InstructionKind, Word};
+use crate::lint::meaning;
 use crate::plan::{Base, HistoryLine, Plan, Stage, Step};
 use crate::request::NoCache;
 use crate::source::Bases;
@@ -30,12 +31,17 @@ use crate::{Error, Request};
 /// The search path of images that define none. (Docker's and BuildKit's default for Unix.)
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Lowers the needed stages.
+/// Lowers the needed stages. What is accepted but doubtful goes to `found`, also where lowering fails.
 ///
 /// # Errors
 /// All mistakes at once.
-pub fn lower(stages: &Stages<'_>, bases: &Bases, request: &Request) -> Result<Plan, Error> {
-    let (mut diagnostics, mut warnings) = (Vec::new(), stages.warnings.clone());
+pub fn lower(
+    stages: &Stages<'_>,
+    bases: &Bases,
+    request: &Request,
+    found: &mut Vec<Diagnostic>,
+) -> Result<Plan, Error> {
+    let mut diagnostics = Vec::new();
     let mut lowered: Vec<Lowering<'_>> = Vec::new();
     for needed in &stages.needed {
         let mut lowering = Lowering::begin(needed, stages, bases, &lowered, request);
@@ -46,14 +52,14 @@ pub fn lower(stages: &Stages<'_>, bases: &Bases, request: &Request) -> Result<Pl
             }
         }
         diagnostics.append(&mut lowering.diagnostics);
-        warnings.append(&mut lowering.warnings);
+        found.append(&mut lowering.warnings);
         lowered.push(lowering);
     }
     if !diagnostics.is_empty() {
         return Err(Error::Dockerfile { diagnostics });
     }
     let lowered = lowered.into_iter().map(Lowering::finish).collect();
-    let mut plan = Plan { stages: lowered, target: stages.target, epoch: stages.epoch, warnings };
+    let mut plan = Plan { stages: lowered, target: stages.target, epoch: stages.epoch };
     for (name, value) in &request.labels {
         plan.stages[stages.target].config.labels.insert(name.clone(), value.clone());
     }
@@ -75,6 +81,8 @@ struct Lowering<'a> {
     steps: Vec<Step>,
     /// Whether this very stage has a `CMD`, which a later `ENTRYPOINT` leaves alone.
     has_cmd: bool,
+    /// Whether this stage, or one that it stands on, has a `WORKDIR`.
+    has_workdir: bool,
     diagnostics: Vec<Diagnostic>,
     /// What is accepted but doubtful.
     warnings: Vec<Diagnostic>,
@@ -122,6 +130,7 @@ impl<'a> Lowering<'a> {
             history: Vec::new(),
             steps: Vec::new(),
             has_cmd: false,
+            has_workdir: matches!(needed.base, Base::Stage(id) if lowered[id].has_workdir),
             diagnostics: Vec::new(),
             warnings: Vec::new(),
         };
@@ -153,7 +162,7 @@ impl<'a> Lowering<'a> {
 
     /// An instruction of the base's. One that comes with an image has no place in this file but the `FROM`.
     fn trigger(&mut self, at: usize, instruction: &Instruction) {
-        let (steps, diagnostics) = (self.steps.len(), self.diagnostics.len());
+        let (steps, diagnostics, warnings) = (self.steps.len(), self.diagnostics.len(), self.warnings.len());
         self.instruction(at, instruction);
         let is_foreign = matches!(self.needed.base, Base::Image(_));
         for step in &mut self.steps[steps..] {
@@ -166,6 +175,7 @@ impl<'a> Lowering<'a> {
             let told = self.diagnostics.split_off(diagnostics);
             let from = self.needed.stage.from.base.span;
             self.diagnostics.extend(told.into_iter().map(|error| in_trigger(error, &instruction.text, from)));
+            self.warnings[warnings..].iter_mut().for_each(|warning| warning.span = Some(from));
         }
     }
 
@@ -181,8 +191,8 @@ impl<'a> Lowering<'a> {
             InstructionKind::Run(run) => self.run(at, instruction, run),
             InstructionKind::Copy(copy) => self.copy(at, instruction, copy),
             InstructionKind::Add(add) => self.add(instruction, add),
-            InstructionKind::Cmd(command) => self.cmd(command),
-            InstructionKind::Entrypoint(command) => self.entrypoint(command),
+            InstructionKind::Cmd(command) => self.cmd(instruction, command),
+            InstructionKind::Entrypoint(command) => self.entrypoint(instruction, command),
             InstructionKind::Expose(words) => self.expose(words),
             InstructionKind::Volume(words) => self.volume(words),
             InstructionKind::StopSignal(word) => self.stop_signal(word),
@@ -222,7 +232,10 @@ impl<'a> Lowering<'a> {
     fn expand_with(&mut self, word: &Word, variables: &Variables) -> String {
         let lookup = |name: &str| variables.get(name).map(str::to_owned);
         match expand_word(&word.text, self.stages.escape, &lookup) {
-            Ok(expanded) => expanded.value,
+            Ok(expanded) => {
+                self.undefined(word.span, &expanded.unset);
+                expanded.value
+            }
             Err(error) => {
                 self.fail(word.span, error.message);
                 String::new()
@@ -234,11 +247,23 @@ impl<'a> Lowering<'a> {
         let variables = &self.variables;
         let lookup = |name: &str| variables.get(name).map(str::to_owned);
         match expand_words(&word.text, self.stages.escape, &lookup) {
-            Ok(expanded) => expanded.value,
+            Ok(expanded) => {
+                self.undefined(word.span, &expanded.unset);
+                expanded.value
+            }
             Err(error) => {
                 self.fail(word.span, error.message);
                 Vec::new()
             }
+        }
+    }
+
+    /// Notes variables that were used at `span` and are not set.
+    fn undefined(&mut self, span: Span, unset: &[String]) {
+        for name in unset {
+            let declared = self.arguments.iter().map(|(name, _)| name.as_str());
+            let known = self.variables.iter().map(|(name, _)| name);
+            self.warnings.extend(meaning::undefined_variable(span, name, declared, known));
         }
     }
 

@@ -17,7 +17,9 @@ impl Lowering<'_> {
         let mut lowered = Vec::with_capacity(mounts.len());
         let mut sockets = 0;
         for (number, mount) in mounts.iter().enumerate() {
-            match self.mount_spec(mount).and_then(|spec| self.mount(spec, mount.span, (at, number), &mut sockets))
+            match self
+                .mount_spec(mount)
+                .and_then(|spec| self.mount(spec, mount.span, (at, number), &mut sockets))
             {
                 Ok(kind) => lowered.push(Mount { span: mount.span, kind }),
                 Err(diagnostic) => self.diagnostics.push(diagnostic),
@@ -26,14 +28,20 @@ impl Lowering<'_> {
         lowered
     }
 
-    fn mount_spec(&self, mount: &instruction::Mount) -> Result<MountSpec, Diagnostic> {
+    fn mount_spec(&mut self, mount: &instruction::Mount) -> Result<MountSpec, Diagnostic> {
+        let mut unset = Vec::new();
         let lookup = |name: &str| self.variables.get(name).map(str::to_owned);
         let mut expand = |word: &Word| {
             expand_word(&word.text, self.stages.escape, &lookup)
-                .map(|expanded| expanded.value)
+                .map(|mut expanded| {
+                    unset.append(&mut expanded.unset);
+                    expanded.value
+                })
                 .map_err(|error| Diagnostic::error(word.span, error.message))
         };
-        mount.resolve(&mut expand)
+        let spec = mount.resolve(&mut expand);
+        self.undefined(mount.span, &unset);
+        spec
     }
 
     fn mount(
@@ -89,8 +97,9 @@ impl Lowering<'_> {
     fn target(&self, target: &str, span: Span) -> Result<PathBuf, Diagnostic> {
         let path = clean(&self.working_dir().join(target));
         if path == Path::new("/") {
-            return Err(Diagnostic::error(span, "a mount cannot cover `/`")
-                .hint("`target=` says where it appears"));
+            return Err(
+                Diagnostic::error(span, "a mount cannot cover `/`").hint("`target=` says where it appears")
+            );
         }
         Ok(path)
     }

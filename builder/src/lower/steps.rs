@@ -10,6 +10,7 @@ use crate::dockerfile::instruction::{
     AddInstruction, CopyInstruction, CopySource, Heredoc, Instruction, NetworkMode, RunCommand,
     RunInstruction, SecurityMode, Word,
 };
+use crate::lint::meaning;
 use crate::plan::{Copy, InlineFile, Input, Origin, Run, Script, Step, StepKind, Workdir};
 use crate::remote::{self, Form, Remote};
 use crate::request::Network;
@@ -61,10 +62,9 @@ impl Lowering<'_> {
     fn is_insecure(&mut self, span: Span, security: Option<SecurityMode>) -> bool {
         let is_asked = security == Some(SecurityMode::Insecure);
         if is_asked && !self.request.allow_insecure {
-            self.diagnostics.push(
-                Diagnostic::error(span, "`RUN --security=insecure` is not allowed")
-                    .hint("`--allow security.insecure` allows it: the command then has all of root's rights here"),
-            );
+            self.diagnostics.push(Diagnostic::error(span, "`RUN --security=insecure` is not allowed").hint(
+                "`--allow security.insecure` allows it: the command then has all of root's rights here",
+            ));
         }
         is_asked
     }
@@ -215,7 +215,10 @@ impl Lowering<'_> {
         let variables = &self.variables;
         let lookup = |name: &str| variables.get(name).map(str::to_owned);
         match expand_heredoc(&body, &lookup) {
-            Ok(expanded) => expanded.value,
+            Ok(expanded) => {
+                self.undefined(heredoc.span, &expanded.unset);
+                expanded.value
+            }
             Err(error) => {
                 self.fail(heredoc.span, error.message);
                 String::new()
@@ -224,6 +227,7 @@ impl Lowering<'_> {
     }
 
     fn files(&mut self, instruction: &Instruction, files: &Files<'_>, inputs: Vec<Input>, shown: &[String]) {
+        self.ignored(files.name, &inputs);
         let destination = self.expand(files.destination);
         let owner = files.chown.map(|word| self.expand(word));
         let mode = files.chmod.map(|word| self.expand(word));
@@ -249,6 +253,15 @@ impl Lowering<'_> {
             exclude,
         };
         self.step(history, step(instruction, StepKind::Copy(copy)));
+    }
+
+    /// Notes sources that the ignore file leaves out.
+    fn ignored(&mut self, instruction: &str, inputs: &[Input]) {
+        let Some(context) = self.request.context.directory() else { return };
+        let local = inputs.iter().filter(|input| input.origin == Origin::Context);
+        for (path, span) in local.flat_map(|input| &input.paths) {
+            self.warnings.extend(meaning::ignored_source(*span, instruction, path, &context.ignore));
+        }
     }
 
     /// A named context in place of a base: its files are the first layer.
@@ -279,6 +292,9 @@ impl Lowering<'_> {
     /// `WORKDIR` makes the directory, so it makes a layer, unless it is the root.
     pub(super) fn workdir(&mut self, instruction: &Instruction, word: &Word) {
         let text = self.expand(word);
+        if !std::mem::replace(&mut self.has_workdir, true) {
+            self.warnings.extend(meaning::first_workdir(word.span, &text));
+        }
         let path = clean(&self.working_dir().join(&text));
         let shown = path.to_string_lossy().into_owned();
         self.config.working_dir.clone_from(&shown);

@@ -84,9 +84,9 @@ fn plan_of(request: &Request) -> Result<Plan, Vec<String>> {
         Error::Dockerfile { diagnostics } => diagnostics.into_iter().map(|d| d.message).collect(),
         other => vec![other.to_string()],
     };
-    let dockerfile = stage::parse(request, &|_| {}).map_err(messages)?;
+    let dockerfile = stage::parse(request).map_err(messages)?;
     let (stages, bases) = stage::resolve(&dockerfile, request, &Known, Scope::Target).map_err(messages)?;
-    lower(&stages, &bases, request).map_err(messages)
+    lower(&stages, &bases, request, &mut Vec::new()).map_err(messages)
 }
 
 fn plan(dockerfile: &str, args: &[(&str, &str)]) -> Plan {
@@ -252,7 +252,10 @@ fn all_mistakes_are_told_at_once() {
         ("FROM base\nRUN --mount=type=tmpfs,target=/ y\n", &["a mount cannot cover `/`"]),
         ("FROM base\nRUN --security=insecure y\n", &["`RUN --security=insecure` is not allowed"]),
         ("FROM base\nARG X\nCOPY --from=$X a b\n", &["`--from=$X` is empty"]),
-        ("FROM base\nADD --checksum=sha256:00 a b\n", &["`--checksum` is for URLs and git repositories only"]),
+        (
+            "FROM base\nADD --checksum=sha256:00 a b\n",
+            &["`--checksum` is for URLs and git repositories only"],
+        ),
         ("FROM broken\n", &["the base image's `ONBUILD COPPY a b`: unknown instruction `COPPY`"]),
     ] {
         let found = plan_of(&request(dockerfile, &[])).expect_err(dockerfile);
@@ -271,7 +274,9 @@ fn triggers_come_first_and_once() {
     let run = "RUN |1 X=1 /bin/sh -c echo $X # buildkit";
     assert_eq!(lines[..3], ["ARG X=1", "COPY /a /b # buildkit", run]);
     let StepKind::Copy(copy) = &plan.stages[0].steps[0].kind else { panic!("not a COPY") };
-    assert!(matches!(&copy.inputs[0].origin, Origin::Image(image) if image.reference.familiar() == "base:latest"));
+    assert!(
+        matches!(&copy.inputs[0].origin, Origin::Image(image) if image.reference.familiar() == "base:latest")
+    );
 }
 
 #[test]
@@ -364,4 +369,30 @@ fn some_stages_skip_the_cache() {
     request.no_cache = NoCache::Stages(vec!["a".to_owned()]);
     let skips: Vec<_> = plan_of(&request).unwrap().stages.iter().map(|stage| stage.no_cache).collect();
     assert_eq!(skips, [true, false]);
+}
+
+#[test]
+fn breaches_of_rules_are_told_or_fail_the_build() {
+    let judge = |directive: &str| {
+        let request = request(&format!("{directive}FROM base as x\nCMD $y\nUSER $z\n"), &[]);
+        let told = std::sync::Mutex::new(Vec::new());
+        let dockerfile = stage::parse(&request).unwrap();
+        let (stages, bases) = stage::resolve(&dockerfile, &request, &Known, Scope::Target).unwrap();
+        let mut found = Vec::new();
+        lower(&stages, &bases, &request, &mut found).unwrap();
+        let result = crate::lint::judge(found, &dockerfile, (&stages, &bases), &request, &|event| {
+            let crate::Event::Warning { warning } = event else { panic!("{event:?}") };
+            told.lock().unwrap().push(warning.rule.unwrap_or("a setting"));
+        });
+        (told.into_inner().unwrap(), result.map_err(|error| error.to_string()))
+    };
+    assert_eq!(judge(""), (vec!["FromAsCasing", "JSONArgsRecommended", "UndefinedVar"], Ok(())));
+    assert_eq!(
+        judge("# check=skip=all,\n"),
+        (vec!["a setting", "FromAsCasing", "JSONArgsRecommended", "UndefinedVar"], Ok(()))
+    );
+    assert_eq!(judge("# check=skip=all;error=true\n"), (vec![], Ok(())));
+    let violation = "lint violation found for rules: FromAsCasing, UndefinedVar";
+    assert_eq!(judge("# check=skip=JSONArgsRecommended;error=true\n"), (vec![], Err(violation.to_owned())));
+    assert!(judge("# check=nonsense\n").1.is_err());
 }

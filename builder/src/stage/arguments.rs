@@ -69,10 +69,7 @@ pub(super) fn globals(
     escape: char,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Variables {
-    let mut globals = Variables::default();
-    for (name, value) in automatic(&request.platform, target) {
-        globals.set(name, request.build_args.get(name).unwrap_or(&value));
-    }
+    let mut globals = automatic(request, target);
     for argument in declared(arguments) {
         let Some(name) = globals.expand(&argument.name, escape, diagnostics) else { continue };
         let default = argument.default.as_ref();
@@ -134,11 +131,12 @@ pub(super) fn epoch(
     }
 }
 
-/// `BUILDPLATFORM`, `TARGETARCH` and so on. (Dockerfile reference, "Automatic platform ARGs in the global scope".)
-fn automatic(target: &Platform, stage: Option<&str>) -> Vec<(&'static str, String)> {
-    let host = Platform::host();
+/// `BUILDPLATFORM`, `TARGETARCH` and so on; `--build-arg` wins. `stage` is the name of the target. (Dockerfile
+/// reference, "Automatic platform ARGs in the global scope".)
+pub(crate) fn automatic(request: &Request, stage: Option<&str>) -> Variables {
+    let (host, target) = (Platform::host(), &request.platform);
     let variant = |platform: &Platform| platform.variant.clone().unwrap_or_default();
-    vec![
+    let values = [
         ("BUILDPLATFORM", host.to_string()),
         ("BUILDOS", host.os.clone()),
         ("BUILDOSVERSION", String::new()),
@@ -150,5 +148,10 @@ fn automatic(target: &Platform, stage: Option<&str>) -> Vec<(&'static str, Strin
         ("TARGETARCH", target.architecture.clone()),
         ("TARGETVARIANT", variant(target)),
         ("TARGETSTAGE", stage.unwrap_or("default").to_owned()),
-    ]
+    ];
+    let mut automatic = Variables::default();
+    for (name, value) in &values {
+        automatic.set(name, request.build_args.get(*name).unwrap_or(value));
+    }
+    automatic
 }
