@@ -148,11 +148,11 @@ fn describe_mount(mount: &Mount) -> String {
     let shown = |access: &Access| format!("{:o} {}:{}", access.mode, access.uid, access.gid);
     match &mount.kind {
         MountKind::Bind { target, writable, .. } => format!("bind {target:?} writable={writable}"),
-        MountKind::Cache { target, id, read_only, sharing, .. } => {
+        MountKind::Cache { target, id, source, read_only, sharing, .. } => {
             // As in BuildKit, where another name or another sharing is no reason to execute again.
             let is_plain = id == &target.to_string_lossy() && *sharing == Sharing::Shared;
             let name = if is_plain { id.as_str() } else { "" };
-            format!("cache {target:?} {name:?} read_only={read_only}")
+            format!("cache {target:?} {name:?} {source:?} read_only={read_only}")
         }
         MountKind::Tmpfs { target, size_bytes } => format!("tmpfs {target:?} {size_bytes:?}"),
         MountKind::Secret { id, target, env, required, access } => {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use layerfs::cache_mount::{CacheMount, Sharing};
 use layerfs::confined::{Kind, NewDirectory, Owner, Root};
 use layerfs::copy as files;
-use layerfs::copy::{Options, Selection};
+use layerfs::copy::{Options, Selected, Selection};
 use layerfs::snapshot::{Active, SnapshotId, Snapshotter, View};
 use oci::Digest;
 use runner::{FileMount, MountSource};
@@ -156,15 +156,15 @@ impl Maker<'_, '_> {
         };
         let kind = selected.metadata.kind;
         match &source.snapshot {
-            Some(Stored(snapshot)) => self.show(*snapshot, (&selected.path, kind), writable),
+            Some(Stored(snapshot)) => match self.show(*snapshot, (&selected.path, kind), writable) {
+                // Before Linux 6.15 no part of a mount that is in no namespace can be shown.
+                Err(layerfs::Error::Mount { .. }) => self.show_copy(source, selection, selected),
+                shown => shown,
+            },
             None => {
                 let id = SnapshotId::key(Digest::of(format!("files for a mount\n{digest}").as_bytes()));
                 keep(self.backends.snapshots, &id, source, selection)?;
-                let path = match kind {
-                    Kind::Directory => PathBuf::new(),
-                    _ => PathBuf::from(OsString::from_vec(selected.name.clone())),
-                };
-                self.show(Some(id), (&path, kind), writable)
+                self.show(Some(id), (&place_of(selected), kind), writable)
             }
         }
     }
@@ -190,6 +190,20 @@ impl Maker<'_, '_> {
                 Ok(tree)
             }
         }
+    }
+
+    /// Shows a copy, which goes with the command.
+    fn show_copy(
+        &mut self,
+        source: &Source<'_>,
+        selection: &Selection,
+        selected: &Selected,
+    ) -> layerfs::Result<OwnedFd> {
+        let scratch = self.backends.snapshots.prepare(None)?;
+        copy_all(source, selection, &scratch)?;
+        let tree = part(open(&scratch)?.as_fd(), &place_of(selected), selected.metadata.kind)?;
+        self.held.scratch.push(scratch);
+        Ok(tree)
     }
 
     fn secret(
@@ -234,8 +248,9 @@ impl Maker<'_, '_> {
             };
         };
         let scratch = self.backends.snapshots.prepare(None).map_err(fail(span, "prepare the agent's socket"))?;
+        let directory = open(&scratch).map_err(fail(span, "prepare the agent's socket"))?;
         let serve = || {
-            let socket = AgentSocket::serve(agent, scratch.root(), "agent", access)?;
+            let socket = AgentSocket::serve(agent, directory.as_fd(), "agent", access)?;
             let tree = socket.mount()?;
             Ok((socket, tree))
         };
@@ -290,10 +305,30 @@ fn keep(
         return Ok(());
     }
     let active = snapshots.prepare(None)?;
+    copy_all(source, selection, &active)?;
+    snapshots.commit(active, id)
+}
+
+fn copy_all(source: &Source<'_>, selection: &Selection, active: &Active) -> layerfs::Result<()> {
     let root = Root::duplicate(active.root())?;
     let options = Options { owner: source.owner(), mode: None, unpack: false };
     files::copy(&source.root, selection, &root, Path::new("/"), &options)?;
-    snapshots.commit(active, id)
+    Ok(())
+}
+
+/// The directory of a snapshot without a parent, where it lies in the store: of this, unlike of its detached mount,
+/// parts can be mounted before Linux 6.15.
+fn open(scratch: &Active) -> layerfs::Result<OwnedFd> {
+    let path = scratch.upper_path();
+    Root::open(&path)?.open_dir(Path::new(""))
+}
+
+/// Where in a copy of its own the selected file or directory is.
+fn place_of(selected: &Selected) -> PathBuf {
+    match selected.metadata.kind {
+        Kind::Directory => PathBuf::new(),
+        _ => PathBuf::from(OsString::from_vec(selected.name.clone())),
+    }
 }
 
 /// A mount of `path` below `root`; the path leads through no links.
