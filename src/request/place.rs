@@ -163,10 +163,6 @@ impl ContextPlace {
 /// A context that does not exist may have been meant as a verb.
 fn missing_context(args: &BuildArgs) -> Failure {
     let shown = args.input.context().display().to_string();
-    if let Some((scheme, _)) = shown.split_once("://") {
-        return Failure::usage(format!("contexts of `{scheme}://` are not known"))
-            .hint("a context is a directory, `-`, or an address of git, http or https");
-    }
     if !args.verb_implied || shown.contains('/') {
         return Failure::usage(format!("the build context `{shown}` does not exist"));
     }

@@ -278,7 +278,7 @@ fn what_cannot_be_a_context_is_told() {
     let file = dir.path().join("Dockerfile");
     for (context, expected) in [
         (file.to_str().unwrap(), "found the file"),
-        ("s3://bucket/x", "contexts of `s3://` are not known"),
+        ("s3://bucket/x", "nothing is fetched by `s3`"),
         ("./absent", "the build context `./absent` does not exist"),
     ] {
         let failure = message(resolve_in(Path::new(context), &[]));

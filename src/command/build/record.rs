@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use builder::call::encoded;
 use builder::deliver::Artifact;
 use builder::dockerfile::diagnostic::Diagnostic;
+use builder::lint::Rule;
 use oci::Reference;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::progress::one_line;
 use crate::request::{Delivery, Dockerfile};
 
 /// Writes the files that were asked for.
@@ -51,12 +54,27 @@ fn metadata(artifact: &Artifact, names: &[Reference], warnings: Option<Value>) -
 }
 
 /// Warnings as BuildKit's client has them, with bytes in base64.
-fn told(warnings: &[Diagnostic], _: &Dockerfile) -> Value {
-    let tell = |warning: &Diagnostic| json!({ "level": 1, "short": short(warning) });
+fn told(warnings: &[Diagnostic], dockerfile: &Dockerfile) -> Value {
+    let tell = |warning: &Diagnostic| {
+        let rule = warning.rule.and_then(Rule::named);
+        let mut value = json!({
+            "level": 1,
+            "short": encoded(&one_line(warning)),
+            "sourceInfo": {
+                "filename": dockerfile.name,
+                "data": encoded(&dockerfile.text),
+                "language": "Dockerfile",
+            },
+        });
+        if let Some(rule) = rule {
+            value["detail"] = json!([encoded(rule.description())]);
+            value["url"] = json!(rule.url());
+        }
+        if let Some(span) = warning.span {
+            let line = |line: u32| json!({ "line": line });
+            value["range"] = json!([{ "start": line(span.start.line), "end": line(span.end.line) }]);
+        }
+        value
+    };
     warnings.iter().map(tell).collect()
-}
-
-/// `Rule: message (line 3)`
-fn short(warning: &Diagnostic) -> String {
-    crate::progress::one_line(warning)
 }
