@@ -82,7 +82,9 @@ fn an_index_goes_to_a_registry_with_all_its_images() {
     let registry = Registry::start(Setup::default());
     let client = registry::Client::new(registry::Options::default());
     let name = registry.reference("app:1");
-    let pushed = deliver::push(&Artifact::Index(made.clone()), &name, &store, &client, (0, &|_| ())).unwrap();
+    let pushed =
+        deliver::push(&Artifact::Index(Box::new(made.clone())), &name, &store, &client, (0, &|_| ()))
+            .unwrap();
     assert_ne!(pushed.descriptor().digest, made.descriptor.digest, "its layers are compressed");
     let fetched = client.document(&name).unwrap();
     assert_eq!(fetched.descriptor.digest, pushed.descriptor().digest);
@@ -115,7 +117,7 @@ fn an_index_becomes_a_layout() {
     let store = Store::open(&dir.path().join("store")).unwrap();
     let images = vec![image(&store, "linux/amd64"), image(&store, "linux/arm64")];
     let annotations = Annotations { descriptor: pair("d", "w"), ..Annotations::default() };
-    let made = Artifact::Index(deliver::index(images, &annotations, &store).unwrap());
+    let made = Artifact::Index(Box::new(deliver::index(images, &annotations, &store).unwrap()));
     let path = dir.path().join("layout");
     let names: Vec<Reference> = vec!["app:1".parse().unwrap(), "app:2".parse().unwrap()];
     let written = deliver::oci(&made, &names, Layout::Directory(&path), &store).unwrap();

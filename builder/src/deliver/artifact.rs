@@ -12,9 +12,9 @@ use crate::Error;
 #[derive(Clone, Debug)]
 pub enum Artifact {
     /// One image.
-    Image(Complete),
+    Image(Box<Complete>),
     /// Several, one a platform.
-    Index(CompleteIndex),
+    Index(Box<CompleteIndex>),
 }
 
 /// Several images under one name.
@@ -44,7 +44,7 @@ impl Artifact {
     /// When a document of it is missing or damaged, or an index holds an index.
     pub fn load(store: &Store, descriptor: &Descriptor) -> layerfs::Result<Artifact> {
         let Document::Index(index) = store.document(descriptor)? else {
-            return Complete::load(store, descriptor).map(Artifact::Image);
+            return Ok(Artifact::Image(Box::new(Complete::load(store, descriptor)?)));
         };
         let images = index
             .value()
@@ -52,7 +52,7 @@ impl Artifact {
             .iter()
             .map(|entry| Complete::load(store, entry))
             .collect::<Result<_, _>>()?;
-        Ok(Artifact::Index(CompleteIndex { index, images, descriptor: descriptor.clone() }))
+        Ok(Artifact::Index(Box::new(CompleteIndex { index, images, descriptor: descriptor.clone() })))
     }
 
     /// Points to the manifest or the index.
@@ -66,7 +66,7 @@ impl Artifact {
     /// The images: one, or those of the index.
     pub fn images(&self) -> &[Complete] {
         match self {
-            Artifact::Image(image) => std::slice::from_ref(image),
+            Artifact::Image(image) => std::slice::from_ref(&**image),
             Artifact::Index(index) => &index.images,
         }
     }

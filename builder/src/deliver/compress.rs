@@ -13,17 +13,16 @@ use crate::Error;
 /// When a layer cannot be read or its compressed form cannot be written.
 pub fn compress(artifact: &Artifact, store: &Store) -> Result<Artifact, Error> {
     match artifact {
-        Artifact::Image(one) => Ok(Artifact::Image(image(one, store)?)),
+        Artifact::Image(one) => Ok(Artifact::Image(Box::new(image(one, store)?))),
         Artifact::Index(index) => {
             let images: Vec<Complete> =
                 index.images.iter().map(|one| image(one, store)).collect::<Result<_, _>>()?;
             let is_as_before =
                 images.iter().zip(&index.images).all(|(new, old)| new.descriptor == old.descriptor);
-            Ok(Artifact::Index(if is_as_before {
-                index.clone()
-            } else {
-                index.with_images(images, store)?
-            }))
+            if is_as_before {
+                return Ok(artifact.clone());
+            }
+            Ok(Artifact::Index(Box::new(index.with_images(images, store)?)))
         }
     }
 }

@@ -59,8 +59,8 @@ pub fn store(
     let complete =
         images.iter().map(|image| complete(image, backends, line)).collect::<Result<Vec<_>, _>>()?;
     let artifact = match <[Complete; 1]>::try_from(complete) {
-        Ok([one]) => Artifact::Image(one),
-        Err(several) => Artifact::Index(index(several, annotations, backends.store)?),
+        Ok([one]) => Artifact::Image(Box::new(one)),
+        Err(several) => Artifact::Index(Box::new(index(several, annotations, backends.store)?)),
     };
     name(backends.store, artifact.descriptor(), names)?;
     Ok(artifact)
