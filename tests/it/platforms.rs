@@ -185,6 +185,10 @@ fn an_index_is_an_image_to_every_verb() {
     assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
     assert_eq!(listed[0]["Digest"], digest.trim());
 
+    // To build on one of its images, as the registry has it, takes the name from none.
+    world.build(&format!("FROM {name}\nLABEL a=b\n")).args(&["--pull", "-t", "it/on:1"]).success();
+    assert_eq!(json(&world, &["inspect", &name])[0]["Id"], digest.trim());
+
     world.lbuild(&["tag", &name, "it/also:1"]).success();
     world.lbuild(&["rmi", &name]).success();
     assert_eq!(json(&world, &["inspect", "it/also:1"])[0]["Id"], digest.trim());
@@ -211,6 +215,7 @@ fn rmi_frees_all_images_of_an_index() {
     assert_eq!(blobs(), 7);
     world.lbuild(&["rmi", "it/freed:1"]).success();
     assert_eq!(blobs(), 0);
+    assert_eq!(fs::read_dir(world.path("root/snapshots")).expect("the snapshots").count(), 0);
 }
 
 #[test]
