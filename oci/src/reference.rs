@@ -63,10 +63,11 @@ impl Reference {
     /// The name as people type it: `debian:bookworm` rather than `docker.io/library/debian:bookworm`.
     pub fn familiar(&self) -> String {
         let full = self.to_string();
-        match full.strip_prefix("docker.io/") {
-            Some(rest) => rest.strip_prefix("library/").unwrap_or(rest).to_owned(),
-            None => full,
-        }
+        let Some(rest) = full.strip_prefix("docker.io/") else { return full };
+        let short = rest.strip_prefix("library/").unwrap_or(rest);
+        // What is left may begin like a registry's name, and then would mean that one.
+        let means_this = |text: &&str| text.parse::<Reference>().is_ok_and(|parsed| parsed == *self);
+        [short, rest].into_iter().find(means_this).unwrap_or(&full).to_owned()
     }
 }
 
@@ -193,6 +194,8 @@ mod tests {
             ("me/app", "docker.io/me/app:latest", "me/app:latest"),
             ("docker.io/debian", "docker.io/library/debian:latest", "debian:latest"),
             ("index.docker.io/me/app:1", "docker.io/me/app:1", "me/app:1"),
+            ("docker.io/ghcr.io/x", "docker.io/ghcr.io/x:latest", "docker.io/ghcr.io/x:latest"),
+            ("docker.io/library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
             ("ghcr.io/me/app:1", "ghcr.io/me/app:1", "ghcr.io/me/app:1"),
             ("localhost/app", "localhost/app:latest", "localhost/app:latest"),
             ("127.0.0.1:5000/a/b/c:x", "127.0.0.1:5000/a/b/c:x", "127.0.0.1:5000/a/b/c:x"),
