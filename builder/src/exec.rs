@@ -128,7 +128,9 @@ fn sandbox(job: Job<'_>) -> Sandbox {
         FileMount::new("/etc/hosts", settings.host_files.hosts.clone()),
         FileMount::new("/etc/resolv.conf", settings.host_files.resolv_conf.clone()),
     ];
-    files.extend(run.script.iter().map(|script| FileMount::new(&script.path, script.text.clone()).mode(0o755)));
+    files.extend(
+        run.script.iter().map(|script| FileMount::new(&script.path, script.text.clone()).mode(0o755)),
+    );
     files.extend(surroundings.files);
     Sandbox {
         files,

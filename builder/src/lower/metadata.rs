@@ -5,7 +5,9 @@ use serde_json::json;
 
 use super::history::{duration, plain_list, quoted_list};
 use super::{Lowering, expose};
+use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::instruction::{self, Argument, Command, Instruction, Pair, Word};
+use crate::dockerfile::signal::{is_signal, nearest_signal};
 use crate::lint::meaning;
 
 impl Lowering<'_> {
@@ -155,10 +157,13 @@ impl Lowering<'_> {
     pub(super) fn stop_signal(&mut self, word: &Word) {
         let signal = self.expand(word);
         if !is_signal(&signal) {
-            self.fail(
-                word.span,
-                format!("`{signal}` is not a signal: expected a name such as `SIGTERM` or a number"),
-            );
+            let message =
+                format!("`{signal}` is not a signal: expected a name such as `SIGTERM` or a number");
+            let diagnostic = Diagnostic::error(word.span, message);
+            self.diagnostics.push(match nearest_signal(&signal) {
+                Some(near) => diagnostic.hint(format!("did you mean `{near}`?")),
+                None => diagnostic,
+            });
         }
         self.note(format!("STOPSIGNAL {signal}"));
         self.config.stop_signal = Some(signal);
@@ -201,24 +206,4 @@ impl Lowering<'_> {
         ));
         self.config.healthcheck = Some(check);
     }
-}
-
-/// Whether `text` is a signal of Linux: a number up to 64, or a name with or without `SIG`. (signal(7).)
-fn is_signal(text: &str) -> bool {
-    const NAMES: [&str; 34] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "IOT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "POLL", "PWR", "SYS",
-    ];
-    if let Ok(number) = text.parse::<u8>() {
-        return (1..=64).contains(&number);
-    }
-    let upper = text.to_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let offset = |sign| name.strip_prefix(sign).and_then(|rest| rest.parse::<u8>().ok());
-    let real_time = |number: Option<u8>, most| number.is_some_and(|number| (1..=most).contains(&number));
-    NAMES.contains(&name)
-        || matches!(name, "RTMIN" | "RTMAX")
-        || real_time(offset("RTMIN+"), 15)
-        || real_time(offset("RTMAX-"), 14)
 }

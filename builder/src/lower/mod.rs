@@ -237,7 +237,7 @@ impl<'a> Lowering<'a> {
                 expanded.value
             }
             Err(error) => {
-                self.fail(word.span, error.message);
+                self.diagnostics.push(error.in_word(word));
                 String::new()
             }
         }
@@ -252,7 +252,7 @@ impl<'a> Lowering<'a> {
                 expanded.value
             }
             Err(error) => {
-                self.fail(word.span, error.message);
+                self.diagnostics.push(error.in_word(word));
                 Vec::new()
             }
         }

@@ -37,7 +37,7 @@ impl Lowering<'_> {
                     unset.append(&mut expanded.unset);
                     expanded.value
                 })
-                .map_err(|error| Diagnostic::error(word.span, error.message))
+                .map_err(|error| error.in_word(word))
         };
         let spec = mount.resolve(&mut expand);
         self.undefined(mount.span, &unset);

@@ -11,6 +11,7 @@ use crate::dockerfile::instruction::{
     RunInstruction, SecurityMode, Word,
 };
 use crate::lint::meaning;
+use crate::ignore::Ignore;
 use crate::plan::{Copy, InlineFile, Input, Origin, Run, Script, Step, StepKind, Workdir};
 use crate::remote::{self, Form, Remote};
 use crate::request::Network;
@@ -220,10 +221,20 @@ impl Lowering<'_> {
                 expanded.value
             }
             Err(error) => {
-                self.fail(heredoc.span, error.message);
+                self.fail(heredoc.at(error.offset), error.message);
                 String::new()
             }
         }
+    }
+
+    /// The patterns of `--exclude`.
+    fn exclude(&mut self, words: &[Word]) -> Vec<String> {
+        let patterns: Vec<String> = words.iter().map(|word| self.expand(word)).collect();
+        if let Err(error) = Ignore::from_patterns(&patterns) {
+            let message = format!("`{}` is not a pattern: {}", error.text.escape_debug(), error.source);
+            self.fail(words[error.line - 1].span, message);
+        }
+        patterns
     }
 
     fn files(&mut self, instruction: &Instruction, files: &Files<'_>, inputs: Vec<Input>, shown: &[String]) {
@@ -231,7 +242,7 @@ impl Lowering<'_> {
         let destination = self.expand(files.destination);
         let owner = files.chown.map(|word| self.expand(word));
         let mode = files.chmod.map(|word| self.expand(word));
-        let exclude = files.exclude.iter().map(|word| self.expand(word)).collect();
+        let exclude = self.exclude(files.exclude);
         let mut history = files.name.to_owned();
         for (flag, value) in [("--chown", &owner), ("--chmod", &mode)] {
             if let Some(value) = value {

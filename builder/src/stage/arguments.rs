@@ -47,7 +47,7 @@ impl Variables {
         match expand_word(&word.text, escape, &lookup) {
             Ok(expanded) => Some(expanded.value),
             Err(error) => {
-                diagnostics.push(Diagnostic::error(word.span, error.message));
+                diagnostics.push(error.in_word(word));
                 None
             }
         }

@@ -209,7 +209,8 @@ impl<'a> Selector<'_, 'a> {
                 }
                 InstructionKind::Run(run) => {
                     for (number, mount) in run.mounts.iter().enumerate() {
-                        let origin = from_option(mount).and_then(|word| self.origin(index, &word.text, word.span));
+                        let origin =
+                            from_option(mount).and_then(|word| self.origin(index, &word.text, word.span));
                         origins.extend(origin.map(|origin| ((at, number), origin)));
                     }
                 }
