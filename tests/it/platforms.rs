@@ -2,6 +2,7 @@
 //!
 //! Programs for arm64 are executed by an interpreter that a test registers with the kernel for its own time, under a
 //! name of its own, if the machine has none.
+#![allow(clippy::print_stdout, reason = "what is skipped says why")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
