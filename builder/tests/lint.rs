@@ -263,6 +263,12 @@ fn a_report_has_the_shape_of_buildkits() {
          --------------------\n   2 |     CMD a\\\n   3 |     b\n   4 | >>> EXPOSE x\n   5 |\n--------------------\n"
     ));
     assert_eq!(report.summary(), "Check complete, 1 warning and an error have been found!");
+    let missing = check(&request("FROM missing\n", ""), &Known).text();
+    let expected = "\nERROR: cannot use the image `missing:latest`: its manifest has 0 layers and its configuration \
+                    1 diff ids\nDockerfile:1\n";
+    assert!(missing.starts_with(expected), "{missing}");
+    let two = check(&request("FROM scratch\nARG p=x\nEXPOSE $p\nEXPOSE $p\n", ""), &Known).text();
+    assert_eq!(two.matches("ERROR: ").count(), 2, "{two}");
 }
 
 const DOCUMENTED: &str = "\

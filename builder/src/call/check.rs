@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{Location, encoded, printable};
-use crate::dockerfile::{Diagnostic, Dockerfile, Severity};
+use crate::dockerfile::{Diagnostic, Dockerfile, Severity, Span};
 use crate::lint::{self, Config, Rule};
 use crate::source::ImageSource;
 use crate::stage::Scope;
@@ -88,9 +88,9 @@ impl Report {
             let _ = writeln!(text, "\nWARNING: {} - {}\n{message}", rule.name(), rule.url());
             self.excerpt(&mut text, &warning.location);
         }
-        if let Some(failure) = &self.failure {
-            let _ = writeln!(text, "\nERROR: {}", printable(&failure.to_string()));
-            self.excerpt(&mut text, &place(failure));
+        for (message, location) in self.failure.iter().flat_map(messages) {
+            let _ = writeln!(text, "\nERROR: {}", printable(&message));
+            self.excerpt(&mut text, &location);
         }
         text
     }
@@ -164,14 +164,21 @@ impl Warning {
     }
 }
 
-/// Where the failure is, if it is somewhere.
-fn place(failure: &Error) -> Location {
-    let span = match failure {
-        Error::Dockerfile { diagnostics } => diagnostics.first().and_then(|first| first.span),
-        Error::Image { span, .. } => *span,
-        _ => None,
-    };
-    span.map(Location::of).unwrap_or_default()
+/// What fails a build, with its causes and its place; each mistake in a Dockerfile for itself.
+fn messages(failure: &Error) -> Vec<(String, Location)> {
+    let location = |span: Option<Span>| span.map(Location::of).unwrap_or_default();
+    if let Error::Dockerfile { diagnostics } = failure {
+        let errors = diagnostics.iter().filter(|found| found.severity == Severity::Error);
+        return errors.map(|error| (error.message.clone(), location(error.span))).collect();
+    }
+    let mut message = failure.to_string();
+    let mut cause = std::error::Error::source(failure);
+    while let Some(error) = cause {
+        let _ = write!(message, ": {error}");
+        cause = error.source();
+    }
+    let span = if let Error::Image { span, .. } = failure { *span } else { None };
+    vec![(message, location(span))]
 }
 
 /// The shape of BuildKit's `LintResults`; there is no `definition` of the source, as nothing is a graph of operations
@@ -221,7 +228,7 @@ struct BuildError {
 
 impl Serialize for Report {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let failure = self.failure.as_ref();
+        let first = self.failure.as_ref().and_then(|failure| messages(failure).into_iter().next());
         Results {
             warnings: self.warnings.iter().map(RuleBroken::of).collect(),
             sources: [Source {
@@ -229,8 +236,7 @@ impl Serialize for Report {
                 language: "Dockerfile",
                 data: encoded(&self.dockerfile),
             }],
-            build_error: failure
-                .map(|error| BuildError { message: error.to_string(), location: place(error) }),
+            build_error: first.map(|(message, location)| BuildError { message, location }),
         }
         .serialize(serializer)
     }
