@@ -81,7 +81,8 @@ fn names<'a>(references: impl Iterator<Item = &'a Reference>) -> Result<Vec<Refe
 fn index_annotations(asked: &[Annotation], is_index: bool) -> Result<Annotations, Failure> {
     let of = |level| annotations(asked, level, None);
     let (index, descriptor) = (of(Level::Index), of(Level::IndexDescriptor));
-    if !is_index && !(index.is_empty() && descriptor.is_empty()) {
+    let has_any = !index.is_empty() || !descriptor.is_empty();
+    if has_any && !is_index {
         return Err(Failure::usage("an image of one platform has no index to annotate")
             .hint("without a type an annotation is the manifest's"));
     }

@@ -21,8 +21,6 @@ use crate::command;
 use crate::failure::Failure;
 use crate::progress::Progress;
 
-/// A tar without entries: two blocks of zeros. (POSIX.1-2024, pax.)
-const EMPTY_TAR: [u8; 1024] = [0; 1024];
 /// The number of the first line of progress here.
 const FIRST_LINE: usize = 1000;
 
@@ -75,7 +73,8 @@ impl Order<'_> {
                         gatherer.unpack(&mut head.as_slice().chain(io::stdin()))?
                     }
                     ContextPlace::Directory(_) | ContextPlace::Nothing => {
-                        gatherer.unpack(&mut EMPTY_TAR.as_slice())?
+                        remote::empty_context(gatherer.store, gatherer.snapshots)
+                            .map_err(|error| Failure::stdin(&error))?
                     }
                 };
                 (self.read(Some(&tree), gatherer, &fetch)?, Files::Tree(tree))
