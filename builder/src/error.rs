@@ -157,6 +157,8 @@ pub struct CommandFailed {
 pub enum Place {
     /// The build context, with its root.
     Context(PathBuf),
+    /// The build context, which was fetched or came by standard input.
+    SentContext,
     /// A stage, by name or number.
     Stage(String),
     /// An image.
@@ -199,7 +201,7 @@ impl fmt::Display for Error {
             Error::Command(failed) => failed.fmt(f),
             Error::Sandbox { .. } => f.write_str("cannot start the command"),
             Error::MissingSource { path, place, .. } => match place {
-                Place::Context(_) => write!(f, "`{path}` is not in the build context"),
+                Place::Context(_) | Place::SentContext => write!(f, "`{path}` is not in the build context"),
                 Place::Stage(name) => write!(f, "`{path}` is not in the stage `{name}`"),
                 Place::Image(reference) => {
                     write!(f, "`{path}` is not in the image `{}`", reference.familiar())

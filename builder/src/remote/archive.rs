@@ -56,6 +56,21 @@ pub fn unpack_context(
             Err(source) => stored(source),
         });
     };
+    keep(active, store, snapshots)
+}
+
+/// A context that has no files, for a Dockerfile that comes alone.
+///
+/// # Errors
+/// When the store cannot be written.
+pub fn empty_context(store: &Store, snapshots: &dyn Snapshotter) -> Result<Tree, FetchError> {
+    let active = snapshots.prepare(None).map_err(FetchError::store("make the build context"))?;
+    keep(active, store, snapshots)
+}
+
+/// Commits a context under what its files are.
+fn keep(active: Active, store: &Store, snapshots: &dyn Snapshotter) -> Result<Tree, FetchError> {
+    let stored = FetchError::store("keep the build context");
     let root = Root::duplicate(active.root()).map_err(&stored)?;
     let content = checksum::digest(&root, &select(&root, "")?, checksum::Options::default());
     let identity = record::digest_of(&[b"lbuild tar tree 1", content.map_err(&stored)?.as_bytes()]);

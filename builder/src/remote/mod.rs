@@ -31,7 +31,7 @@ use oci::Digest;
 use rustix::fs::{Timespec, Timestamps};
 use serde::{Deserialize, Serialize};
 
-pub use archive::unpack_context;
+pub use archive::{empty_context, unpack_context};
 pub use error::{FetchError, ParseError};
 pub use record::references;
 

@@ -141,7 +141,8 @@ fn find(source: &Source<'_>, names: &[&str], choice: &Choice) -> layerfs::Result
         true => Visit::Skip,
     };
     let ignore = source.ignore();
-    let ignored = |path: &[u8], is_dir: bool| ignore.map_or(Visit::Take, |ignore| visit(ignore, path, is_dir));
+    let ignored =
+        |path: &[u8], is_dir: bool| ignore.map_or(Visit::Take, |ignore| visit(ignore, path, is_dir));
     let excluded = |path: &[u8], is_dir: bool| visit(&choice.exclude, path, is_dir);
     let matches = |pattern: &[u8], name: &[u8]| filepath_match(pattern, name).unwrap_or(false);
     let filters = Filters {
@@ -167,9 +168,8 @@ fn missing(source: &Source<'_>, input: &Input, path: &Path, choice: &Choice, req
         (Origin::Image(image), _) => Place::Image(image.reference.clone()),
         (Origin::Stage(_), _) => Place::Stage(input.from.clone().unwrap_or_default()),
         (Origin::Remote(remote), _) => Place::Fetched(remote.to_string()),
-        (Origin::Context | Origin::Named(_) | Origin::Inline(_), None) => {
-            Place::Fetched(request.dockerfile_name.clone())
-        }
+        (Origin::Context, None) => Place::SentContext,
+        (Origin::Named(_) | Origin::Inline(_), None) => Place::Fetched(request.dockerfile_name.clone()),
     };
     let ignored = source.context.and_then(|context| ignored_by(context, path));
     let link = || source.root.read_link(path).ok().map(|target| MissingReason::Link { target });
