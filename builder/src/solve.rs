@@ -377,11 +377,9 @@ impl<'a> Solver<'a> {
             let snapshot = self.materialise(&origin.top)?;
             // Files of an image and of a stage keep their owner; those of a context are root's.
             let is_context = matches!(input.origin, Origin::Context);
-            Source::snapshot(self.backends.snapshots, snapshot, is_context).map(Some).map_err(|source| Error::Step {
-                span: step.span,
-                act: "open the source",
-                source,
-            })
+            Source::snapshot(self.backends.snapshots, snapshot, is_context)
+                .map(Some)
+                .map_err(|source| Error::Step { span: step.span, act: "open the source", source })
         };
         step.inputs().into_iter().zip(origins).map(open).collect()
     }

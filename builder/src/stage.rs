@@ -81,7 +81,8 @@ impl Stages<'_> {
             for ((at, _), origin) in &needed.origins {
                 if let Origin::Image(image) = origin {
                     let is_trigger = *at < needed.triggers;
-                    let span = if is_trigger { needed.stage.head.span } else { needed.instructions[*at].span };
+                    let span =
+                        if is_trigger { needed.stage.head.span } else { needed.instructions[*at].span };
                     mention(image, span);
                 }
             }
@@ -160,7 +161,8 @@ fn select<'a>(
         &mut diagnostics,
     );
     let epoch = arguments::epoch(view.global_arguments, &globals, request, &mut diagnostics);
-    let mut selector = Selector { stages: &view.stages, escape, globals: &globals, bases, request, diagnostics };
+    let mut selector =
+        Selector { stages: &view.stages, escape, globals: &globals, bases, request, diagnostics };
     let found = match scope {
         Scope::Target => selector.walk([target]),
         Scope::File => selector.walk(0..view.stages.len()),

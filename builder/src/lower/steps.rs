@@ -10,8 +10,8 @@ use crate::dockerfile::instruction::{
     AddInstruction, CopyInstruction, CopySource, Heredoc, Instruction, NetworkMode, RunCommand,
     RunInstruction, SecurityMode, Word,
 };
-use crate::lint::meaning;
 use crate::ignore::Ignore;
+use crate::lint::meaning;
 use crate::plan::{Copy, InlineFile, Input, Origin, Run, Script, Step, StepKind, Workdir};
 use crate::remote::{self, Form, Remote};
 use crate::request::Network;

@@ -25,7 +25,8 @@ pub(crate) fn execute(
     events: Events<'_>,
 ) -> Result<(), Error> {
     let fail = |source| Error::Step { span: step.span, act: "copy", source };
-    let owner = copy.owner.as_ref().map(|owner| resolve_owner((step, copy), owner, active, events)).transpose()?;
+    let owner =
+        copy.owner.as_ref().map(|owner| resolve_owner((step, copy), owner, active, events)).transpose()?;
     let mode = copy.mode.as_deref().map(str::parse::<ModeChange>).transpose().map_err(fail)?;
     let target = Root::duplicate(active.root()).map_err(fail)?;
     let destination = Path::new(&copy.destination);
@@ -93,8 +94,7 @@ fn resolve_owner(
             if !copy.is_independent() =>
         {
             let message = format!("`--chown={owner}` is not known in the image; root owns the files");
-            let warning =
-                Diagnostic { severity: Severity::Warning, ..Diagnostic::error(step.span, message) };
+            let warning = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(step.span, message) };
             events(crate::Event::Warning { warning });
             Ok(Owner::default())
         }

@@ -111,7 +111,9 @@ impl Maker<'_, '_> {
             MountKind::Bind { target, writable, .. } => {
                 let chosen = input.and_then(|at| self.inputs[at]);
                 if let Some(Chosen::Files(source, selection, digest)) = chosen {
-                    let tree = self.bind((source, selection, *digest), *writable).map_err(fail(span, "prepare the mount"))?;
+                    let tree = self
+                        .bind((source, selection, *digest), *writable)
+                        .map_err(fail(span, "prepare the mount"))?;
                     self.attach(target, MountSource::Bind(tree), !writable);
                 }
             }
@@ -215,7 +217,8 @@ impl Maker<'_, '_> {
         access: Access,
     ) -> Result<(), Error> {
         let value = self.place.request.secrets.read(id);
-        let value = value.map_err(|source| Error::Secret { span, id: id.to_owned(), source: Some(source) })?;
+        let value =
+            value.map_err(|source| Error::Secret { span, id: id.to_owned(), source: Some(source) })?;
         let Some(value) = value else {
             return match required {
                 true => Err(Error::Secret { span, id: id.to_owned(), source: None }),
@@ -247,7 +250,8 @@ impl Maker<'_, '_> {
                 false => Ok(()),
             };
         };
-        let scratch = self.backends.snapshots.prepare(None).map_err(fail(span, "prepare the agent's socket"))?;
+        let scratch =
+            self.backends.snapshots.prepare(None).map_err(fail(span, "prepare the agent's socket"))?;
         let directory = open(&scratch).map_err(fail(span, "prepare the agent's socket"))?;
         let serve = || {
             let socket = AgentSocket::serve(agent, directory.as_fd(), "agent", access)?;
@@ -280,12 +284,7 @@ fn stored(sharing: instruction::Sharing) -> Sharing {
 }
 
 /// Fills a new cache: its root as the mount says, and the seed at the place that the mount shows.
-fn seed_cache(
-    root: &Root,
-    access: Access,
-    source: &Path,
-    seed: Option<&Chosen<'_>>,
-) -> layerfs::Result<()> {
+fn seed_cache(root: &Root, access: Access, source: &Path, seed: Option<&Chosen<'_>>) -> layerfs::Result<()> {
     let owner = Owner { uid: access.uid, gid: access.gid };
     if let Some(Chosen::Files(from, selection, _)) = seed {
         let options = Options { owner: from.owner(), mode: None, unpack: false };
@@ -338,7 +337,8 @@ fn part(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> layerfs::Result<OwnedF
         Kind::Directory => root.open_dir(path)?,
         _ => root.open_file(path)?.into(),
     };
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     open_tree(place.as_fd(), "", flags)
         .map_err(|errno| layerfs::Error::Mount { step: "show a part of", source: errno.into() })
 }
