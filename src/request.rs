@@ -64,11 +64,11 @@ impl<'a> Order<'a> {
         if let Some((option, instead)) = args.unsupported.first() {
             return Err(Failure::usage(format!("`{option}` is not supported yet")).hint(instead));
         }
-        let (context, dockerfile) = place::locate(args)?;
+        let mut build_args = build_args(&args.input.build_args, environment);
+        let (context, dockerfile) = place::locate(args, &build_args)?;
         let named = args.input.contexts.iter();
         let contexts = named.map(|arg| Ok((arg.name.clone(), arg.platform.clone(), named::locate(arg)?)));
         let contexts = contexts.collect::<Result<_, Failure>>()?;
-        let mut build_args = build_args(&args.input.build_args, environment);
         let epoch = epoch(args.image.source_date_epoch, &build_args, environment)?;
         if let Some(seconds) = epoch {
             // A Dockerfile that declares it sees it, wherever it was said.

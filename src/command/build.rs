@@ -30,7 +30,7 @@ use crate::progress::Progress;
 use crate::request::{Delivery, Gatherer, Material, Order, annotate_entry};
 use crate::signal::Signals;
 use crate::value::{Destination, Output};
-use interrupt::{Interrupt, Interruptible};
+use interrupt::{Interrupt, Interruptible, InterruptibleFetch};
 use mirror::Mirrored;
 
 pub(crate) use answer::answer;
@@ -64,13 +64,17 @@ pub(crate) fn build(
         images: &Interruptible { images: &mirrored, interrupt: &interrupt },
         executor: &containers,
         cache: &LocalCache::new(&home.store, &snapshots),
-        remotes: &fetcher,
+        remotes: &InterruptibleFetch { remotes: &fetcher, interrupt: &interrupt },
     };
     let works = Works { home: &home, registries: &registries, backends: &backends, progress: &progress };
 
     let delivered = interrupt.watch(signals, || {
-        let gatherer =
-            Gatherer { store: &home.store, snapshots: &snapshots, remotes: &fetcher, progress: &progress };
+        let gatherer = Gatherer {
+            store: &home.store,
+            snapshots: &snapshots,
+            remotes: backends.remotes,
+            progress: &progress,
+        };
         let material = order.gather(&gatherer, &|| interrupt.cancel.is_cancelled())?;
         let images = works.build(&order, &material, &interrupt)?;
         interrupt

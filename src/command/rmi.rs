@@ -108,7 +108,8 @@ fn collect(mut home: Home, removed: &[StoredImage]) -> Result<(), Failure> {
     let snapshots = home.store.snapshots();
     let cache = LocalCache::new(&home.store, &snapshots);
     cache.prune(&chains(removed, &home.store), &chains(&remaining, &home.store)).map_err(fail)?;
-    let (snapshots_kept, blobs) = cache.references().map_err(fail)?;
+    let (mut snapshots_kept, blobs) = cache.references().map_err(fail)?;
+    snapshots_kept.extend(builder::remote::references(&home.store).map_err(fail)?);
     // The collector wants to be alone, in this process too.
     drop(snapshots);
     home.store.collect(&Roots { blobs, snapshots: snapshots_kept }).map_err(fail)?;

@@ -206,6 +206,66 @@ hint: the disk of `/state` is full; `lbuild images` lists what `lbuild rmi` can 
 }
 
 #[test]
+fn what_was_not_lent_is_asked_for() {
+    let at = span("RUN make test");
+    let secret = |source| Error::Secret { span: at, id: "token".into(), source };
+    let expected = "error: the secret `token` was not given
+ --> Dockerfile:3:1
+  |
+3 | RUN make test
+  | ^^^^^^^^^^^^^
+hint: `--secret id=token,src=FILE` gives it from a file, `--secret id=token,env=NAME` from a variable
+";
+    check(&built(&secret(None)), Exit::Failed, expected);
+    let unread = built(&secret(Some(io::Error::from_raw_os_error(13)))).to_string();
+    assert!(unread.contains("caused by: permission denied") && !unread.contains("hint:"), "{unread}");
+    let agent = |source| built(&Error::Agent { span: at, id: "git".into(), source }).to_string();
+    assert!(agent(None).contains("hint: `--ssh git` lends"), "{}", agent(None));
+    let silent = agent(Some(io::Error::from_raw_os_error(111)));
+    assert!(silent.contains("hint: does `ssh-add -l` reach it?"), "{silent}");
+}
+
+#[test]
+fn a_program_for_another_processor_names_the_emulator() {
+    let error = |platform: &str, errno| Error::Sandbox {
+        span: span("RUN make test"),
+        platform: platform.parse().unwrap(),
+        source: runner::Error::ProgramNotExecutable {
+            program: "/bin/sh".into(),
+            source: io::Error::from_raw_os_error(errno),
+        },
+    };
+    const ENOEXEC: i32 = 8;
+    // No kernel has an emulator for this one.
+    let foreign = built(&error("linux/sparc64", ENOEXEC)).to_string();
+    assert!(foreign.contains("hint: programs of `linux/sparc64` need an emulator"), "{foreign}");
+    assert!(foreign.contains("`qemu-user-static`"), "{foreign}");
+    let own = built(&error(&oci::Platform::host().to_string(), ENOEXEC)).to_string();
+    assert!(own.contains("hint: the program is for another processor"), "{own}");
+    let denied = built(&error("linux/sparc64", 13)).to_string();
+    assert!(!denied.contains("emulator"), "{denied}");
+}
+
+#[test]
+fn what_cannot_be_fetched_says_why() {
+    let missing = || FetchError::RunGit { source: io::Error::from_raw_os_error(2) };
+    let expected = "error: cannot fetch `https://host/x.git`
+caused by: there is no program `git`, which fetches repositories
+
+hint: repositories are fetched by git: `apt-get install git`
+";
+    check(&Failure::fetch("https://host/x.git", &missing()), Exit::Environment, expected);
+    let wrong = |error| Error::Fetch { span: span("COPY"), remote: "https://host/x".into(), source: error };
+    assert_eq!(built(&wrong(missing())).exit(), Exit::Environment);
+    let checksum =
+        FetchError::Checksum { address: "https://host/x".into(), expected: "a".into(), found: "b".into() };
+    assert_eq!(built(&wrong(checksum)).exit(), Exit::Failed);
+    let neither = Failure::stdin(&FetchError::NotAnArchive { head: Vec::new() });
+    check(&neither, Exit::Failed, "error: standard input is neither an archive nor a Dockerfile\n");
+    check(&Failure::cancelled(), Exit::Interrupted, &format!("error: {}\n", Error::Cancelled));
+}
+
+#[test]
 fn engines_and_programs_end_as_dockers() {
     let missing = runner::Error::ProgramNotFound { program: "nope".into(), searched: true };
     let failure = Failure::container(&missing).of_engine();

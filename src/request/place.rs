@@ -2,6 +2,7 @@
 //!
 //! So a mistake is told at once. What has to be fetched or unpacked is left to [`super::gather`].
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -38,17 +39,23 @@ pub(crate) enum DockerfilePlace {
 
 /// The names that a Dockerfile has when nobody says another.
 pub(super) const USUAL_NAMES: [&str; 2] = ["Dockerfile", "dockerfile"];
+/// The build argument that lets a repository that is the context keep its `.git`.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 /// How much of standard input tells what it is: a tar's header is as long.
 const HEAD_BYTES: u64 = 512;
 
 /// Both places.
-pub(super) fn locate(args: &BuildArgs) -> Result<(ContextPlace, DockerfilePlace), Failure> {
+pub(super) fn locate(
+    args: &BuildArgs,
+    build_args: &BTreeMap<String, String>,
+) -> Result<(ContextPlace, DockerfilePlace), Failure> {
     let file = args.input.file.as_deref();
     let typed = args.input.context();
     if typed == Path::new("-") {
         return stdin(file);
     }
-    let context = context(args)?;
+    let keeps_git = build_args.get(KEEP_GIT_DIR).is_some_and(|value| matches!(value.as_str(), "1" | "true"));
+    let context = context(args, keeps_git)?;
     let root = if let ContextPlace::Directory(root) = &context { Some(root.as_path()) } else { None };
     let dockerfile = match (file, root) {
         (Some(file), _) if file == Path::new("-") => DockerfilePlace::Read(Dockerfile::stdin()?),
@@ -103,7 +110,7 @@ fn is_address(file: &Path) -> bool {
     file.to_str().is_some_and(|text| text.starts_with("http://") || text.starts_with("https://"))
 }
 
-fn context(args: &BuildArgs) -> Result<ContextPlace, Failure> {
+fn context(args: &BuildArgs, keeps_git: bool) -> Result<ContextPlace, Failure> {
     let context = args.input.context();
     match directory(context, "the build context") {
         Ok(root) => return Ok(ContextPlace::Directory(root)),
@@ -111,14 +118,7 @@ fn context(args: &BuildArgs) -> Result<ContextPlace, Failure> {
         Err(None) => {}
     }
     match remote(context.to_str().unwrap_or_default())? {
-        Some(remote) => {
-            let keep =
-                args.input.build_args.iter().rev().find(|pair| pair.name == "BUILDKIT_CONTEXT_KEEP_GIT_DIR");
-            let keep = keep
-                .and_then(|pair| pair.value.as_deref())
-                .is_some_and(|value| matches!(value, "1" | "true"));
-            Ok(ContextPlace::Remote(if keep { remote.with_keep_git_dir(true) } else { remote }))
-        }
+        Some(remote) => Ok(ContextPlace::Remote(remote.with_keep_git_dir(keeps_git))),
         None => Err(missing_context(args)),
     }
 }

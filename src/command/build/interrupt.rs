@@ -12,6 +12,7 @@ use std::thread;
 use builder::Cancel;
 use builder::error::ImageError;
 use builder::exec::Executor;
+use builder::remote::{Fetch, FetchError, FetchRequest, Remote, Tree};
 use builder::source::{BaseImage, ImageSource, Progress as Transferred};
 use layerfs::snapshot::SnapshotId;
 use oci::{Platform, Reference};
@@ -101,6 +102,21 @@ impl<'a> Interrupt<'a> {
     /// The lock holds plain data: a panic of another thread leaves it usable.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Downloads that are not waited for. Git is told to end instead, so that it does not outlive this process.
+pub(super) struct InterruptibleFetch<'a> {
+    pub(super) remotes: &'a dyn Fetch,
+    pub(super) interrupt: &'a Interrupt<'a>,
+}
+
+impl Fetch for InterruptibleFetch<'_> {
+    fn fetch(&self, remote: &Remote, request: &FetchRequest<'_>) -> Result<Tree, FetchError> {
+        match remote {
+            Remote::Http(_) => self.interrupt.remotely(|| self.remotes.fetch(remote, request)),
+            Remote::Git(_) => self.remotes.fetch(remote, request),
+        }
     }
 }
 
