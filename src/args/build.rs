@@ -26,7 +26,7 @@ pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) course: CourseArgs,
     #[command(flatten)]
-    pub(crate) registry: RegistryArgs,
+    pub(crate) registry: BuildRegistryArgs,
     #[command(flatten)]
     pub(crate) unsupported: UnsupportedArgs,
     /// Whether the verb was left out.
@@ -42,8 +42,8 @@ impl BuildArgs {
 
     /// How registries are talked to.
     pub(crate) fn registries(&self) -> RegistryArgs {
-        let mut registries = self.registry.clone();
-        if self.course.skip_tls_verify {
+        let mut registries = self.registry.all.clone();
+        if self.registry.skip_tls_verify {
             let names = self.image.tags.iter().chain(&self.image.destinations);
             registries.insecure_registry.extend(names.map(|name| name.registry().to_owned()));
         }
@@ -203,12 +203,20 @@ pub(crate) struct CourseArgs {
     /// How many steps execute at once [default: the number of processors]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
+}
+
+/// Where images come from and go.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Registries")]
+pub(crate) struct BuildRegistryArgs {
+    #[command(flatten)]
+    all: RegistryArgs,
     /// Registry to ask for Docker Hub's images before the Hub; may be repeated
-    #[arg(long = "registry-mirror", value_name = "HOST[:PORT]", help_heading = None)]
+    #[arg(long = "registry-mirror", value_name = "HOST[:PORT]")]
     pub(crate) mirrors: Vec<String>,
     /// Take no certificate amiss, and plain HTTP, from the registries of the image's names
-    #[arg(long, help_heading = None)]
-    pub(crate) skip_tls_verify: bool,
+    #[arg(long)]
+    skip_tls_verify: bool,
 }
 
 /// What others have and this version has not: to say so is better than not to know it.

@@ -49,7 +49,7 @@ pub(crate) fn build(
     let registries = Registries::new(&args.registries(), environment)?;
     let snapshots = home.store.snapshots();
     let images = Images::new(&home.store, &snapshots, &registries.client);
-    let mirrored = Mirrored { images: &images, store: &home.store, mirrors: &args.course.mirrors };
+    let mirrored = Mirrored { images: &images, store: &home.store, mirrors: &args.registry.mirrors };
     let fetcher = Fetcher::new(
         &home.store,
         &snapshots,

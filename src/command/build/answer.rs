@@ -77,7 +77,7 @@ fn check(
     let registries = Registries::new(&args.registries(), &session.environment)?;
     let snapshots = home.store.snapshots();
     let images = Images::new(&home.store, &snapshots, &registries.client);
-    let mirrored = Mirrored { images: &images, store: &home.store, mirrors: &args.course.mirrors };
+    let mirrored = Mirrored { images: &images, store: &home.store, mirrors: &args.registry.mirrors };
     let request = order.request(material, &order.platforms()[0]);
     let report = call::check::check(&request, &mirrored);
     if call.is_json {
@@ -90,7 +90,7 @@ fn check(
             .map(|note| note.render(&request.dockerfile_name, &request.dockerfile))
             .collect();
         // Nobody is left to tell.
-        write!(io::stderr().lock(), "{notes}{}", report.summary()).ok();
+        writeln!(io::stderr().lock(), "{notes}{}", report.summary()).ok();
     }
     // What fails the build has been told with the rest.
     let is_fine = report.warnings.is_empty() && report.failure.is_none();
