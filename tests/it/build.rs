@@ -282,7 +282,7 @@ fn what_is_not_supported_is_refused_with_its_line() {
     let world = World::new();
     world.file("f", "");
     for instruction in [
-        "ADD git@example.com:a/b.git /x",
+        "RUN --device=vendor.com/gpu true",
         "COPY f",
         "FROM",
         "VOLUME",
