@@ -125,6 +125,7 @@ impl<'a> Order<'a> {
             secrets: self.secrets.clone(),
             ssh: self.agents.clone(),
             allow_insecure: args.step.allow.contains(&Entitlement::SecurityInsecure),
+            allow_network_host: args.step.allow.contains(&Entitlement::NetworkHost),
             epoch: self.epoch,
             jobs: args
                 .course

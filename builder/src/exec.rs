@@ -131,9 +131,10 @@ fn sandbox(job: Job<'_>) -> Sandbox {
     files.extend(
         run.script.iter().map(|script| FileMount::new(&script.path, script.text.clone()).mode(0o755)),
     );
-    files.extend(surroundings.files);
     Sandbox {
         files,
+        // A secret may lie in what a mount shows.
+        files_in_mounts: surroundings.files,
         mounts: surroundings.mounts,
         network: match run.network {
             Network::Host => runner::Network::Host,

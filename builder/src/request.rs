@@ -47,6 +47,8 @@ pub struct Request {
     pub ssh: BTreeMap<String, PathBuf>,
     /// `--allow security.insecure`: whether `RUN --security=insecure` may be.
     pub allow_insecure: bool,
+    /// `--allow network.host`: whether `RUN --network=host` may be where the build's own network is none.
+    pub allow_network_host: bool,
     /// `SOURCE_DATE_EPOCH`: no time in the image is later than this, in seconds since 1970. The Dockerfile may set it
     /// where this is none.
     pub epoch: Option<i64>,

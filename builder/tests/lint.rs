@@ -82,6 +82,7 @@ fn request(dockerfile: &str, ignore: &str) -> Request {
         secrets: Secrets::default(),
         ssh: BTreeMap::new(),
         allow_insecure: false,
+        allow_network_host: false,
         epoch: None,
         jobs: NonZeroUsize::MIN,
     }

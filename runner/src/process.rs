@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// What to execute, and as whom.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Process {
     /// The program and its arguments; the program is looked for in the container's `PATH` unless it holds a
     /// slash.
@@ -24,6 +24,19 @@ pub struct Process {
     pub rlimits: Vec<Rlimit>,
     /// The file mode creation mask.
     pub umask: u32,
+}
+
+/// Without the values of variables, one of which may be a secret.
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&OsString> = self.env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Process")
+            .field("args", &self.args)
+            .field("env", &names)
+            .field("cwd", &self.cwd)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Process {

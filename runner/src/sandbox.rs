@@ -26,6 +26,8 @@ pub struct Sandbox {
     pub mounts: Vec<Mount>,
     /// Files that appear in the container and never in its root file system, such as `/etc/hosts`.
     pub files: Vec<FileMount>,
+    /// Such files again, which may lie in what the mounts show: these are put into place after them.
+    pub files_in_mounts: Vec<FileMount>,
     /// What the container reaches.
     pub network: Network,
     /// What it may use up.
@@ -53,6 +55,7 @@ impl Sandbox {
             read_only_root: false,
             mounts: Vec::new(),
             files: Vec::new(),
+            files_in_mounts: Vec::new(),
             network: Network::Host,
             limits: Limits::default(),
             cgroup_parent: None,

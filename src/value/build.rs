@@ -76,7 +76,7 @@ impl FromStr for ContextArg {
 pub(crate) enum Entitlement {
     /// `RUN --security=insecure`
     SecurityInsecure,
-    /// `RUN --network=host`; here a step has the host's network anyhow.
+    /// `RUN --network=host` in a build with `--network none`.
     NetworkHost,
 }
 

@@ -214,6 +214,27 @@ fn a_failing_command_does_not_tell_its_secret() {
 }
 
 #[test]
+fn mounts_lie_in_one_another_whatever_their_order() {
+    let world = World::new();
+    let dockerfile = from(
+        "RUN --mount=type=secret,id=k,target=/m/in/settings --mount=type=tmpfs,target=/m/in --mount=type=cache,target=/m \\\n\
+         cat /m/in/settings | tr a-z A-Z > /out && touch /m/in/x /m/y\n\
+         RUN --mount=type=cache,target=/m ls -A /m /m/in >> /out",
+    );
+    let build = world.build(&dockerfile).args(&["--secret", "id=k,env=K"]).env("K", "letters");
+    assert_eq!(build.out(), "LETTERS/m:\nin\ny\n\n/m/in:\n");
+}
+
+#[test]
+fn a_build_without_network_stays_so() {
+    let world = World::new();
+    let dockerfile = from("RUN --network=host ls /sys/class/net > /out");
+    let output = world.build(&dockerfile).arg("--network=none").failure();
+    output.says("is not allowed").says("--allow network.host").says("Dockerfile:2");
+    world.build(&dockerfile).args(&["--network=none", "--allow=network.host"]).success();
+}
+
+#[test]
 fn a_required_secret_must_be_there() {
     let world = World::new();
     let dockerfile = from("RUN --mount=type=secret,id=k,required=true true");

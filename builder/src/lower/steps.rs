@@ -39,11 +39,7 @@ impl Lowering<'_> {
             }
             RunCommand::Script(heredoc) => self.shell_args(&heredoc.body),
         };
-        let network = match run.network {
-            None | Some(NetworkMode::Default) => self.request.run.network,
-            Some(NetworkMode::None) => Network::None,
-            Some(NetworkMode::Host) => Network::Host,
-        };
+        let network = self.network(instruction.span, run.network);
         let history = self.run_history(&args);
         let run = Run {
             args,
@@ -57,6 +53,24 @@ impl Lowering<'_> {
             mounts: self.mounts(at, &run.mounts),
         };
         self.step(history, step(instruction, StepKind::Run(run)));
+    }
+
+    /// The command's network. One without the host's may not be left where the build was told to stay in it: a base
+    /// image's triggers could.
+    fn network(&mut self, span: Span, mode: Option<NetworkMode>) -> Network {
+        let own = self.request.run.network;
+        match mode {
+            None | Some(NetworkMode::Default) => own,
+            Some(NetworkMode::None) => Network::None,
+            Some(NetworkMode::Host) => {
+                if own == Network::None && !self.request.allow_network_host {
+                    let message = "`RUN --network=host` is not allowed in a build with `--network none`";
+                    let hint = "`--allow network.host` allows it";
+                    self.diagnostics.push(Diagnostic::error(span, message).hint(hint));
+                }
+                Network::Host
+            }
+        }
     }
 
     /// Whether the command asks for all rights and may have them.
@@ -263,7 +277,12 @@ impl Lowering<'_> {
             parents: files.parents,
             exclude,
         };
-        self.step(history, step(instruction, StepKind::Copy(copy)));
+        let mut step = step(instruction, StepKind::Copy(copy));
+        if files.name == "ADD" {
+            // An address may hold credentials, and the text is shown while the step runs.
+            step.text = step.text.split(' ').map(self::shown).collect::<Vec<_>>().join(" ");
+        }
+        self.step(history, step);
     }
 
     /// Notes sources that the ignore file leaves out.

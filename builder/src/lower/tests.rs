@@ -32,6 +32,7 @@ fn request(dockerfile: &str, args: &[(&str, &str)]) -> Request {
         secrets: Secrets::default(),
         ssh: BTreeMap::new(),
         allow_insecure: false,
+        allow_network_host: false,
         epoch: None,
         jobs: NonZeroUsize::MIN,
     }

@@ -1,7 +1,7 @@
 //! `RUN --mount`: what one command finds in its file system beside the image, and what has to live as long as it runs.
 //!
 //! Order of steps: cache mounts are taken in the order of their names, so that two commands never wait for each other;
-//! then every mount is made in the order written. Invariants: a command changes nothing but its own layer and its
+//! then every mount is made, and they are put into place from the outside in. Invariants: a command changes nothing but its own layer and its
 //! caches; a secret is in memory only.
 
 use std::collections::BTreeMap;
@@ -71,6 +71,9 @@ pub(crate) fn prepare(
         inputs += usize::from(input.is_some());
         maker.mount(mount, input)?;
     }
+    // As in BuildKit, whatever the order written: what is mounted in another mount comes after it.
+    maker.surroundings.mounts.sort_by(|a, b| a.target.cmp(&b.target));
+    maker.surroundings.files.sort_by(|a, b| a.target.cmp(&b.target));
     Ok((maker.surroundings, maker.held))
 }
 

@@ -22,7 +22,7 @@ use crate::cgroup::CgroupMount;
 use crate::error::{AtStep, Failure, Found, Step};
 use crate::protocol::SourcePlan;
 use crate::resolve;
-use crate::sandbox::{Devices, Sandbox};
+use crate::sandbox::{Devices, FileMount, Sandbox};
 use crate::sys::{self, MountAttributes};
 
 /// Hidden from a container: what tells of the host or reaches it.
@@ -156,7 +156,7 @@ pub(super) fn mount_users(
     if seed.job.security.masked_paths {
         mask(system, backing)?;
     }
-    backing.mount_files(root, seed)?;
+    backing.mount_files(root, 0, &seed.job.files)?;
     let mut binds = seed.binds.iter();
     for mount in &seed.job.mounts {
         let step = || Step::Mount { target: mount.target.clone() };
@@ -178,7 +178,7 @@ pub(super) fn mount_users(
         set(source, attributes).at(step)?;
         attach(source, &user_place(root, &mount.target, kind(source).at(step)?)?).at(step)?;
     }
-    Ok(())
+    backing.mount_files(root, seed.job.files.len(), &seed.job.files_in_mounts)
 }
 
 /// Where a user's mount goes: anywhere but the root itself and `/proc`, whose files the kernel and the
@@ -256,7 +256,8 @@ const EXECUTABLE: u32 = 0o111;
 impl Backing {
     /// To be called between leaving the host's mounts and attaching the root.
     pub(super) fn attach(seed: &Seed<'_>) -> Result<Self> {
-        let bytes: usize = seed.job.files.iter().map(|file| file.content.len()).sum();
+        let files = || seed.job.files.iter().chain(&seed.job.files_in_mounts);
+        let bytes: usize = files().map(|file| file.content.len()).sum();
         // A container may append to its hosts file: a megabyte of room.
         let size = (bytes + (1 << 20)).to_string();
         let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -267,7 +268,7 @@ impl Backing {
             mount => mount?,
         };
         mkdirat(&mount, c"empty", Mode::from_bits_truncate(0o755))?;
-        for (at, file) in seed.job.files.iter().enumerate() {
+        for (at, file) in files().enumerate() {
             let made = write(&mount, &at.to_string(), &file.content, file.mode)?;
             fchown(&made, Some(Uid::from_raw(file.uid)), Some(Gid::from_raw(file.gid)))?;
             // A change of owner takes the set-id bits away.
@@ -292,10 +293,16 @@ impl Backing {
         Ok(empty)
     }
 
-    fn mount_files(&self, root: &Root<'_>, seed: &Seed<'_>) -> std::result::Result<(), Failure> {
-        for (at, file) in seed.job.files.iter().enumerate() {
+    /// Puts files into place; the first of them is the backing's number `first`.
+    fn mount_files(
+        &self,
+        root: &Root<'_>,
+        first: usize,
+        files: &[FileMount],
+    ) -> std::result::Result<(), Failure> {
+        for (at, file) in files.iter().enumerate() {
             let step = || Step::Mount { target: file.target.clone() };
-            let source = copy(self.mount.as_fd(), &at.to_string()).at(step)?;
+            let source = copy(self.mount.as_fd(), &(first + at).to_string()).at(step)?;
             if file.mode & EXECUTABLE == 0 {
                 // Nor may the container make it executable.
                 let attributes =
