@@ -1,7 +1,7 @@
 //! `lbuild build`: Dockerfile in, image out, delivered.
 //!
 //! Order → gather what is elsewhere → one build a platform → the store → registries and files → what is said of it.
-//! Whatever fails on this way fails the command, and what was delivered before stays. [`answer`] answers `--call`
+//! Whatever fails on this way fails the command, and what was delivered before stays. [`mod@answer`] answers `--call`
 //! instead, [`interrupt`] is about signals, [`record`] about the files that tell of the image.
 
 mod answer;
