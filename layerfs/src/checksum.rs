@@ -12,7 +12,8 @@
 //! because a destination directory takes it.
 //!
 //! Invariants: every field is framed, so that no two selections are written as the same bytes; files are read
-//! in pieces of bounded size; a file that is no longer the one that was selected is an error.
+//! in pieces of bounded size; a file that is no longer the one that was selected, or that changes while it is read, is
+//! an error.
 
 use std::fs::File;
 use std::io::Read;
@@ -240,26 +241,29 @@ impl Reader<'_> {
     fn record(&self, holder: BorrowedFd<'_>, entry: &Entry, buffer: &mut Vec<u8>) -> Result<Digest> {
         let path = || self.base.join(path_of(&entry.path));
         let found = &entry.metadata;
-        let mut link = Vec::new();
-        let mut data = None;
-        let attributes = if found.kind == Kind::File {
+        let (mut link, mut data) = (Vec::new(), None);
+        let (attributes, now) = if found.kind == Kind::File {
             let mut file = open_listed(holder, entry.name()).at("open", path())?;
             let now = Metadata::of(&file).at("read the metadata of", path())?;
-            let hashed = if now.is_unchanged(found) {
-                hash(&mut file, found.size_bytes, buffer).at("read", path())?
-            } else {
-                None
-            };
-            data = Some(hashed.ok_or_else(|| Error::SourceChanged { path: path() })?);
-            xattr::of(file.as_fd())
+            // What is another file by now need not be read.
+            if now.is_unchanged(found) {
+                data = hash(&mut file, found.size_bytes, buffer).at("read", path())?;
+            }
+            (xattr::of(file.as_fd()), Metadata::of(&file))
         } else {
             if found.kind == Kind::Symlink {
                 let target = rustix::fs::readlinkat(holder, entry.name(), Vec::new());
                 link = target.at("read the link", path())?.into_bytes();
             }
-            xattr::at(holder, entry.name())
+            (xattr::at(holder, entry.name()), Metadata::at(holder, entry.name()))
         };
         let attributes = attributes.at("read the attributes of", path())?;
+        // All that is read of it has been read. What is put into a directory meanwhile is no change of this entry.
+        let now = now.at("read the metadata of", path())?;
+        let is_short = found.kind == Kind::File && data.is_none();
+        if is_short || (found.kind != Kind::Directory && !now.is_unchanged(found)) {
+            return Err(Error::SourceChanged { path: path() });
+        }
         let owner = self.options.owner.unwrap_or(found.owner);
         Ok(record(found, owner, &link, &attributes, data))
     }

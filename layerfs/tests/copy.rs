@@ -9,11 +9,11 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use layerfs::Error;
 use layerfs::confined::{NewDirectory, Owner, Root};
 use layerfs::copy::{Copied, Options, copy, select};
 use layerfs::snapshot::{SnapshotId, Snapshotter};
 use layerfs::store::Store;
+use layerfs::{Error, checksum};
 use rustix::fs::{FileType, Mode, XattrFlags};
 use world::{World, filters, list, meta, mode_of, set_time};
 
@@ -233,6 +233,58 @@ fn a_source_that_changed_since_it_was_selected_is_refused() {
     world.link("c/d/a", "/etc/passwd");
     world.copy_with(&selection, "/", &Options::default()).unwrap_err();
     assert_eq!(world.target(), [""; 0]);
+}
+
+/// Waits until the file system's clock, which may tick as rarely as a hundred times a second, gives another time.
+fn tick(dir: &Path) {
+    let now = || meta(tempfile::NamedTempFile::new_in(dir).unwrap().path().to_owned());
+    let stamp = |meta: fs::Metadata| (meta.ctime(), meta.ctime_nsec());
+    let before = stamp(now());
+    while stamp(now()) == before {}
+}
+
+/// Writes over a file of the same length, and sets the time back to what it was.
+fn overwrite(path: &Path, text: &str) {
+    tick(path.parent().unwrap());
+    let modified = fs::metadata(path).unwrap().modified().unwrap();
+    let file = fs::File::options().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, text.as_bytes(), 0).unwrap();
+    file.set_modified(modified).unwrap();
+}
+
+#[test]
+fn a_source_that_was_written_over_and_dated_back_is_refused() {
+    let world = World::new();
+    world.file("c/d/a", "before").link("c/d/link", "a");
+    let selection = world.select(&["d"]).unwrap();
+    overwrite(&world.path("c/d/a"), "beforE");
+    let error = world.copy_with(&selection, "/", &Options::default()).unwrap_err();
+    assert!(matches!(error, Error::SourceChanged { .. }), "{error}");
+    let root = Root::open(&world.path("c")).unwrap();
+    let error = checksum::digest(&root, &selection, checksum::Options::default()).unwrap_err();
+    assert!(matches!(error, Error::SourceChanged { .. }), "{error}");
+
+    let selection = world.select(&["d"]).unwrap();
+    tick(&world.path("c"));
+    fs::remove_file(world.path("c/d/link")).unwrap();
+    world.link("c/d/link", "b");
+    let error = world.copy_with(&selection, "/link", &Options::default()).unwrap_err();
+    assert!(matches!(error, Error::SourceChanged { .. }), "{error}");
+    let error = checksum::digest(&root, &selection, checksum::Options::default()).unwrap_err();
+    assert!(matches!(error, Error::SourceChanged { .. }), "{error}");
+}
+
+#[test]
+fn what_is_put_into_a_selected_directory_meanwhile_is_no_change() {
+    let world = World::new();
+    world.file("c/d/e/a", "A");
+    let selection = world.select(&["d"]).unwrap();
+    tick(&world.path("c/d/e"));
+    world.file("c/d/e/new", "");
+    world.copy_with(&selection, "/", &Options::default()).unwrap();
+    let root = Root::open(&world.path("c")).unwrap();
+    checksum::digest(&root, &selection, checksum::Options::default()).unwrap();
+    assert!(!world.path("t/e/new").exists());
 }
 
 #[test]

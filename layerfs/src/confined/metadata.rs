@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, FileType, Statx, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp};
 use rustix::io;
 use rustix::path::Arg;
 
@@ -93,6 +93,8 @@ pub struct Metadata {
     pub size_bytes: u64,
     /// The time of the last change of the data.
     pub modified: Time,
+    /// The time of the last change of anything about it. Unlike the others, nobody can set it.
+    pub changed: Time,
     /// The file system it is on (major, minor) and its number there: equal for two hard links.
     pub inode: ((u32, u32), u64),
     /// How many hard links it has.
@@ -113,10 +115,12 @@ impl Metadata {
         rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS).map(Metadata::from)
     }
 
-    /// Whether this can be the same, unchanged file: its data may be taken for what was seen before.
+    /// Whether this can be the same, unchanged file: its data and its attributes may be taken for what was seen
+    /// before. Whoever writes to a file in place can set its size and its modification time back, but not the time
+    /// of its change.
     pub(crate) fn is_unchanged(&self, before: &Metadata) -> bool {
-        (self.kind, self.inode, self.size_bytes, self.modified)
-            == (before.kind, before.inode, before.size_bytes, before.modified)
+        (self.kind, self.inode, self.size_bytes, self.modified, self.changed)
+            == (before.kind, before.inode, before.size_bytes, before.modified, before.changed)
     }
 }
 
@@ -129,10 +133,15 @@ impl From<Statx> for Metadata {
             mode: u32::from(stat.stx_mode) & 0o7777,
             owner: Owner { uid: stat.stx_uid, gid: stat.stx_gid },
             size_bytes: stat.stx_size,
-            modified: Time { seconds: stat.stx_mtime.tv_sec, nanoseconds: stat.stx_mtime.tv_nsec },
+            modified: time(stat.stx_mtime),
+            changed: time(stat.stx_ctime),
             inode: ((stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino),
             links: stat.stx_nlink,
             device: (stat.stx_rdev_major, stat.stx_rdev_minor),
         }
     }
+}
+
+fn time(stamp: StatxTimestamp) -> Time {
+    Time { seconds: stamp.tv_sec, nanoseconds: stamp.tv_nsec }
 }

@@ -51,7 +51,8 @@ pub(super) fn unpack(
         limits: Limits::default(),
     };
     let destination = Destination { root: target.as_fd(), upper: None };
-    unpack::unpack(decompressed(file).at("read", &selected.path)?, destination, &options)?;
+    unpack::unpack(decompressed(&file).at("read", &selected.path)?, destination, &options)?;
+    unchanged(&file, selected)?;
     Ok(true)
 }
 
@@ -60,8 +61,13 @@ fn open(source: &Root, selected: &Selected) -> Result<File> {
     let entry = Entry { path, metadata: selected.metadata };
     let dir = open_exact(source.as_fd(), entry.parent()).at("open", &selected.path)?;
     let file = open_listed(dir.as_fd(), entry.name()).at("open", &selected.path)?;
-    match Metadata::of(&file).at("read the metadata of", &selected.path)?.is_unchanged(&selected.metadata) {
-        true => Ok(file),
+    unchanged(&file, selected)?;
+    Ok(file)
+}
+
+fn unchanged(file: &File, selected: &Selected) -> Result<()> {
+    match Metadata::of(file).at("read the metadata of", &selected.path)?.is_unchanged(&selected.metadata) {
+        true => Ok(()),
         false => Err(Error::SourceChanged { path: selected.path.clone() }),
     }
 }

@@ -90,14 +90,14 @@ impl Copier<'_> {
         buffer: &mut Vec<u8>,
     ) -> std::result::Result<(), Fault> {
         let opened = open_listed(from.dir, from.name).map_err(source("open"))?;
-        if !Metadata::of(&opened).map_err(source("read the metadata of"))?.is_unchanged(found) {
-            return Err(Fault::Changed);
-        }
+        unchanged(found, Metadata::of(&opened))?;
         let attributes = xattr::of(opened.as_fd()).map_err(source("read the attributes of"))?;
         let made = create_new(to.dir, to.name).map_err(target("create"))?;
         if !data::copy(&opened, &made, found.size_bytes, &self.ways, buffer).map_err(target("write"))? {
             return Err(Fault::Changed);
         }
+        // Again, because somebody may have written to it while it was read.
+        unchanged(found, Metadata::of(&opened))?;
         self.dress(made.as_fd(), found, &attributes)
     }
 
@@ -124,6 +124,7 @@ impl Copier<'_> {
         } else {
             self.make_node(found, to)?;
         }
+        unchanged(found, Metadata::at(from.dir, from.name))?;
         let owner = self.owner(found);
         let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
         rustix::fs::chownat(to.dir, to.name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
@@ -179,6 +180,14 @@ impl Copier<'_> {
             owner: self.options.owner.unwrap_or_default(),
             modified: Some(Time::default()),
         }
+    }
+}
+
+/// Whether a source is still what was selected, and thus hashed.
+fn unchanged(found: &Metadata, now: rustix::io::Result<Metadata>) -> std::result::Result<(), Fault> {
+    match now.map_err(source("read the metadata of"))?.is_unchanged(found) {
+        true => Ok(()),
+        false => Err(Fault::Changed),
     }
 }
 
