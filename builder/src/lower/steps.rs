@@ -179,10 +179,18 @@ impl Lowering<'_> {
         };
         match remote::parse(path, Form::Add).and_then(checked) {
             Ok(Some(remote @ Remote::Http(_))) => Some((remote, "*".to_owned())),
-            Ok(Some(remote @ Remote::Git(_))) => match add.keep_git_dir {
-                Some(keep) => Some((remote.with_keep_git_dir(keep), "/".to_owned())),
-                None => Some((remote, "/".to_owned())),
-            },
+            Ok(Some(Remote::Git(source))) => {
+                if let (Some(flag), Some(query)) = (add.keep_git_dir, source.keep_git_dir)
+                    && flag != query
+                {
+                    self.fail(
+                        span,
+                        format!("`--keep-git-dir={flag}` and `keep-git-dir={query}` contradict each other"),
+                    );
+                }
+                let keep = add.keep_git_dir.unwrap_or_default();
+                Some((Remote::Git(source).with_keep_git_dir(keep), "/".to_owned()))
+            }
             Ok(None) => {
                 if let Some((_, span)) = checksum {
                     self.fail(*span, "`--checksum` is for URLs and git repositories only");
@@ -258,6 +266,9 @@ impl Lowering<'_> {
         let mode = files.chmod.map(|word| self.expand(word));
         let exclude = self.exclude(files.exclude);
         let mut history = files.name.to_owned();
+        if files.parents {
+            history.push_str(" --parents");
+        }
         for (flag, value) in [("--chown", &owner), ("--chmod", &mode)] {
             if let Some(value) = value {
                 history.push_str(&format!(" {flag}={value}"));

@@ -92,18 +92,18 @@ impl Maker<'_, '_> {
         for mount in &run.mounts {
             let input = mount.input().map(|_| inputs);
             inputs += usize::from(input.is_some());
-            if let MountKind::Cache { id, .. } = &mount.kind {
-                wanted.entry(id.clone()).or_insert((mount, input));
+            if let MountKind::Cache { id, access, .. } = &mount.kind {
+                let seed = input.and_then(|at| self.inputs[at]);
+                wanted.entry(cache_name(id, *access, seed)).or_insert((mount, seed));
             }
         }
         let caches = self.backends.store.cache_mounts();
-        for (id, (mount, input)) in wanted {
+        for (name, (mount, seed)) in wanted {
             let MountKind::Cache { sharing, access, source, .. } = &mount.kind else { continue };
-            let seed = input.and_then(|at| self.inputs[at]);
             let create = |root: &Root| seed_cache(root, *access, source, seed);
             let fail = fail(mount.span, "prepare the cache mount");
-            let taken = caches.take(&id, stored(*sharing), &create, give_up).map_err(fail)?;
-            self.held.caches.insert(id, taken.ok_or(Error::Cancelled)?);
+            let taken = caches.take(&name, stored(*sharing), &create, give_up).map_err(fail)?;
+            self.held.caches.insert(name, taken.ok_or(Error::Cancelled)?);
         }
         Ok(())
     }
@@ -120,8 +120,9 @@ impl Maker<'_, '_> {
                     self.attach(target, MountSource::Bind(tree), !writable);
                 }
             }
-            MountKind::Cache { target, id, source, read_only, .. } => {
-                let cache = &self.held.caches[id];
+            MountKind::Cache { target, id, source, read_only, access, .. } => {
+                let seed = input.and_then(|at| self.inputs[at]);
+                let cache = &self.held.caches[&cache_name(id, *access, seed)];
                 let tree = match source == Path::new("/") {
                     true => cache.try_clone_mount(),
                     false => cache.try_clone_mount_at(source),
@@ -284,6 +285,20 @@ fn stored(sharing: instruction::Sharing) -> Sharing {
         instruction::Sharing::Private => Sharing::Private,
         instruction::Sharing::Locked => Sharing::Locked,
     }
+}
+
+/// What a cache is called in the store. As in BuildKit, caches of one id that begin with other files, or as another
+/// user's directory, are apart: else the first one to come would say who may write for all others.
+fn cache_name(id: &str, access: Access, seed: Option<&Chosen<'_>>) -> String {
+    let mut name = id.to_owned();
+    let Access { mode, uid, gid } = access;
+    if (mode, uid, gid) != (0o755, 0, 0) {
+        name.push_str(&format!(" (mode={mode:04o},uid={uid},gid={gid})"));
+    }
+    if let Some(Chosen::Files(_, _, digest)) = seed {
+        name.push_str(&format!(" (from {digest})"));
+    }
+    name
 }
 
 /// Fills a new cache: its root as the mount says, and the seed at the place that the mount shows.
