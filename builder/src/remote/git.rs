@@ -78,21 +78,24 @@ fn expect(source: &GitSource, pin: &Pin) -> Result<(), FetchError> {
     }
 }
 
-/// What the tree is: the commit, and what is taken of it. Where it comes from only matters to a `.git` that stays.
+/// What the tree is: the commit, and what is taken of it. Where it comes from, and by which tag, only matters to a
+/// `.git` that stays.
 fn identity(source: &GitSource, pin: &Pin) -> Digest {
     let keep = source.keep_git_dir == Some(true) && source.subdir.is_none();
     let name = pin.name.as_deref().unwrap_or_default();
     let remote = source.remote.to_string();
-    let (remote, name) = if keep { (remote.as_str(), name) } else { ("", "") };
+    let (remote, name, object) =
+        if keep { (remote.as_str(), name, pin.object.as_str()) } else { ("", "", "") };
     let subdir = source.subdir.as_deref().unwrap_or(Path::new("")).as_os_str().as_encoded_bytes();
     let dated = source.mtime == Some(Mtime::Commit);
     record::digest_of(&[
-        b"lbuild git tree 1",
+        b"lbuild git tree 2",
         pin.commit.as_bytes(),
         subdir,
         &[u8::from(keep), u8::from(source.submodules), u8::from(dated)],
         remote.as_bytes(),
         name.as_bytes(),
+        object.as_bytes(),
     ])
 }
 

@@ -18,7 +18,7 @@ use crate::support::{Place, remote, tree};
 const COMMITTED: i64 = 1_000_000_000;
 
 /// A git server with the repositories of a directory.
-struct Server {
+pub(crate) struct Server {
     dir: tempfile::TempDir,
     address: SocketAddr,
     calls: Arc<AtomicUsize>,
@@ -27,7 +27,7 @@ struct Server {
 }
 
 impl Server {
-    fn start() -> Server {
+    pub(crate) fn start() -> Server {
         let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -47,15 +47,15 @@ impl Server {
         Server { dir, address, calls, is_closed, listener: Some(listener) }
     }
 
-    fn url(&self, name: &str) -> String {
+    pub(crate) fn url(&self, name: &str) -> String {
         format!("git://{}/{name}", self.address)
     }
 
-    fn remote(&self, name_and_options: &str) -> Remote {
+    pub(crate) fn remote(&self, name_and_options: &str) -> Remote {
         remote(&self.url(name_and_options), Form::Add)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -65,7 +65,7 @@ impl Server {
     }
 
     /// An empty repository.
-    fn init(&self, name: &str, options: &[&str]) -> Repo {
+    pub(crate) fn init(&self, name: &str, options: &[&str]) -> Repo {
         let path = self.path(name);
         std::fs::create_dir(&path).unwrap();
         let repo = Repo { path };
@@ -74,7 +74,7 @@ impl Server {
     }
 
     /// A repository with a branch, tags, a directory, a link and a program; two commits.
-    fn example(&self, name: &str, options: &[&str]) -> Repo {
+    pub(crate) fn example(&self, name: &str, options: &[&str]) -> Repo {
         let repo = self.init(name, options);
         repo.write("a", "one");
         repo.commit("first");
@@ -125,31 +125,31 @@ fn command(dir: &Path) -> Command {
     command
 }
 
-struct Repo {
-    path: PathBuf,
+pub(crate) struct Repo {
+    pub(crate) path: PathBuf,
 }
 
 impl Repo {
-    fn git(&self, args: &[&str]) -> String {
+    pub(crate) fn git(&self, args: &[&str]) -> String {
         let output = command(&self.path).args(args).output().unwrap();
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.path.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    fn commit(&self, message: &str) -> String {
+    pub(crate) fn commit(&self, message: &str) -> String {
         self.git(&["add", "--all"]);
         self.git(&["commit", "--quiet", "--allow-empty", "-m", message]);
         self.git(&["rev-parse", "HEAD"])
     }
 
     /// Puts a submodule where no clone of it is needed.
-    fn link(&self, path: &str, url: &str, commit: &str) {
+    pub(crate) fn link(&self, path: &str, url: &str, commit: &str) {
         self.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{commit},{path}")]);
         let section = format!("submodule.{path}");
         self.git(&["config", "-f", ".gitmodules", &format!("{section}.path"), path]);

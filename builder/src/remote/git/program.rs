@@ -102,11 +102,6 @@ impl Program<'_> {
         Err(FetchError::Git { act: call.act, address, output })
     }
 
-    /// Runs git for its exit status.
-    pub(super) fn succeeds(&self, call: &Call<'_>) -> Result<bool, FetchError> {
-        Ok(self.finish(call)?.status.success())
-    }
-
     fn finish(&self, call: &Call<'_>) -> Result<Ended, FetchError> {
         self.request.check()?;
         let spawned = self.command(call).spawn();

@@ -116,10 +116,8 @@ impl<'a> Repository<'a> {
         let is_sha256 = tips.first().is_some_and(|hash| hash.len() == 64);
         let copy = self.copy(is_sha256)?;
         copy.fetch_all()?;
-        let wanted = format!("{beginning}^{{commit}}");
-        let args = arguments(&["rev-parse", "--verify", "--end-of-options", &wanted]);
-        match self.program.run(&copy.call("find a commit in", &args)) {
-            Ok(hash) => Ok(Pin::commit(String::from_utf8_lossy(&hash).trim())),
+        match copy.find(&format!("{beginning}^{{commit}}")) {
+            Ok(hash) => Ok(Pin::commit(&hash)),
             Err(FetchError::Git { .. }) => Err(self.no_reference(beginning)),
             Err(error) => Err(error),
         }
@@ -130,10 +128,18 @@ impl<'a> Repository<'a> {
     }
 
     /// The copy, with the commit in it.
+    ///
+    /// Which commit a tag leads to is at first what the server says (`NAME^{}`), and a checksum was compared with
+    /// that: now that the tag is here, it must say the same. An object by its own hash needs nobody's word.
     pub(super) fn with(&self, pin: &Pin) -> Result<Copy<'_>, FetchError> {
         let copy = self.copy(pin.is_sha256())?;
         if !copy.has(pin)? {
             copy.fetch(pin)?;
+        }
+        let found = copy.peel(pin)?;
+        if found != pin.commit && pin.object != pin.commit {
+            let (address, expected) = (self.shown(), pin.commit.clone());
+            return Err(FetchError::Checksum { address, expected, found });
         }
         Ok(copy)
     }
@@ -186,9 +192,22 @@ impl Copy<'_> {
     }
 
     fn has(&self, pin: &Pin) -> Result<bool, FetchError> {
-        let object = pin.as_commit();
-        let args = arguments(&["cat-file", "-e", &object]);
-        self.repository.program.succeeds(&self.call("find a commit in", &args))
+        match self.peel(pin) {
+            Err(FetchError::Git { .. }) => Ok(false),
+            found => found.map(|_| true),
+        }
+    }
+
+    /// The commit that the object is or leads to, by what is here.
+    fn peel(&self, pin: &Pin) -> Result<String, FetchError> {
+        self.find(&pin.as_commit())
+    }
+
+    /// The hash of a commit, by an expression that git reads.
+    fn find(&self, expression: &str) -> Result<String, FetchError> {
+        let output =
+            self.run("find a commit in", &["rev-parse", "--verify", "--end-of-options", expression])?;
+        Ok(String::from_utf8_lossy(&output).trim().to_owned())
     }
 
     /// Fetches one commit, or, where the server does not give it out, everything.
