@@ -12,7 +12,7 @@ use crate::tree::Tree;
 const FIELDS: [&str; 8] =
     ["Env", "Cmd", "Entrypoint", "User", "WorkingDir", "Labels", "ExposedPorts", "Volumes"];
 
-fn check(rest: &str, fill: impl Fn(&World)) {
+pub(crate) fn check(rest: &str, fill: impl Fn(&World)) {
     let world = World::new();
     fill(&world);
     let dockerfile = format!("FROM {}\n{rest}\n", busybox());

@@ -59,6 +59,13 @@ impl Tree {
 
     /// Fails with the first differences when the other tree is another.
     pub(crate) fn assert_same(&self, other: &Tree, ours: &str, theirs: &str) {
+        if let Some(difference) = self.difference(other, ours, theirs) {
+            panic!("{difference}");
+        }
+    }
+
+    /// The first paths at which the other tree is another.
+    pub(crate) fn difference(&self, other: &Tree, ours: &str, theirs: &str) -> Option<String> {
         let mut text = String::new();
         let paths: std::collections::BTreeSet<_> = self.0.keys().chain(other.0.keys()).collect();
         let differing = paths.into_iter().filter(|path| self.0.get(*path) != other.0.get(*path));
@@ -67,7 +74,7 @@ impl Tree {
             writeln!(text, "{path}\n  {ours}: {}\n  {theirs}: {}", show(self), show(other))
                 .expect("a string");
         }
-        assert!(text.is_empty(), "the trees differ\n{text}");
+        (!text.is_empty()).then(|| format!("the trees differ\n{text}"))
     }
 }
 
