@@ -154,6 +154,14 @@ fn point_06_a_wildcard_may_match_nothing_and_a_name_may_not() {
         .build("FROM scratch\nCOPY a.txt nothing /x/\n")
         .failure()
         .says("`nothing` is not in the build context");
+    // What stands before the first wildcard is a name.
+    world
+        .build("FROM scratch\nCOPY a.txt dri/* /x/\n")
+        .failure()
+        .says("`dri/*` is not")
+        .says("did you mean `dir`?");
+    world.file(".dockerignore", "dir\n");
+    world.build("FROM scratch\nCOPY dir/* /x/\n").failure().says("line 1 of `.dockerignore` excludes `dir`");
 }
 
 #[test]

@@ -6,9 +6,9 @@
 //! The rules, by their numbers in the study of BuildKit: a source is relative to the root whatever it begins
 //! with, `..` stops there (2); a wildcard matches below its longest literal prefix, in lexical order, and what
 //! is below a matched directory is not matched again (5); a wildcard without a match selects nothing, a
-//! literal source that is missing is an error (6); a link named or matched is followed inside the root, a link
-//! inside a selected directory stays one (7); an exclusion is relative to each selected directory (17). With
-//! `--parents` a source means something else: [`super::parents`].
+//! literal source that is missing is an error, and so is the literal prefix of a wildcard (6); a link named or
+//! matched is followed inside the root, a link inside a selected directory stays one (7); an exclusion is
+//! relative to each selected directory (17). With `--parents` a source means something else: [`super::parents`].
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
@@ -72,7 +72,7 @@ pub struct Selected {
 /// Selects what `sources`, as written in the instruction, mean below `root`.
 ///
 /// # Errors
-/// [`Error::SourceMissing`] with the source as cleaned, if it has no wildcard and leads nowhere or to what
+/// [`Error::SourceMissing`] with the source as cleaned, up to its first wildcard, if that leads nowhere or to what
 /// `.dockerignore` hides; [`Error::File`] if something cannot be read.
 pub fn select<S: AsRef<[u8]>>(root: &Root, sources: &[S], filters: &Filters<'_>) -> Result<Selection> {
     let mut selected = Vec::new();
@@ -212,9 +212,13 @@ fn matches(
     filters: &Filters<'_>,
 ) -> Result<Vec<Vec<Vec<u8>>>> {
     let written = path_of(&prefix.join(&b'/'));
-    let Some(found) = root.resolve(&written)? else { return Ok(Vec::new()) };
+    let missing = || Error::SourceMissing { path: written.clone() };
+    let found = root.resolve(&written)?.ok_or_else(missing)?;
     let hidden = found.links.iter().any(|link| filters.ignored(link, false) != Visit::Take);
-    if hidden || found.metadata.kind != Kind::Directory {
+    if hidden || filters.ignored(&found.path, true) == Visit::Skip {
+        return Err(missing());
+    }
+    if found.metadata.kind != Kind::Directory {
         return Ok(Vec::new());
     }
     // `*` and `?` never match a slash, a class such as `[^a]` can: no match is deeper than this.
