@@ -1,13 +1,15 @@
 //! What a build is asked for: plain data, resolved from what was typed before it comes here.
 //!
-//! Nothing here is looked up: paths are absolute, files are read, the environment has been consulted. Two things are
+//! Nothing here is looked up: directories are open, files are read, the environment has been consulted. Two things are
 //! looked up later because they must be: what a secret holds, and what stands behind a remote context.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use layerfs::confined::Root;
 use oci::{Platform, Reference};
 
 use crate::ignore::Ignore;
@@ -119,17 +121,36 @@ impl Files {
     }
 }
 
-/// A directory that `COPY` and `ADD` read.
+/// A directory that `COPY` and `ADD` read. It is opened once: whoever may rename it while the build runs cannot put
+/// another one in its place.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// Its root, absolute.
+    /// The path that it was opened by, absolute; for messages.
     pub root: PathBuf,
+    files: Arc<Root>,
     /// What is left out.
     pub ignore: Ignore,
     /// The name of the file that says so, as messages show it.
     pub ignore_name: String,
     /// The text of that file.
     pub ignore_text: String,
+}
+
+impl Context {
+    /// Opens the directory at `root`, of which nothing is left out.
+    ///
+    /// # Errors
+    /// When it is not there, or is no directory.
+    pub fn open(root: PathBuf) -> layerfs::Result<Context> {
+        let files = Arc::new(Root::open(&root)?);
+        let ignore_name = ".dockerignore".to_owned();
+        Ok(Context { root, files, ignore: Ignore::default(), ignore_name, ignore_text: String::new() })
+    }
+
+    /// What is in it.
+    pub fn files(&self) -> &Root {
+        &self.files
+    }
 }
 
 /// What `--build-context` lets a name stand for.

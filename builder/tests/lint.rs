@@ -60,15 +60,13 @@ impl ImageSource for Known {
 }
 
 fn request(dockerfile: &str, ignore: &str) -> Request {
+    let mut context = Context::open("/".into()).unwrap();
+    context.ignore = Ignore::parse(ignore.as_bytes()).unwrap();
+    context.ignore_text = ignore.to_owned();
     Request {
         dockerfile_name: "Dockerfile".to_owned(),
         dockerfile: dockerfile.to_owned(),
-        context: Files::Directory(Context {
-            root: "/nowhere".into(),
-            ignore: Ignore::parse(ignore.as_bytes()).unwrap(),
-            ignore_name: ".dockerignore".to_owned(),
-            ignore_text: ignore.to_owned(),
-        }),
+        context: Files::Directory(context),
         contexts: BTreeMap::new(),
         target: None,
         build_args: BTreeMap::new(),

@@ -42,7 +42,7 @@ impl Order<'_> {
         let context = match &self.context {
             ContextPlace::Directory(root) => text::context(root.clone(), Some(dockerfile)),
             // Whoever needs no store reads no files either.
-            ContextPlace::Nothing => Ok(text::without_ignore_file(PathBuf::from("/"))),
+            ContextPlace::Nothing => text::without_ignore_file(PathBuf::from("/")),
             ContextPlace::Archive { .. } | ContextPlace::Remote(_) => return None,
         };
         let contexts = self
@@ -97,8 +97,9 @@ impl Order<'_> {
             (DockerfilePlace::Read(dockerfile), _) => Ok(dockerfile.clone()),
             (DockerfilePlace::Remote(remote), _) => {
                 let tree = fetch(remote, 1)?;
-                let file = gatherer.read(&tree, &[PathBuf::from(&tree.name)], &format!("`{remote}`"))?;
-                Ok(Dockerfile { name: remote.to_string(), ..file })
+                let mut file = gatherer.read(&tree, &[PathBuf::from(&tree.name)], &format!("`{remote}`"))?;
+                file.name = remote.to_string();
+                Ok(file)
             }
             (DockerfilePlace::Inside(path), Some(tree)) => {
                 let usual = USUAL_NAMES.map(PathBuf::from);

@@ -1,7 +1,7 @@
 //! Arguments resolved against real directories and made-up environments.
 
 use std::fs;
-
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use builder::Context;
@@ -78,6 +78,84 @@ fn an_ignore_file_beside_the_dockerfile_wins() {
     write("Dockerfile.dockerignore", "ok\n!\n");
     let message = message(resolve_in(dir.path(), &[]));
     assert!(message.starts_with("error: line 2 of `Dockerfile.dockerignore`"), "{message}");
+}
+
+#[test]
+fn links_out_of_the_context_are_not_followed() {
+    let (dir, outside) = (folder(), tempfile::tempdir().unwrap());
+    for name in ["secret", "secret.dockerignore"] {
+        fs::write(outside.path().join(name), "SECRET\n").unwrap();
+    }
+    let secret = outside.path().join("secret");
+    let link = |to: &Path, name: &str| {
+        fs::remove_file(dir.path().join(name)).ok();
+        symlink(to, dir.path().join(name)).unwrap();
+    };
+    link(&secret, "linked");
+    link(outside.path(), "through");
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    let typed = |path: &str| dir.path().join(path).display().to_string();
+    // As typed inside of the context, by whatever way.
+    for path in ["linked", "through/secret", "sub/../linked", "sub/../through/secret"] {
+        let failure = message(resolve_in(dir.path(), &["-f", &typed(path)]));
+        let expected = format!("error: `{}` leads out of the build context\n", typed(path));
+        assert!(failure.starts_with(&expected), "{failure}");
+    }
+    let around = outside.path().join("around");
+    symlink(dir.path(), &around).unwrap();
+    let failure = message(resolve_in(dir.path(), &["-f", around.join("linked").to_str().unwrap()]));
+    assert!(failure.contains("leads out of the build context"), "{failure}");
+
+    // What the user names outside is the user's own, with the ignore file beside it.
+    let request = resolve_in(dir.path(), &["-f", secret.to_str().unwrap()]).unwrap();
+    assert_eq!(request.dockerfile, "SECRET\n");
+    assert!(context(&request).ignore.ignores(b"SECRET"));
+    let name = outside.path().file_name().unwrap().to_str().unwrap();
+    let request = resolve_in(dir.path(), &["-f", &typed(&format!("sub/../../{name}/secret"))]).unwrap();
+    assert_eq!(request.dockerfile, "SECRET\n");
+
+    for name in [".dockerignore", "Dockerfile.dockerignore", "Dockerfile"] {
+        link(&secret, name);
+        let failure = message(resolve_in(dir.path(), &[]));
+        assert!(failure.contains(&format!("{name}` leads out of the build context")), "{failure}");
+        fs::remove_file(dir.path().join(name)).unwrap();
+        fs::write(dir.path().join("Dockerfile"), "FROM scratch\n").unwrap();
+    }
+    symlink("/etc/passwd", outside.path().join(".dockerignore")).unwrap();
+    let named = format!("--build-context=x={}", outside.path().display());
+    let failure = message(resolve_in(dir.path(), &[&named]));
+    assert!(failure.contains(".dockerignore` leads out of the build context"), "{failure}");
+}
+
+#[test]
+fn links_inside_the_context_are_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (docker, root) = (dir.path().join("docker"), dir.path());
+    fs::create_dir(&docker).unwrap();
+    fs::write(docker.join("app"), "FROM app\n").unwrap();
+    symlink("docker/app", root.join("Dockerfile")).unwrap();
+    // The root of a context is where absolute links begin, as for `COPY`.
+    symlink("/docker/app", root.join("absolute")).unwrap();
+    symlink("../../../docker", docker.join("up")).unwrap();
+    fs::write(docker.join("app.dockerignore"), "hidden\n").unwrap();
+    let path = |name: &str| root.join(name).display().to_string();
+    for (words, name) in [
+        (vec![], "Dockerfile"),
+        (vec!["-f".to_owned(), path("Dockerfile")], "Dockerfile"),
+        (vec!["-f".to_owned(), path("absolute")], "absolute"),
+        (vec!["-f".to_owned(), path("docker/../Dockerfile")], "Dockerfile"),
+        (vec!["-f".to_owned(), path("docker/up/app")], "docker/up/app"),
+    ] {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let request = resolve_in(root, &words).unwrap();
+        assert_eq!((request.dockerfile_name.as_str(), request.dockerfile.as_str()), (name, "FROM app\n"));
+        assert_eq!(context(&request).ignore.ignores(b"hidden"), name.ends_with("/app"), "{name}");
+    }
+    for (name, expected) in [("docker", "expected a Dockerfile, found the directory"), ("x", "there is no `")]
+    {
+        let failure = message(resolve_in(root, &["-f", &path(name)]));
+        assert!(failure.contains(expected), "{failure}");
+    }
 }
 
 #[test]

@@ -8,7 +8,6 @@ use oci::{Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Raw, R
 
 use super::*;
 use crate::error::ImageError;
-use crate::ignore::Ignore;
 use crate::plan::{MountKind, Origin, Plan, StepKind};
 use crate::request::{Context, Files, NamedContext, RunSettings, Secrets};
 use crate::source::{BaseImage, ImageSource, Progress};
@@ -39,12 +38,7 @@ fn request(dockerfile: &str, args: &[(&str, &str)]) -> Request {
 }
 
 fn context() -> Context {
-    Context {
-        root: "/nowhere".into(),
-        ignore: Ignore::default(),
-        ignore_name: ".dockerignore".to_owned(),
-        ignore_text: String::new(),
-    }
+    Context::open("/".into()).unwrap()
 }
 
 /// Two images for whatever platform: `base` with an environment, a user, a command and a working directory, and

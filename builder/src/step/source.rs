@@ -3,6 +3,7 @@
 //! A [`Source`] is an opened tree: a directory of this machine, behind its ignore file, or a snapshot. A [`Chosen`] is
 //! what one [`Input`] takes of it. Copying them is [`super::copy`]; showing them to a command is [`super::mount`].
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use layerfs::confined::{Owner, Root};
@@ -39,7 +40,7 @@ impl<'a> Source<'a> {
     /// A directory of this machine.
     pub(crate) fn directory(context: &'a Context, span: Span) -> Result<Source<'a>, Error> {
         let fail = |source| Error::Step { span, act: "open the build context", source };
-        let root = Root::open(&context.root).map_err(fail)?;
+        let root = Root::duplicate(context.files().as_fd()).map_err(fail)?;
         Ok(Source { root, snapshot: None, context: Some(context), is_context: true })
     }
 
@@ -193,9 +194,34 @@ fn near(root: &Root, path: &Path) -> Option<MissingReason> {
 fn ignored_by(context: &Context, path: &Path) -> Option<MissingReason> {
     let decision = context.ignore.decide(path.as_os_str().as_encoded_bytes());
     let line = decision.line.filter(|_| decision.ignored)?;
-    if !context.root.join(path.strip_prefix("/").unwrap_or(path)).exists() {
+    if !context.files().exists(path).unwrap_or(false) {
         return None;
     }
     let pattern = context.ignore_text.lines().nth(line - 1).unwrap_or_default().trim().to_owned();
     Some(MissingReason::Ignored { file: context.ignore_name.clone(), line, pattern })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_context_stays_the_directory_that_was_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("context"), dir.path().join("other"));
+        for (path, name) in [(&path, "own"), (&other, "foreign")] {
+            fs::create_dir(path).unwrap();
+            fs::write(path.join(name), "").unwrap();
+        }
+        let context = Context::open(path.clone()).unwrap();
+        fs::rename(&path, dir.path().join("moved")).unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        let source = Source::directory(&context, Span::default()).unwrap();
+        assert_eq!(source.root.list(Path::new("")).unwrap(), ["own"]);
+        let selection = find(&source, &["."], &Choice::default()).unwrap();
+        assert_eq!(selection.sources[0].entries.len(), 1);
+        assert_eq!(selection.sources[0].entries[0].path, b"own");
+    }
 }
