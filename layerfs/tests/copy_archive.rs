@@ -120,6 +120,9 @@ fn point_18_archives_are_unpacked_whatever_their_name() {
             "real/",
             "real/dir/",
             "real/dir/.wh.kept=A",
+            // The archive's root is the destination, to its own links too.
+            "real/dir/inside/",
+            "real/dir/inside/b=AA",
             "real/dir/x/",
             "real/dir/x/a=AAA",
             "real/dir/x/out -> /inside",

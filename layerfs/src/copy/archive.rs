@@ -41,16 +41,14 @@ pub(super) fn unpack(
     }
     file.rewind().at("read", &selected.path)?;
     let new = NewDirectory { mode: 0o755, ..copier.new_directory() };
-    target.open_or_make_dir(destination, &new)?;
-    let missing = || Error::NotADirectory { path: destination.to_owned() };
-    let prefix = target.resolve(destination)?.ok_or_else(missing)?.path;
+    let (root, _) = target.open_or_make_dir(destination, &new)?;
     let options = unpack::Options {
         whiteouts: Whiteouts::Literal,
         owner: copier.options.owner.map(|owner| (owner.uid, owner.gid)),
-        prefix: prefix.as_os_str().as_bytes().to_owned(),
         limits: Limits::default(),
     };
-    let destination = Destination { root: target.as_fd(), upper: None };
+    // The archive's own links lead nowhere but below it.
+    let destination = Destination { root: root.as_fd(), upper: None };
     unpack::unpack(decompressed(&file).at("read", &selected.path)?, destination, &options)?;
     unchanged(&file, selected)?;
     Ok(true)

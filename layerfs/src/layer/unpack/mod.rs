@@ -31,7 +31,7 @@ use crate::diff::path_of;
 use crate::entry::{Entry, Kind, Time};
 use crate::remove::{is_dir, open_dir, remove_tree};
 use crate::snapshot::Active;
-use crate::whiteout::{self, Name, join};
+use crate::whiteout::{self, Name};
 use crate::{Error, Result, xattr};
 use place::Parents;
 
@@ -51,9 +51,6 @@ pub struct Options {
     pub whiteouts: Whiteouts,
     /// Owner and group of everything, instead of the archive's.
     pub owner: Option<(u32, u32)>,
-    /// The directory below the root that the archive's paths begin at, in the form of [`Entry::path`]. Links
-    /// in it are followed below the root; it is made if it is missing.
-    pub prefix: Vec<u8>,
     /// What is accepted.
     pub limits: Limits,
 }
@@ -64,7 +61,7 @@ pub enum Whiteouts {
     /// They delete from lower layers.
     #[default]
     Apply,
-    /// They are names like others.
+    /// They are names like others, and the archive does not speak for the directory that it comes into.
     Literal,
 }
 
@@ -149,17 +146,15 @@ impl<'a> Unpacker<'a> {
                 }
             }
         }
+        if entry.path.is_empty() && self.options.whiteouts == Whiteouts::Literal {
+            // What an archive says of its root is not about the directory that it comes into. (As in BuildKit.)
+            return Ok(());
+        }
         if entry.kind == (Kind::CharDevice { major: 0, minor: 0 }) {
             return Err(refuse(&entry.path, Problem::WhiteoutDevice));
         }
         if let Some((uid, gid)) = self.options.owner {
             (entry.uid, entry.gid) = (uid, gid);
-        }
-        if !self.options.prefix.is_empty() {
-            entry.path = prefixed(&self.options.prefix, &entry.path);
-            if let Kind::HardLink { target } = &mut entry.kind {
-                *target = prefixed(&self.options.prefix, target);
-            }
         }
         self.put(&entry, reader)
     }
@@ -339,9 +334,6 @@ fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
     Ok(())
 }
 
-fn prefixed(prefix: &[u8], path: &[u8]) -> Vec<u8> {
-    if path.is_empty() { prefix.to_vec() } else { join(prefix, path) }
-}
 
 fn fail(path: &[u8], errno: Errno) -> Error {
     Error::Unpack { entry: path_of(path), source: errno.into() }
