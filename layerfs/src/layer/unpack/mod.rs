@@ -334,7 +334,6 @@ fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
     Ok(())
 }
 
-
 fn fail(path: &[u8], errno: Errno) -> Error {
     Error::Unpack { entry: path_of(path), source: errno.into() }
 }
