@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 
 use builder::dockerfile::diagnostic::{Diagnostic, Span};
-use builder::error::{CommandFailed, ImageError, MissingReason};
+use builder::error::{CommandFailed, ImageError, MissingReason, Place};
 use builder::remote::FetchError;
 
 use crate::exit::Exit;
@@ -145,7 +145,7 @@ impl Failure {
             Error::Fetch { span, source: cause, .. } => {
                 at(*span).caused_by(Some(cause)).or_hint(hint::for_fetch(cause, facts))
             }
-            Error::MissingSource { span, reason, .. } => at(*span).or_hint(missing(reason)),
+            Error::MissingSource { span, reason, place, .. } => at(*span).or_hint(missing(reason, place)),
             Error::Step { span, source: cause, .. } => {
                 at(*span).caused_by(Some(cause)).or_hint(hint::of(cause, None, facts))
             }
@@ -338,9 +338,12 @@ fn is_in_the_image(error: &runner::Error) -> bool {
     )
 }
 
-fn missing(reason: &MissingReason) -> Option<String> {
+fn missing(reason: &MissingReason, place: &Place) -> Option<String> {
     match reason {
-        MissingReason::Absent => None,
+        MissingReason::Absent => match place {
+            Place::Context(root) => Some(format!("the build context is `{}`", root.display())),
+            _ => None,
+        },
         MissingReason::Ignored { file, line, pattern } => {
             Some(format!("line {line} of `{file}` excludes `{pattern}`"))
         }

@@ -17,6 +17,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread;
 
+use builder::remote::{FetcherOptions, Remote};
 use builder::{Files, HostFiles, NamedContext, NoCache, RunSettings, Secrets};
 use oci::Platform;
 
@@ -93,12 +94,15 @@ impl<'a> Order<'a> {
         &self.platforms
     }
 
-    /// The socket of the agent that fetching may ask: the one that was lent, or for a context that was itself named by
-    /// its ssh address the user's.
-    pub(crate) fn agent(&self, environment: &Environment) -> Option<PathBuf> {
-        let is_ssh = self.context.is_ssh() || self.contexts.iter().any(|(_, _, place)| place.is_ssh());
-        let own = || environment.path(lent::AGENT).filter(|_| is_ssh);
-        self.agents.get("default").cloned().or_else(own)
+    /// How to fetch: with the agent that was lent, and as the user from the repositories that are contexts.
+    pub(crate) fn fetching(&self, environment: &Environment) -> FetcherOptions {
+        let named = self.contexts.iter().filter_map(|(_, _, place)| place.remote());
+        let repository = |remote: &Remote| match remote {
+            Remote::Git(source) => Some(source.remote.clone()),
+            Remote::Http(_) => None,
+        };
+        let own = self.context.remote().into_iter().chain(named).filter_map(repository).collect();
+        environment.fetching(self.agents.get("default").cloned(), own)
     }
 
     /// What the builder is asked for `platform`.
@@ -192,7 +196,11 @@ fn epoch(
     if flag.is_some() {
         return Ok(flag);
     }
-    let text = build_args.get(EPOCH).map(String::as_str).or_else(|| environment.get(EPOCH));
+    // What a build argument says may be more than a number: the builder reads it.
+    if let Some(text) = build_args.get(EPOCH) {
+        return Ok(text.parse().ok());
+    }
+    let text = environment.get(EPOCH);
     let seconds = |text: &str| {
         text.parse()
             .map_err(|_| Failure::usage(format!("expected `{EPOCH}` in seconds since 1970, found `{text}`")))

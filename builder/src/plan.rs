@@ -22,6 +22,8 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// The one that was asked for.
     pub target: StageId,
+    /// How many stages the Dockerfile has.
+    pub stages_in_file: usize,
     /// No time in the image is later than this, in seconds since 1970.
     pub epoch: Option<i64>,
 }
@@ -50,9 +52,9 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// The number of a step as people count, and how many there are: the base is the first, if there is one.
+    /// The number of a step as people count, and how many there are: a base image is the first.
     pub fn position(&self, at: usize) -> (usize, usize) {
-        let base = usize::from(self.base != Base::Scratch);
+        let base = usize::from(matches!(self.base, Base::Image(_)));
         (at + 1 + base, self.steps.len() + base)
     }
 }
@@ -155,6 +157,8 @@ pub enum Origin {
     Context,
     /// A directory that `--build-context` names.
     Named(String),
+    /// Nothing.
+    Scratch,
     /// An earlier stage.
     Stage(StageId),
     /// An image.

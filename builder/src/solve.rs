@@ -100,7 +100,7 @@ pub fn solve(
         }
         solver.stage(scope, last);
     });
-    if let Some(error) = solver.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    if let Some(error) = lock(&solver.failure).take() {
         return Err(if cancel.is_cancelled() { Error::Cancelled } else { error });
     }
     let target = solver.results[plan.target].wait().ok_or(Error::Cancelled)?;
@@ -108,8 +108,10 @@ pub fn solve(
         let packed = slot.packed.get().cloned().ok_or(Error::Cancelled)?;
         Ok(BuiltLayer { packed, created: slot.created.clone() })
     });
-    let snapshot = match target.top {
-        Top::Snapshot(id) => Some(id),
+    let snapshot = match &target.top {
+        Top::Snapshot(id) => Some(*id),
+        // Where all that is below is here, so is the image.
+        Top::Stack(..) if solver.is_here(&target.top) => solver.materialise(&target.top)?,
         Top::Empty | Top::Image(_) | Top::Stack(..) => None,
     };
     Ok(Built { layers: layers.collect::<Result<_, Error>>()?, snapshot })
@@ -161,6 +163,10 @@ struct Cursor {
 }
 
 impl Cursor {
+    fn empty() -> Cursor {
+        Cursor { identity: Digest::of(b""), top: Top::Empty, layers: Vec::new() }
+    }
+
     fn of_tree(tree: &Tree) -> Cursor {
         Cursor { identity: tree.identity, top: Top::Snapshot(tree.snapshot), layers: Vec::new() }
     }
@@ -237,7 +243,7 @@ impl<'a> Solver<'a> {
 
     fn base(&self, base: &Base) -> Result<Cursor, Error> {
         match base {
-            Base::Scratch => Ok(Cursor { identity: Digest::of(b""), top: Top::Empty, layers: Vec::new() }),
+            Base::Scratch => Ok(Cursor::empty()),
             Base::Image(image) => Ok(self.image(image)),
             Base::Stage(id) => self.results[*id].wait().ok_or(Error::Cancelled),
         }
@@ -323,7 +329,9 @@ impl<'a> Solver<'a> {
                 let snapshots = self.backends.snapshots;
                 step::copy::execute((step, copy), &active, &inputs.chosen, snapshots, self.events)?;
             }
-            StepKind::Workdir(workdir) => step::workdir::execute(step, workdir, &active)?,
+            StepKind::Workdir(workdir) => {
+                step::workdir::execute((step, workdir), &active, self.events)?;
+            }
         }
         let snapshot = SnapshotId::key(identity);
         self.backends.snapshots.commit(active, &snapshot).map_err(fail("keep the file system"))?;
@@ -337,6 +345,7 @@ impl<'a> Solver<'a> {
         let origin = |origin: &Origin| match origin {
             Origin::Context => Ok(step::context_tree(self.request).map(Cursor::of_tree)),
             Origin::Named(_) | Origin::Inline(_) => Ok(None),
+            Origin::Scratch => Ok(Some(Cursor::empty())),
             Origin::Stage(id) => self.results[*id].wait().map(Some).ok_or(Error::Cancelled),
             Origin::Image(image) => Ok(Some(self.image(image))),
             Origin::Remote(remote) => self.fetch(step, remote).map(Some),
@@ -372,16 +381,16 @@ impl<'a> Solver<'a> {
 
     /// Opens what the origins of a step's inputs are.
     fn open(&self, step: &'a Step, origins: &[Option<Cursor>]) -> Result<Vec<Option<Source<'a>>>, Error> {
-        let open = |(input, origin): (&crate::plan::Input, &Option<Cursor>)| {
+        let open = |origin: &Option<Cursor>| {
             let Some(origin) = origin else { return Ok(None) };
             let snapshot = self.materialise(&origin.top)?;
-            // Files of an image and of a stage keep their owner; those of a context are root's.
-            let is_context = matches!(input.origin, Origin::Context);
-            Source::snapshot(self.backends.snapshots, snapshot, is_context)
-                .map(Some)
-                .map_err(|source| Error::Step { span: step.span, act: "open the source", source })
+            Source::snapshot(self.backends.snapshots, snapshot).map(Some).map_err(|source| Error::Step {
+                span: step.span,
+                act: "open the source",
+                source,
+            })
         };
-        step.inputs().into_iter().zip(origins).map(open).collect()
+        origins.iter().map(open).collect()
     }
 
     /// Makes sure that a file system is in the store: the only place where a base image is fetched.
@@ -405,6 +414,18 @@ impl<'a> Solver<'a> {
         let image_error =
             |source| Error::Image { reference: reference.clone(), span: None, stage: None, source };
         line.end(snapshot.map_err(image_error), |_| false)
+    }
+
+    /// Whether nothing has to be fetched to put a file system together.
+    fn is_here(&self, top: &Top) -> bool {
+        match top {
+            Top::Empty | Top::Snapshot(_) => true,
+            Top::Stack(below, _) => self.is_here(below),
+            Top::Image(image) => {
+                let chain = self.bases.get(image).chain().map(SnapshotId::chain);
+                chain.is_none_or(|id| self.backends.snapshots.contains(&id))
+            }
+        }
     }
 
     /// Puts an independent layer on top of what is below it: only now does that have to be there.
@@ -451,7 +472,7 @@ impl<'a> Solver<'a> {
     fn name(&self, stage: &Stage, at: usize) -> String {
         let (number, count) = stage.position(at);
         let text = &stage.steps[at].text;
-        match self.plan.stages.len() {
+        match self.plan.stages_in_file {
             1 => format!("[{number}/{count}] {text}"),
             _ if stage.name.parse::<usize>().is_ok() => {
                 format!("[stage-{} {number}/{count}] {text}", stage.name)

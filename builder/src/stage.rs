@@ -36,6 +36,8 @@ pub struct Stages<'a> {
     pub escape: char,
     /// The names of all stages of the file.
     pub names: Vec<&'a str>,
+    /// How many stages the file has.
+    pub stages_in_file: usize,
     /// No time in the image is later than this, in seconds since 1970.
     pub epoch: Option<i64>,
 }
@@ -174,7 +176,8 @@ fn select<'a>(
     let order: Vec<usize> = found.keys().copied().collect();
     let target = place(&order, target);
     let needed = in_order(&view.stages, found, &order);
-    Ok(Stages { globals, needed, target, escape, names, epoch })
+    let stages_in_file = view.stages.len();
+    Ok(Stages { globals, needed, target, escape, names, stages_in_file, epoch })
 }
 
 /// The place of a stage of the file among those that are needed.

@@ -75,7 +75,7 @@ fn a_missing_source_shows_the_line_that_hides_it() {
 ";
     let ignored = MissingReason::Ignored { file: ".dockerignore".into(), line: 3, pattern: "target/".into() };
     for (reason, hint) in [
-        (MissingReason::Absent, ""),
+        (MissingReason::Absent, "hint: the build context is `/context`\n"),
         (ignored, "hint: line 3 of `.dockerignore` excludes `target/`\n"),
         (MissingReason::Near("target/ape".into()), "hint: did you mean `target/ape`?\n"),
     ] {

@@ -231,3 +231,13 @@ fn removing_an_image_frees_what_only_it_was_made_of() {
     world.lbuild(&["rmi", base]).failure(1);
     assert!(world.build(&format!("FROM {base}\n{RANDOM}\n")).success().stderr.contains("CACHED"));
 }
+
+#[test]
+fn where_a_source_begins_is_part_of_the_key_of_parents() {
+    let world = World::new();
+    world.file("d/z", "z");
+    let base = format!("FROM {}\nRUN mkdir -p /t/d && chown 7:7 /t/d\n", busybox());
+    let build = |source: &str| world.build(&format!("{base}COPY --parents {source} /t/\n")).rootfs();
+    let (whole, part) = (build("d").get("/t/d").to_owned(), build("d/z").get("/t/d").to_owned());
+    assert_ne!(whole, part, "the second was taken for the first");
+}

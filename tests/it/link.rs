@@ -69,6 +69,25 @@ fn names_of_owners_need_the_base() {
     let world = World::new();
     world.file("f", "x");
     let build = |owner: &str| world.build(&format!("FROM {}\nCOPY --link --chown={owner} f /f\n", busybox()));
-    build("app").failure().says("no such user");
+    build("app").failure().says("no image to look the name up in").says("drop `--link`");
     build("7:8").rootfs().expect(&[("/f", "file 0644 7:8")]);
+}
+
+#[test]
+fn an_image_that_ends_in_one_is_kept_and_freed_as_any() {
+    let world = World::new();
+    world.file("f", "x");
+    let base = format!("FROM {}\nRUN head -c 300000 /dev/urandom > /big\n", busybox());
+    let random = |world: &World| {
+        let rootfs = world.build(&format!("{base}COPY --link f /f\n")).args(&["-t", "linked"]).rootfs();
+        rootfs.get("/big").to_owned()
+    };
+    let first = random(&world);
+    world.build(&format!("{base}RUN true\n")).args(&["-t", "other"]).success();
+    world.lbuild(&["rmi", "other"]).success();
+    assert_eq!(random(&world), first, "removing another image took its steps");
+    let snapshots = || std::fs::read_dir(world.path("root/snapshots")).expect("snapshots").count();
+    let before = snapshots();
+    world.lbuild(&["rmi", "-f", "linked"]).success();
+    assert!(snapshots() < before, "its steps stayed");
 }

@@ -84,12 +84,40 @@ fn a_bind_mount_is_keyed_by_what_it_shows() {
 }
 
 #[test]
+fn a_bind_mount_is_keyed_by_the_directory_itself() {
+    let world = World::new();
+    let image = busybox();
+    for mode in ["700", "755"] {
+        let dockerfile = format!(
+            "FROM {image} AS a\nRUN mkdir /t && chmod {mode} /t\n\
+             FROM {image}\nRUN --mount=from=a,source=/t,target=/m stat -c %a /m > /out\n"
+        );
+        assert_eq!(world.build(&dockerfile).out(), format!("{mode}\n"));
+        world.file("dir/f", "x");
+        chmod(&world.path("context/dir"), u32::from_str_radix(mode, 8).expect("a mode"));
+        let dockerfile = from("RUN --mount=source=dir,target=/m stat -c %a /m > /out");
+        assert_eq!(world.build(&dockerfile).out(), format!("{mode}\n"), "of the context");
+    }
+}
+
+#[test]
+fn scratch_is_an_empty_mount() {
+    let world = World::new();
+    let dockerfile = from(
+        "RUN --mount=type=bind,from=scratch,target=/b --mount=type=cache,from=scratch,target=/c ls -A /b /c > /out\n\
+         COPY --from=scratch / /copied/\nRUN ls -A /copied >> /out",
+    );
+    assert_eq!(world.build(&dockerfile).out(), "/b:\n\n/c:\n");
+}
+
+#[test]
 fn a_missing_bind_source_is_named() {
     let world = World::new();
     world.file("Data/f", "1").file("gone", "1").file(".dockerignore", "gone\n");
     let build =
         |source: &str| world.build(&from(&format!("RUN --mount=source={source},target=/m true"))).failure();
     build("data").says("`data` is not in the build context").says("Data");
+    build("data/f").says("Data/f");
     build("gone").says(".dockerignore");
 }
 

@@ -24,7 +24,10 @@ impl Lowering<'_> {
             };
             match &value {
                 Some(value) => {
-                    self.variables.set(&name, value);
+                    // What only tells the builder about attestations is no variable. (BuildKit.)
+                    if !name.starts_with("BUILDKIT_SBOM_SCAN_") {
+                        self.variables.set(&name, value);
+                    }
                     texts.push(format!("{name}={value}"));
                 }
                 None => texts.push(name.clone()),

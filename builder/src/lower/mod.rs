@@ -59,7 +59,12 @@ pub fn lower(
         return Err(Error::Dockerfile { diagnostics });
     }
     let lowered = lowered.into_iter().map(Lowering::finish).collect();
-    let mut plan = Plan { stages: lowered, target: stages.target, epoch: stages.epoch };
+    let mut plan = Plan {
+        stages: lowered,
+        target: stages.target,
+        epoch: stages.epoch,
+        stages_in_file: stages.stages_in_file,
+    };
     for (name, value) in &request.labels {
         plan.stages[stages.target].config.labels.insert(name.clone(), value.clone());
     }

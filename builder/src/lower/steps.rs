@@ -89,8 +89,10 @@ impl Lowering<'_> {
         let mut env = Vec::new();
         for name in PROXIES {
             let lower = name.to_lowercase();
-            let given = self.request.build_args.get(name).or_else(|| self.request.build_args.get(&lower));
-            let Some(value) = given else { continue };
+            let mut given = self.request.build_args.iter();
+            let Some((_, value)) = given.find(|(given, _)| given.eq_ignore_ascii_case(name)) else {
+                continue;
+            };
             for spelling in [name.to_owned(), lower] {
                 if self.variables.get(&spelling).is_none() {
                     env.push((spelling, value.clone()));
@@ -206,11 +208,12 @@ impl Lowering<'_> {
 
     /// Paths and heredocs, their variables replaced.
     fn sources(&mut self, sources: &[CopySource]) -> Sources {
-        let (mut paths, mut inline, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut paths, mut inline) = (Vec::new(), Vec::new());
+        let (mut names, mut heredocs) = (Vec::new(), Vec::new());
         for source in sources {
             match source {
                 CopySource::Heredoc(heredoc) => {
-                    names.push(format!("<<{}", heredoc.name));
+                    heredocs.push(format!("<<{}", heredoc.name));
                     inline.push(InlineFile { name: heredoc.name.clone(), content: self.heredoc(heredoc) });
                 }
                 CopySource::Path(word) => {
@@ -226,6 +229,7 @@ impl Lowering<'_> {
             paths: Vec::new(),
             unpack: false,
         });
+        names.append(&mut heredocs);
         Sources { paths, inline, shown: names }
     }
 
@@ -279,6 +283,9 @@ impl Lowering<'_> {
         }
         history.push_str(&format!(" {destination}{SUFFIX}"));
         let mode = mode.filter(|mode| !mode.is_empty());
+        if let (true, None, Some(word), Some(owner)) = (files.link, &mode, files.chown, &owner) {
+            self.independent_owner(word.span, owner);
+        }
         let copy = Copy {
             inputs,
             destination: self.destination(&destination),
@@ -294,6 +301,15 @@ impl Lowering<'_> {
             step.text = step.text.split(' ').map(self::shown).collect::<Vec<_>>().join(" ");
         }
         self.step(history, step);
+    }
+
+    /// An owner of a layer that does not know what it will lie on is a number.
+    fn independent_owner(&mut self, span: Span, owner: &str) {
+        if owner.split(':').any(|half| half.chars().any(|c| !c.is_ascii_digit())) {
+            let message =
+                format!("`--chown={owner}` with `--link`: there is no image to look the name up in");
+            self.diagnostics.push(Diagnostic::error(span, message).hint("use numbers, or drop `--link`"));
+        }
     }
 
     /// Notes sources that the ignore file leaves out.
@@ -353,7 +369,7 @@ struct Sources {
     paths: Vec<(String, Span)>,
     /// Heredocs, which are copied after all others.
     inline: Option<Input>,
-    /// As history shows them, in the order written.
+    /// As history shows them: paths, then heredocs.
     shown: Vec<String>,
 }
 

@@ -122,6 +122,12 @@ fn the_last_writer_of_a_variable_wins() {
     assert_eq!((env["TARGETARCH"].as_str(), env["TARGETPLATFORM"].as_str()), ("amd64", "linux/amd64"));
 }
 
+fn run_proxies(given: &str) -> Vec<String> {
+    let stage = target("FROM base\nRUN x", &[(given, "p")]);
+    let StepKind::Run(run) = &stage.steps[0].kind else { panic!("not a RUN") };
+    run.proxy_env.iter().map(|(name, _)| name.clone()).collect()
+}
+
 #[test]
 fn proxies_reach_the_command_and_nothing_else() {
     let stage = target("FROM base\nRUN x", &[("http_proxy", "p")]);
@@ -129,6 +135,7 @@ fn proxies_reach_the_command_and_nothing_else() {
     let names: Vec<_> = run.proxy_env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(names, [("HTTP_PROXY", "p"), ("http_proxy", "p")]);
     assert!(!stage.history[0].created_by.contains('p') || !stage.history[0].created_by.contains("proxy"));
+    assert_eq!(run_proxies("Http_Proxy"), ["HTTP_PROXY", "http_proxy"]);
     let declared = target("FROM base\nARG http_proxy\nRUN x", &[("http_proxy", "p")]);
     assert!(declared.history[1].created_by.contains("|1 http_proxy=p"));
 }
@@ -313,6 +320,35 @@ fn named_contexts_come_before_stages_and_images() {
     let origins: Vec<_> = stage.steps.iter().map(|step| step.inputs()[0].origin.clone()).collect();
     assert_eq!(origins[0], Origin::Named("tool".to_owned()));
     assert!(matches!(&origins[1], Origin::Image(image) if image.reference.familiar() == "busybox:latest"));
+}
+
+#[test]
+fn a_named_context_stands_in_place_of_the_whole_stage() {
+    let dockerfile = "FROM base AS tool\nRUN x\nFROM base\nCOPY --from=0 a b\n";
+    let mut request = request(dockerfile, &[]);
+    request.contexts = BTreeMap::from([("tool".to_owned(), NamedContext::Image("busybox".parse().unwrap()))]);
+    let plan = plan_of(&request).unwrap();
+    assert!(
+        matches!(&plan.stages[0].base, Base::Image(image) if image.reference.familiar() == "busybox:latest")
+    );
+    assert!(plan.stages[0].steps.is_empty());
+    request.target = Some("tool".to_owned());
+    assert!(plan_of(&request).unwrap().stages[0].steps.is_empty());
+}
+
+#[test]
+fn scratch_is_nothing_wherever_it_stands() {
+    let stage = target("FROM base\nCOPY --from=scratch / /x/\nRUN --mount=from=scratch,target=/y z\n", &[]);
+    assert!(stage.steps.iter().all(|step| step.inputs()[0].origin == Origin::Scratch));
+}
+
+#[test]
+fn the_last_from_of_a_mount_counts_and_an_empty_one_is_none() {
+    let dockerfile = "FROM base AS a\nFROM base AS b\nFROM base\nRUN --mount=from=a,from=b,target=/x y\n\
+        RUN --mount=from=,target=/x y\n";
+    let stage = target(dockerfile, &[]);
+    let origins: Vec<_> = stage.steps.iter().map(|step| step.inputs()[0].origin.clone()).collect();
+    assert_eq!(origins, [Origin::Stage(0), Origin::Context]);
 }
 
 #[test]

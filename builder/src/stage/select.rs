@@ -99,7 +99,9 @@ impl<'a> Selector<'_, 'a> {
         };
         let mut instructions = self.triggers(index, &base);
         let triggers = instructions.len();
-        instructions.extend(self.stages[index].instructions.iter().map(Cow::Borrowed));
+        if !self.is_replaced(index) {
+            instructions.extend(self.stages[index].instructions.iter().map(Cow::Borrowed));
+        }
         let origins = self.origins(index, &base, &instructions);
         Found { base, files, platform, instructions, triggers, origins }
     }
@@ -115,9 +117,17 @@ impl<'a> Selector<'_, 'a> {
         })
     }
 
+    /// Whether a named context stands in place of the whole stage.
+    fn is_replaced(&self, index: usize) -> bool {
+        self.stages[index].name.is_some_and(|name| self.request.contexts.contains_key(name))
+    }
+
     fn start(&mut self, index: usize, platform: &Platform) -> Option<Start> {
         let from = self.stages[index].from;
-        let base = self.globals.expand(&from.base, self.escape, &mut self.diagnostics)?;
+        let base = match self.stages[index].name.filter(|_| self.is_replaced(index)) {
+            Some(name) => name.to_owned(),
+            None => self.globals.expand(&from.base, self.escape, &mut self.diagnostics)?,
+        };
         if base.is_empty() {
             self.diagnostics.push(
                 Diagnostic::error(
@@ -223,8 +233,8 @@ impl<'a> Selector<'_, 'a> {
     /// The arguments that a stage has from the one that it stands on.
     fn inherited(&self, base: &Base) -> Variables {
         let Base::Stage(parent) = base else { return self.globals.clone() };
-        let from = &self.stages[*parent].from.base.text;
-        let mut scope = match named(&self.stages[..*parent], from) {
+        let from = self.globals.expand(&self.stages[*parent].from.base, self.escape, &mut Vec::new());
+        let mut scope = match named(&self.stages[..*parent], &from.unwrap_or_default()) {
             Some(grandparent) => self.inherited(&Base::Stage(grandparent)),
             None => self.globals.clone(),
         };
@@ -263,6 +273,9 @@ impl<'a> Selector<'_, 'a> {
         if let Some(origin) = self.context(text, &platform) {
             return Some(origin);
         }
+        if text == "scratch" {
+            return Some(Origin::Scratch);
+        }
         let name = text.to_lowercase();
         let problem = if let Ok(number) = text.parse::<usize>() {
             if number < index {
@@ -295,9 +308,10 @@ impl<'a> Selector<'_, 'a> {
     }
 }
 
-/// The word behind `from=`, which is never expanded.
+/// The word behind the last `from=`, which is never expanded; an empty one is none.
 fn from_option(mount: &Mount) -> Option<&Word> {
-    mount.options.iter().find(|option| option.key.text == "from").and_then(|option| option.value.as_ref())
+    let last = mount.options.iter().rfind(|option| option.key.text == "from")?;
+    last.value.as_ref().filter(|word| !word.text.is_empty())
 }
 
 /// What is wrong with a trigger of an image, told of the `FROM` that brings it: its own text is not in this file.

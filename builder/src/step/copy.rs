@@ -9,10 +9,9 @@ use layerfs::confined::{NewDirectory, Owner, Root};
 use layerfs::copy as files;
 use layerfs::copy::{Filters, ModeChange, Options};
 use layerfs::snapshot::{Active, Snapshotter};
-use runner::user::UserProblem;
 
+use super::owner;
 use super::source::Chosen;
-use crate::dockerfile::diagnostic::{Diagnostic, Severity};
 use crate::plan::{Copy, InlineFile, Step};
 use crate::{Error, Events};
 
@@ -25,8 +24,9 @@ pub(crate) fn execute(
     events: Events<'_>,
 ) -> Result<(), Error> {
     let fail = |source| Error::Step { span: step.span, act: "copy", source };
+    let flag = ("--chown=", step.span);
     let owner =
-        copy.owner.as_ref().map(|owner| resolve_owner((step, copy), owner, active, events)).transpose()?;
+        copy.owner.as_ref().map(|owner| owner::resolve(owner, active.root(), flag, events)).transpose()?;
     let mode = copy.mode.as_deref().map(str::parse::<ModeChange>).transpose().map_err(fail)?;
     let target = Root::duplicate(active.root()).map_err(fail)?;
     let destination = Path::new(&copy.destination);
@@ -74,30 +74,4 @@ fn copy_inline(
         files::copy(&root, &selection, target, destination, options)?;
     }
     Ok(())
-}
-
-/// The owner that `--chown` names: a lone number is user and group alike; a lone name has the group of its entry in
-/// `/etc/passwd`; names are looked up in the image that is being built. A name that is not there is root, as BuildKit
-/// has it, and that is told; but with `--link` there is no image to look in.
-fn resolve_owner(
-    (step, copy): (&Step, &Copy),
-    owner: &str,
-    active: &Active,
-    events: Events<'_>,
-) -> Result<Owner, Error> {
-    if let Ok(id) = owner.parse::<u32>() {
-        return Ok(Owner { uid: id, gid: id });
-    }
-    match runner::user::lookup(active.root(), owner) {
-        Ok(identity) => Ok(Owner { uid: identity.uid, gid: identity.gid }),
-        Err(runner::Error::User { problem: UserProblem::NoUser | UserProblem::NoGroup, .. })
-            if !copy.is_independent() =>
-        {
-            let message = format!("`--chown={owner}` is not known in the image; root owns the files");
-            let warning = Diagnostic { severity: Severity::Warning, ..Diagnostic::error(step.span, message) };
-            events(crate::Event::Warning { warning });
-            Ok(Owner::default())
-        }
-        Err(source) => Err(Error::User { span: step.span, source }),
-    }
 }

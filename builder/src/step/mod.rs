@@ -6,6 +6,7 @@ pub(crate) mod agent;
 pub(crate) mod copy;
 pub(crate) mod mask;
 pub(crate) mod mount;
+pub(crate) mod owner;
 pub(crate) mod run;
 pub(crate) mod source;
 pub(crate) mod workdir;
@@ -92,7 +93,7 @@ fn local<'a>(origin: &Origin, place: Place<'a>) -> Result<Option<Source<'a>>, Er
             Some(NamedContext::Directory(context)) => Some(context),
             _ => None,
         },
-        Origin::Stage(_) | Origin::Image(_) | Origin::Remote(_) | Origin::Inline(_) => None,
+        Origin::Scratch | Origin::Stage(_) | Origin::Image(_) | Origin::Remote(_) | Origin::Inline(_) => None,
     };
     directory.map(|context| Source::directory(context, place.step.span)).transpose()
 }
@@ -111,7 +112,13 @@ fn key(
     for ((input, chosen), origin) in place.step.inputs().into_iter().zip(chosen).zip(origins) {
         builder.add("unpack", input.unpack.to_string());
         match (chosen, origin) {
-            (Some(chosen), _) => chosen.describe(&mut builder),
+            (Some(chosen), _) => {
+                chosen.describe(&mut builder);
+                // A command sees the directory itself; a copy takes only what is in it.
+                if let (StepKind::Run(_), Some(root)) = (&place.step.kind, chosen.root()) {
+                    builder.add("shown", root);
+                }
+            }
             (None, origin) => {
                 builder.add("origin", origin.map_or_else(String::new, |origin| origin.to_string()));
                 builder.add_all("source", input.paths.iter().map(|(path, _)| path.as_str()));
@@ -148,11 +155,12 @@ fn describe_mount(mount: &Mount) -> String {
     let shown = |access: &Access| format!("{:o} {}:{}", access.mode, access.uid, access.gid);
     match &mount.kind {
         MountKind::Bind { target, writable, .. } => format!("bind {target:?} writable={writable}"),
-        MountKind::Cache { target, id, source, read_only, sharing, .. } => {
+        MountKind::Cache { target, id, source, read_only, sharing, seed, .. } => {
             // As in BuildKit, where another name or another sharing is no reason to execute again.
             let is_plain = id == &target.to_string_lossy() && *sharing == Sharing::Shared;
             let name = if is_plain { id.as_str() } else { "" };
-            format!("cache {target:?} {name:?} {source:?} read_only={read_only}")
+            let is_seeded = seed.is_some();
+            format!("cache {target:?} {name:?} {source:?} seeded={is_seeded} read_only={read_only}")
         }
         MountKind::Tmpfs { target, size_bytes } => format!("tmpfs {target:?} {size_bytes:?}"),
         MountKind::Secret { id, target, env, required, access } => {
@@ -179,6 +187,11 @@ fn copy_key(copy: &Copy, parent: Digest) -> KeyBuilder {
     builder.add("link", copy.is_independent().to_string());
     builder.add("parents", copy.parents.to_string());
     builder.add_all("exclude", copy.exclude.iter().map(String::as_str));
+    if copy.parents {
+        // Where a source begins decides about the directories on the way to it.
+        let paths = copy.inputs.iter().flat_map(|input| &input.paths);
+        builder.add_all("path", paths.map(|(path, _)| path.as_str()));
+    }
     builder
 }
 

@@ -1,10 +1,10 @@
 //! `RUN --mount`: what one command finds in its file system beside the image, and what has to live as long as it runs.
 //!
 //! Order of steps: cache mounts are taken in the order of their names, so that two commands never wait for each other;
-//! then every mount is made, and they are put into place from the outside in. Invariants: a command changes nothing but its own layer and its
-//! caches; a secret is in memory only.
+//! then every mount is made, and they are put into place from the outside in. Invariants: a command changes nothing but
+//! its own layer and its caches; a secret is in memory only.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -12,10 +12,9 @@ use std::path::{Path, PathBuf};
 
 use layerfs::cache_mount::{CacheMount, Sharing};
 use layerfs::confined::{Kind, NewDirectory, Owner, Root};
-use layerfs::copy::{Copied, Options, Selected, Selection};
-use layerfs::snapshot::{Active, SnapshotId, Snapshotter, View};
-use layerfs::{checksum, copy as files, walk};
-use oci::Digest;
+use layerfs::copy as files;
+use layerfs::copy::{Options, Selected, Selection};
+use layerfs::snapshot::{Active, SnapshotId, View};
 use runner::{FileMount, MountSource};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
@@ -113,10 +112,9 @@ impl Maker<'_, '_> {
         match &mount.kind {
             MountKind::Bind { target, writable, .. } => {
                 let chosen = input.and_then(|at| self.inputs[at]);
-                if let Some(Chosen::Files(source, selection, digest)) = chosen {
-                    let tree = self
-                        .bind((source, selection, *digest), *writable)
-                        .map_err(fail(span, "prepare the mount"))?;
+                if let Some(Chosen::Files(source, selection, _)) = chosen {
+                    let tree =
+                        self.bind(source, selection, *writable).map_err(fail(span, "prepare the mount"))?;
                     self.attach(target, MountSource::Bind(tree), !writable);
                 }
             }
@@ -149,35 +147,23 @@ impl Maker<'_, '_> {
         self.surroundings.mounts.push(mount);
     }
 
-    /// The chosen file or directory as a mount. Files of this machine are copied into the store first: what the command
-    /// sees is filtered, root's, and cannot change under it.
+    /// The chosen file or directory as a mount. Of this machine's files the command sees a copy, which goes with it: what
+    /// it sees is filtered, root's, and cannot change under it.
     fn bind(
         &mut self,
-        (source, selection, digest): (&Source<'_>, &Selection, Digest),
+        source: &Source<'_>,
+        selection: &Selection,
         writable: bool,
     ) -> layerfs::Result<OwnedFd> {
         let Some(selected) = selection.sources.first() else {
             // A wildcard without a match shows nothing.
             return self.show(None, (Path::new(""), Kind::Directory), writable);
         };
-        let kind = selected.metadata.kind;
-        match &source.snapshot {
-            Some(Stored(snapshot)) => match self.show(*snapshot, (&selected.path, kind), writable) {
-                // Before Linux 6.15 no part of a mount that is in no namespace can be shown.
-                Err(layerfs::Error::Mount { .. }) => self.show_copy(source, selection, selected),
-                shown => shown,
-            },
-            None if selection.sources.len() == 1 => {
-                let id = keep(self.backends.snapshots, source, selection, digest)?;
-                self.show(Some(id), (&place_of(selected), kind), writable)
-            }
-            None => {
-                // Of what a wildcard matches the first is shown.
-                let first = Selection { sources: vec![selected.clone()] };
-                let digest = checksum::digest(&source.root, &first, contents(source))?;
-                let id = keep(self.backends.snapshots, source, &first, digest)?;
-                self.show(Some(id), (&place_of(selected), kind), writable)
-            }
+        let Some(Stored(snapshot)) = &source.snapshot else { return self.show_copy(source, selected) };
+        match self.show(*snapshot, (&selected.path, selected.metadata.kind), writable) {
+            // Before Linux 6.15 no part of a mount that is in no namespace can be shown.
+            Err(layerfs::Error::Mount { .. }) => self.show_copy(source, selected),
+            shown => shown,
         }
     }
 
@@ -204,16 +190,23 @@ impl Maker<'_, '_> {
         }
     }
 
-    /// Shows a copy, which goes with the command.
-    fn show_copy(
-        &mut self,
-        source: &Source<'_>,
-        selection: &Selection,
-        selected: &Selected,
-    ) -> layerfs::Result<OwnedFd> {
+    /// Shows a copy of one file or directory. A file that is not what was digested any more is an error.
+    fn show_copy(&mut self, source: &Source<'_>, selected: &Selected) -> layerfs::Result<OwnedFd> {
         let scratch = self.backends.snapshots.prepare(None)?;
-        copy_all(source, selection, &scratch)?;
-        let tree = part(open(&scratch)?.as_fd(), &place_of(selected), selected.metadata.kind)?;
+        let root = Root::duplicate(scratch.root())?;
+        let metadata = &selected.metadata;
+        let options = Options { owner: source.owner(), mode: None, unpack: false };
+        let selection = Selection { sources: vec![selected.clone()] };
+        files::copy(&source.root, &selection, &root, Path::new("/"), &options)?;
+        let place = match metadata.kind {
+            Kind::Directory => {
+                let owner = source.owner().unwrap_or(metadata.owner);
+                root.dress(&NewDirectory { mode: metadata.mode, owner, modified: Some(metadata.modified) })?;
+                PathBuf::new()
+            }
+            _ => PathBuf::from(OsString::from_vec(selected.name.clone())),
+        };
+        let tree = part(open(&scratch)?.as_fd(), &place, metadata.kind)?;
         self.held.scratch.push(scratch);
         Ok(tree)
     }
@@ -314,66 +307,11 @@ fn seed_cache(root: &Root, access: Access, source: &Path, seed: Option<&Chosen<'
         let options = Options { owner: from.owner(), mode: None, unpack: false };
         files::copy(&from.root, selection, root, &source.join(""), &options)?;
     }
-    root.dress(&NewDirectory { mode: access.mode, owner, modified: None })
-}
-
-/// Copies one selected file or directory into a snapshot named by what it contains, which is `digest`.
-///
-/// # Errors
-/// When what has been copied is not that: a snapshot never holds anything but what its name says, whoever writes to the
-/// files meanwhile.
-fn keep(
-    snapshots: &dyn Snapshotter,
-    source: &Source<'_>,
-    selection: &Selection,
-    digest: Digest,
-) -> layerfs::Result<SnapshotId> {
-    let id = SnapshotId::key(Digest::of(format!("files for a mount\n{digest}").as_bytes()));
-    if snapshots.contains(&id) {
-        return Ok(id);
+    match source == Path::new("/") {
+        true => root.dress(&NewDirectory { mode: access.mode, owner, modified: None }),
+        // What the mount shows is below, as the seed has it. (BuildKit.)
+        false => Ok(()),
     }
-    let active = snapshots.prepare(None)?;
-    let copied = copy_all(source, selection, &active)?;
-    // What a file system has no place for is missing in the copy, and nothing can be said about the rest.
-    if copied.dropped_attributes == 0 {
-        let root = Root::duplicate(active.root())?;
-        let copy = copy_of(selection, &root)?;
-        if checksum::digest(&root, &copy, contents(source))? != digest {
-            let path = selection.sources.first().map(|selected| selected.path.clone()).unwrap_or_default();
-            return Err(layerfs::Error::SourceChanged { path });
-        }
-    }
-    snapshots.commit(active, &id)?;
-    Ok(id)
-}
-
-/// The same files in a copy of their own.
-fn copy_of(selection: &Selection, root: &Root) -> layerfs::Result<Selection> {
-    let locate = |selected: &Selected| {
-        let path = place_of(selected);
-        let missing = || layerfs::Error::SourceChanged { path: selected.path.clone() };
-        let metadata = root.symlink_metadata(&path)?.ok_or_else(missing)?;
-        let mut entries = match metadata.kind {
-            Kind::Directory => walk::walk(root.open_dir(&path)?.as_fd(), &walk::everything)?,
-            _ => Vec::new(),
-        };
-        // Directories were made, too, that are there only for what is in them.
-        let chosen: HashSet<&[u8]> = selected.entries.iter().map(|entry| entry.path.as_slice()).collect();
-        entries.retain(|entry| chosen.contains(entry.path.as_slice()));
-        Ok(Selected { name: selected.name.clone(), path, metadata, entries, passed: BTreeSet::new() })
-    };
-    Ok(Selection { sources: selection.sources.iter().map(locate).collect::<layerfs::Result<_>>()? })
-}
-
-/// What counts of the files of `source`.
-fn contents(source: &Source<'_>) -> checksum::Options {
-    checksum::Options { owner: source.owner() }
-}
-
-fn copy_all(source: &Source<'_>, selection: &Selection, active: &Active) -> layerfs::Result<Copied> {
-    let root = Root::duplicate(active.root())?;
-    let options = Options { owner: source.owner(), mode: None, unpack: false };
-    files::copy(&source.root, selection, &root, Path::new("/"), &options)
 }
 
 /// The directory of a snapshot without a parent, where it lies in the store: of this, unlike of its detached mount,
@@ -381,14 +319,6 @@ fn copy_all(source: &Source<'_>, selection: &Selection, active: &Active) -> laye
 fn open(scratch: &Active) -> layerfs::Result<OwnedFd> {
     let path = scratch.upper_path();
     Root::open(&path)?.open_dir(Path::new(""))
-}
-
-/// Where in a copy of its own the selected file or directory is.
-fn place_of(selected: &Selected) -> PathBuf {
-    match selected.metadata.kind {
-        Kind::Directory => PathBuf::new(),
-        _ => PathBuf::from(OsString::from_vec(selected.name.clone())),
-    }
 }
 
 /// A mount of `path` below `root`; the path leads through no links.
@@ -402,64 +332,4 @@ fn part(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> layerfs::Result<OwnedF
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     open_tree(place.as_fd(), "", flags)
         .map_err(|errno| layerfs::Error::Mount { step: "show a part of", source: errno.into() })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::{chown, symlink};
-
-    use layerfs::copy::Filters;
-    use layerfs::store::Store;
-    use layerfs::walk::Visit;
-    use rustix::fs::{CWD, FileType, Mode, XattrFlags};
-
-    use super::*;
-    use crate::Context;
-
-    /// A directory with one of everything, of which `hidden` is left out but for a file.
-    fn folder() -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |path: &str| dir.path().join(path);
-        fs::create_dir_all(at("d/hidden/sub")).unwrap();
-        for name in ["d/a", "d/b", "d/hidden/not", "d/hidden/sub/kept"] {
-            fs::write(at(name), name).unwrap();
-            chown(at(name), Some(7), Some(7)).unwrap();
-        }
-        fs::hard_link(at("d/a"), at("d/again")).unwrap();
-        symlink("/absent", at("d/link")).unwrap();
-        rustix::fs::mknodat(CWD, at("d/pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        let capability: &[u8] = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-        rustix::fs::setxattr(at("d/b"), "security.capability", capability, XattrFlags::empty()).unwrap();
-        rustix::fs::chmod(at("d/a"), Mode::from_raw_mode(0o4751)).unwrap();
-        dir
-    }
-
-    fn select(root: &Root, path: &str) -> Selection {
-        let ignore = |path: &[u8], _: bool| match path.starts_with(b"d/hidden") && !path.ends_with(b"kept") {
-            true => Visit::SkipButDescend,
-            false => Visit::Take,
-        };
-        let filters = Filters { matches: &|_, _| false, ignore: Some(&ignore), exclude: None };
-        files::select(root, &[path], &filters).unwrap()
-    }
-
-    #[test]
-    fn a_snapshot_of_files_holds_what_its_name_says() {
-        let (dir, state) = (folder(), tempfile::tempdir().unwrap());
-        let store = Store::open(state.path()).unwrap();
-        let snapshots = store.snapshots();
-        let context = Context::open(dir.path().to_owned()).unwrap();
-        let source = Source::directory(&context, Span::default()).unwrap();
-        for path in ["d", "d/a", "d/b", "d/pipe", "d/hidden"] {
-            let selection = select(&source.root, path);
-            // As if somebody had written to it after it was digested, in a way that no time tells.
-            let another = Digest::of(path.as_bytes());
-            let error = keep(&snapshots, &source, &selection, another).unwrap_err();
-            assert!(matches!(error, layerfs::Error::SourceChanged { .. }), "{path}: {error}");
-            let digest = checksum::digest(&source.root, &selection, contents(&source)).unwrap();
-            let id = keep(&snapshots, &source, &selection, digest).unwrap();
-            assert!(snapshots.contains(&id), "{path}");
-        }
-    }
 }

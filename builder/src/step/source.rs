@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use layerfs::confined::{Owner, Root};
 use layerfs::copy::{Filters, Selection};
-use layerfs::snapshot::{SnapshotId, Snapshotter};
+use layerfs::snapshot::{Active, SnapshotId, Snapshotter};
 use layerfs::walk::Visit;
 use layerfs::{checksum, copy as files};
 use oci::Digest;
@@ -29,8 +29,8 @@ pub(crate) struct Source<'a> {
     pub(crate) snapshot: Option<Stored>,
     /// The directory, if it is one.
     context: Option<&'a Context>,
-    /// Whether its files are root's whatever the tree says: those of a context.
-    is_context: bool,
+    /// An empty tree, which is there as long as this is.
+    _empty: Option<Active>,
 }
 
 /// A tree of the store; none for an empty one.
@@ -41,25 +41,27 @@ impl<'a> Source<'a> {
     pub(crate) fn directory(context: &'a Context, span: Span) -> Result<Source<'a>, Error> {
         let fail = |source| Error::Step { span, act: "open the build context", source };
         let root = Root::duplicate(context.files().as_fd()).map_err(fail)?;
-        Ok(Source { root, snapshot: None, context: Some(context), is_context: true })
+        Ok(Source { root, snapshot: None, context: Some(context), _empty: None })
     }
 
     /// A snapshot, or an empty file system.
     pub(crate) fn snapshot(
         snapshots: &dyn Snapshotter,
         snapshot: Option<SnapshotId>,
-        is_context: bool,
     ) -> layerfs::Result<Source<'a>> {
-        let root = match &snapshot {
-            Some(id) => Root::duplicate(snapshots.view(id)?.root())?,
-            None => Root::duplicate(snapshots.prepare(None)?.root())?,
+        let (root, empty) = match &snapshot {
+            Some(id) => (Root::duplicate(snapshots.view(id)?.root())?, None),
+            None => {
+                let empty = snapshots.prepare(None)?;
+                (Root::duplicate(empty.root())?, Some(empty))
+            }
         };
-        Ok(Source { root, snapshot: Some(Stored(snapshot)), context: None, is_context })
+        Ok(Source { root, snapshot: Some(Stored(snapshot)), context: None, _empty: empty })
     }
 
     /// The owner of its files in an image, unless `--chown` says otherwise; none where they keep theirs.
     pub(crate) fn owner(&self) -> Option<Owner> {
-        self.is_context.then(Owner::default)
+        self.context.map(|_| Owner::default())
     }
 
     fn ignore(&self) -> Option<&'a Ignore> {
@@ -123,6 +125,14 @@ impl<'a> Chosen<'a> {
         Ok(Chosen::Files(source, selection, digest))
     }
 
+    /// The first file or directory itself: mode and owner.
+    pub(crate) fn root(&self) -> Option<String> {
+        let Chosen::Files(source, selection, _) = self else { return None };
+        let metadata = &selection.sources.first()?.metadata;
+        let owner = source.owner().unwrap_or(metadata.owner);
+        Some(format!("{:o} {}:{}", metadata.mode, owner.uid, owner.gid))
+    }
+
     /// Makes it a part of a key.
     pub(crate) fn describe(&self, builder: &mut KeyBuilder) {
         match self {
@@ -170,6 +180,7 @@ fn missing(source: &Source<'_>, input: &Input, path: &Path, choice: &Choice, req
         (Origin::Stage(_), _) => Place::Stage(input.from.clone().unwrap_or_default()),
         (Origin::Remote(remote), _) => Place::Fetched(remote.to_string()),
         (Origin::Context, None) => Place::SentContext,
+        (Origin::Scratch, None) => Place::Stage("scratch".to_owned()),
         (Origin::Named(_) | Origin::Inline(_), None) => Place::Fetched(request.dockerfile_name.clone()),
     };
     let ignored = source.context.and_then(|context| ignored_by(context, path));
@@ -178,16 +189,20 @@ fn missing(source: &Source<'_>, input: &Input, path: &Path, choice: &Choice, req
     Error::MissingSource { span, path: name, place, reason }
 }
 
-/// A name beside the missing one that is nearly the same, perhaps in other letters.
+/// A name that is nearly the same, perhaps in other letters, in place of the first part of `path` that is missing.
 fn near(root: &Root, path: &Path) -> Option<MissingReason> {
-    let parent = path.parent().unwrap_or(Path::new(""));
-    let wanted = path.file_name()?.to_string_lossy().into_owned();
+    let exists = |path: &&Path| path.as_os_str().is_empty() || root.exists(path).unwrap_or(false);
+    let parent = path.ancestors().skip(1).find(exists)?;
+    let below = path.strip_prefix(parent).ok()?;
+    let mut parts = below.components();
+    let wanted = parts.next()?.as_os_str().to_string_lossy().into_owned();
     let names: Vec<String> =
         root.list(parent).ok()?.into_iter().map(|name| name.to_string_lossy().into_owned()).collect();
     let same_letters = names.iter().find(|name| name.to_lowercase() == wanted.to_lowercase());
     let near =
         same_letters.map(String::as_str).or_else(|| suggest(&wanted, names.iter().map(String::as_str)))?;
-    let near: PathBuf = parent.join(near);
+    let mut near: PathBuf = parent.join(near);
+    near.extend(parts);
     Some(MissingReason::Near(near.to_string_lossy().into_owned()))
 }
 
