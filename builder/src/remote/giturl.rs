@@ -8,6 +8,7 @@
 //! Stricter than BuildKit, since git would fail later and say less: a reference that git does not allow, a
 //! subdirectory with `..`, and a host or a path that git or ssh could take for an option are refused here.
 
+use std::net::Ipv6Addr;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Address, Form, GitSource, Mtime, ParseError};
@@ -97,13 +98,14 @@ fn path_of(text: &str) -> &str {
 pub(super) fn scp(text: &str) -> Option<(&str, &str)> {
     let (user, rest) = text.split_once('@')?;
     let (host, path) = rest.split_once(':')?;
-    let is = |text: &str, more: &[u8]| {
-        !text.is_empty()
-            && !text.starts_with('-')
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
-    };
+    let is = |text: &str, more: &[u8]| !text.starts_with('-') && is_word(text, more);
     let is_path = !path.is_empty() && !path.starts_with('-') && !path.chars().any(char::is_control);
     (is(user, b"-_") && is(host, b"-.") && is_path).then_some((host, path))
+}
+
+/// Whether this is one or more letters, digits and what `more` has.
+fn is_word(text: &str, more: &[u8]) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
 }
 
 /// Whether what stands between `://` and the path can be user, host and port.
@@ -115,19 +117,31 @@ fn check_authority(text: &str) -> Result<(), ParseError> {
     }
     let rest = text.split_once("://").map_or("", |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or_default();
-    let (login, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-    if login.starts_with('-') || host.starts_with('-') || path_of(text).starts_with('-') {
+    let (login, host) = match authority.rsplit_once('@') {
+        Some((login, host)) => (Some(login), host),
+        None => (None, authority),
+    };
+    let begins = |part: &str| part.starts_with('-');
+    if login.is_some_and(begins) || begins(host) || begins(path_of(text)) {
         return refuse("no part of it may begin with `-`");
+    }
+    // Of these git decodes user and host, and ssh finds more in them than a name; passwords are for http alone.
+    let is_http = matches!(scheme(text), Some("http" | "https"));
+    if login.is_some_and(|user| !is_http && !is_word(user, b"-._")) {
+        return refuse("expected letters, digits, `.`, `_` and `-` as the user, and no password");
     }
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => (name, port),
         _ => (host, ""),
     };
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
-    if name.is_empty() || !name.bytes().all(is_name) {
+    let is_host = match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => is_word(name, b"-._"),
+    };
+    if !is_host {
         return refuse("expected a host name");
     }
-    if !port.is_empty() && port.parse::<u16>().is_err() {
+    if !port.is_empty() && (!is_word(port, b"") || port.parse::<u16>().is_err()) {
         return refuse("expected a port from 0 to 65535");
     }
     if path_of(text).is_empty() {

@@ -164,6 +164,17 @@ fn what_is_wrong_is_named() {
         ("ssh://h", "`ssh://h` is no address: expected a path"),
         ("ssh://-oProxyCommand=x/a", "no part of it may begin with `-`"),
         ("ssh://-l@h/a", "no part of it may begin with `-`"),
+        ("ssh://user:pass@h/a", "as the user, and no password"),
+        ("ssh://%2doProxyCommand=x@h/a", "as the user, and no password"),
+        ("ssh://a%40b@h/a", "as the user, and no password"),
+        ("ssh://a@b@h/a", "as the user, and no password"),
+        ("ssh://$(id)@h/a", "as the user, and no password"),
+        ("ssh://@h/a", "as the user, and no password"),
+        ("git://user:pass@h/a", "as the user, and no password"),
+        ("ssh://u@h%2d/a", "expected a host name"),
+        ("ssh://u@[-oProxyCommand]/a", "expected a host name"),
+        ("ssh://u@a:b:22/a", "expected a host name"),
+        ("ssh://h:+22/a", "expected a port"),
         ("git://h/-x", "no part of it may begin with `-`"),
         ("https:///a.git", "expected a host name"),
         ("https://h:x/a.git", "expected a port"),
@@ -247,7 +258,7 @@ fn nothing_shows_a_password() {
     for (text, expected) in [
         ("https://user:secret@h/a.git?tag=secret", "https://h/a.git"),
         ("https://user:secret@h:1/a?secret#secret", "https://h:1/a"),
-        ("ssh://user:secret@h/a", "ssh://h/a"),
+        ("ssh://user@h/a", "ssh://h/a"),
         ("git@h:a/b", "git@h:a/b"),
     ] {
         let remote = parse_remote(text, Form::Add).unwrap().unwrap();
@@ -255,7 +266,12 @@ fn nothing_shows_a_password() {
         let debug = format!("{remote:?}").replace("refs/tags/secret", "");
         assert!(!debug.contains("secret"), "{debug}");
     }
-    for text in ["ftp://u:secret@h/a", "https://u:secret@h:x/a.git", "https://u:secret@h/a b.git"] {
+    for text in [
+        "ftp://u:secret@h/a",
+        "ssh://u:secret@h/a",
+        "https://u:secret@h:x/a.git",
+        "https://u:secret@h/a b.git",
+    ] {
         let error = parse_remote(text, Form::Add).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
     }
