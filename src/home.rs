@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use builder::remote::FetcherOptions;
+use builder::remote::{Address, FetcherOptions};
 use layerfs::layout::StoredImage;
 use oci::{Digest, Document};
 
@@ -89,10 +89,11 @@ impl Environment {
             .map(str::to_owned)
     }
 
-    /// How contexts are fetched. `agent` is the socket of the one that ssh may ask.
-    pub(crate) fn fetching(&self, agent: Option<PathBuf>) -> FetcherOptions {
+    /// How contexts are fetched. `agent` is the socket of the one that was lent, `own` are the repositories that the
+    /// user named.
+    pub(crate) fn fetching(&self, agent: Option<PathBuf>, own: Vec<Address>) -> FetcherOptions {
         let environment = self.0.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        FetcherOptions { ssh_auth_sock: agent, environment }
+        FetcherOptions { ssh_auth_sock: agent, own, environment }
     }
 
     fn proxies(&self) -> registry::Proxies {

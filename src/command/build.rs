@@ -50,12 +50,7 @@ pub(crate) fn build(
     let snapshots = home.store.snapshots();
     let images = Images::new(&home.store, &snapshots, &registries.client);
     let mirrored = Mirrored { images: &images, store: &home.store, mirrors: &args.registry.mirrors };
-    let fetcher = Fetcher::new(
-        &home.store,
-        &snapshots,
-        &registries.client,
-        environment.fetching(order.agent(environment)),
-    );
+    let fetcher = Fetcher::new(&home.store, &snapshots, &registries.client, order.fetching(environment));
     let containers = Containers::new(launcher);
     let interrupt = Interrupt::new(&containers, &progress);
     let backends = Backends {

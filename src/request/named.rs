@@ -31,9 +31,9 @@ impl NamedPlace {
         }
     }
 
-    /// Whether ssh leads there.
-    pub(super) fn is_ssh(&self) -> bool {
-        matches!(self, NamedPlace::Remote(remote) if place::is_ssh(remote))
+    /// What has to be fetched.
+    pub(super) fn remote(&self) -> Option<&Remote> {
+        if let NamedPlace::Remote(remote) = self { Some(remote) } else { None }
     }
 }
 

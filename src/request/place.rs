@@ -145,18 +145,10 @@ pub(super) fn remote(text: &str) -> Result<Option<Remote>, Failure> {
     remote::parse(text, Form::Context).map_err(Failure::usage)
 }
 
-/// Whether ssh leads there.
-pub(super) fn is_ssh(remote: &Remote) -> bool {
-    // `git@host:path` has no scheme.
-    let Remote::Git(git) = remote else { return false };
-    let address = git.remote.wire();
-    address.starts_with("ssh://") || !address.contains("://")
-}
-
 impl ContextPlace {
-    /// Whether ssh leads there.
-    pub(super) fn is_ssh(&self) -> bool {
-        matches!(self, ContextPlace::Remote(remote) if is_ssh(remote))
+    /// What has to be fetched.
+    pub(super) fn remote(&self) -> Option<&Remote> {
+        if let ContextPlace::Remote(remote) = self { Some(remote) } else { None }
     }
 }
 

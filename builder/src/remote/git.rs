@@ -24,7 +24,7 @@ use layerfs::walk;
 use oci::Digest;
 use rustix::fs::{AtFlags, utimensat};
 
-use self::repository::{Pin, Repository};
+use self::repository::{Home, Pin, Repository};
 use super::{FetchError, FetchRequest, Fetcher, GitSource, Mtime, Tree, archive, record, timestamps};
 
 /// How many submodules a repository may have, with those of its submodules.
@@ -37,7 +37,8 @@ pub(super) fn fetch(
     source: &GitSource,
     request: &FetchRequest<'_>,
 ) -> Result<Tree, FetchError> {
-    let repository = Repository::open(fetcher, request, &source.remote, source.remote.authority())?;
+    let home = Home { origin: source.remote.origin(), is_own: fetcher.options.own.contains(&source.remote) };
+    let repository = Repository::open(fetcher, request, &source.remote, home);
     let pin = repository.resolve(source)?;
     expect(source, &pin)?;
     let identity = identity(source, &pin);
@@ -45,7 +46,7 @@ pub(super) fn fetch(
         return Ok(tree);
     }
     let active = fetcher.snapshots.prepare(None).map_err(FetchError::store("check out the repository"))?;
-    let mut checkout = Checkout { fetcher, request, home: source.remote.authority(), submodules: 0 };
+    let mut checkout = Checkout { fetcher, request, home, submodules: 0 };
     let keep = source.keep_git_dir == Some(true) && source.subdir.is_none();
     let top = Place { active: &active, path: PathBuf::new(), depth: 0 };
     let modified = checkout.populate(&repository, &pin, &top, keep, source.submodules)?;
@@ -111,8 +112,7 @@ struct Place<'a> {
 struct Checkout<'a> {
     fetcher: &'a Fetcher<'a>,
     request: &'a FetchRequest<'a>,
-    /// The host of the first repository: whom the user's credentials without a host are for.
-    home: &'a str,
+    home: Home<'a>,
     submodules: usize,
 }
 
@@ -152,9 +152,8 @@ impl Checkout<'_> {
             }
             let failed =
                 |source| FetchError::Submodule { path: module.path.clone(), source: Box::new(source) };
-            Repository::open(self.fetcher, self.request, &module.address, self.home)
-                .and_then(|repository| self.populate(&repository, &module.pin, &below, false, true))
-                .map_err(failed)?;
+            let repository = Repository::open(self.fetcher, self.request, &module.address, self.home);
+            self.populate(&repository, &module.pin, &below, false, true).map_err(failed)?;
         }
         Ok(modified)
     }

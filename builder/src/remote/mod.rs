@@ -71,17 +71,43 @@ impl Address {
         }
     }
 
-    /// The names under which the user may have given a secret for this host, the most exact first.
-    fn hosts(&self) -> Vec<&str> {
+    /// Who answers there.
+    fn origin(&self) -> Origin<'_> {
+        let scheme = giturl::scheme(&self.0).unwrap_or("ssh");
+        let usual = match scheme {
+            "http" => 80,
+            "https" => 443,
+            "git" => 9418,
+            _ => 22,
+        };
         let authority = self.authority();
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, "")) => (host, Some(usual)),
+            // Of an IPv6 address in brackets the last colon may be a part.
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
+            _ => (authority, Some(usual)),
+        };
+        Origin { scheme, host, port, is_usual: port == Some(usual) }
+    }
+
+    /// The names under which the user may have given a secret for this host, the most exact first: without a port
+    /// it is for the scheme's usual one, since who may listen at another need not be who has the host.
+    fn hosts(&self) -> Vec<&str> {
+        let (authority, origin) = (self.authority(), self.origin());
         let mut hosts = vec![authority];
-        if let Some((host, port)) = authority.rsplit_once(':')
-            && port.bytes().all(|byte| byte.is_ascii_digit())
-        {
-            hosts.push(host);
-        }
+        hosts.extend(Some(origin.host).filter(|host| origin.is_usual && *host != authority));
         hosts
     }
+}
+
+/// Scheme, host and port: who may know what was given for one address may know it for the others of its origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Origin<'a> {
+    scheme: &'a str,
+    host: &'a str,
+    port: Option<u16>,
+    /// Whether the port is the one that the scheme has unless another is said.
+    is_usual: bool,
 }
 
 impl fmt::Display for Address {
@@ -295,10 +321,14 @@ pub trait Fetch: Sync {
 /// What git is told from outside.
 #[derive(Clone, Debug, Default)]
 pub struct FetcherOptions {
-    /// The socket of the agent that knows the keys for ssh.
+    /// The socket of the agent that was lent: ssh may ask it, whatever is fetched.
     pub ssh_auth_sock: Option<PathBuf>,
-    /// Everything that git and its helpers find in their environment, beside what this module puts there: `PATH`,
-    /// `HOME`, proxies. Names that begin with `GIT_` are left out, but for `GIT_SSL_CAINFO` and `GIT_SSH_COMMAND`.
+    /// The repositories that the user named himself, as contexts: for these, and for those of their submodules that
+    /// are at the same place, ssh finds the user's own keys and agent.
+    pub own: Vec<Address>,
+    /// The user's variables. Git and its helpers get `PATH`, the proxies and the certificates of these
+    /// (`GIT_SSL_CAINFO`, `SSL_CERT_FILE`, `SSL_CERT_DIR`); ssh also `HOME` and `GIT_SSH_COMMAND` where it may use
+    /// an agent or the user's keys, and `SSH_AUTH_SOCK` for [`FetcherOptions::own`].
     pub environment: Vec<(OsString, OsString)>,
 }
 
@@ -336,4 +366,43 @@ impl Fetch for Fetcher<'_> {
 fn timestamps(seconds: i64) -> Timestamps {
     let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
     Timestamps { last_access: time, last_modification: time }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_without_a_port_are_for_the_usual_one() {
+        for (address, hosts) in [
+            ("https://h/x", &["h"][..]),
+            ("https://u:p@h:443/x", &["h:443", "h"]),
+            ("https://h:/x", &["h:", "h"]),
+            ("https://h:8443/x", &["h:8443"]),
+            ("https://h:80/x", &["h:80"]),
+            ("http://h:80/x", &["h:80", "h"]),
+            ("http://h:443/x", &["h:443"]),
+            ("https://h:0443443/x", &["h:0443443"]),
+            ("https://[::1]/x", &["[::1]"]),
+            ("https://[::1]:443/x", &["[::1]:443", "[::1]"]),
+        ] {
+            assert_eq!(Address::new(address.to_owned()).hosts(), hosts, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let address = |text: &str| Address::new(text.to_owned());
+        for (one, other, is_same) in [
+            ("https://h/x.git", "https://h:443/y", true),
+            ("git@h:x", "ssh://other@h:22/y", true),
+            ("https://h/x", "http://h/x", false),
+            ("https://h/x", "https://h:8443/x", false),
+            ("https://h/x", "https://h.example/x", false),
+            ("git@h:x", "https://h/x", false),
+            ("ssh://h/x", "ssh://h:2222/x", false),
+        ] {
+            assert_eq!(address(one).origin() == address(other).origin(), is_same, "{one} {other}");
+        }
+    }
 }

@@ -514,7 +514,7 @@ fn credentials_go_to_their_host_and_nowhere_else() {
     for (url, secrets, expected) in [
         (&url, vec![], None),
         (&url, vec![("GIT_AUTH_TOKEN", "to-ken\n")], Some(token)),
-        (&url, vec![("GIT_AUTH_TOKEN.127.0.0.1", "to-ken")], Some(token)),
+        (&url, vec![("GIT_AUTH_TOKEN.127.0.0.1", "to-ken")], None),
         (&url, vec![(own.as_str(), "to-ken"), header], Some(token)),
         (&url, vec![header], Some("Custom to-ken")),
         (&url, vec![("GIT_AUTH_TOKEN.other", "to-ken")], None),

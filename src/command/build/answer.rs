@@ -104,12 +104,7 @@ fn gather(args: &BuildArgs, order: &Order<'_>, session: &Session) -> Result<Mate
     let home = session.open_home()?;
     let registries = Registries::new(&args.registries(), environment)?;
     let snapshots = home.store.snapshots();
-    let fetcher = Fetcher::new(
-        &home.store,
-        &snapshots,
-        &registries.client,
-        environment.fetching(order.agent(environment)),
-    );
+    let fetcher = Fetcher::new(&home.store, &snapshots, &registries.client, order.fetching(environment));
     let gatherer =
         Gatherer { store: &home.store, snapshots: &snapshots, remotes: &fetcher, progress: &progress };
     let material = order.gather(&gatherer, &|| false);

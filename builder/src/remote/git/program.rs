@@ -1,7 +1,9 @@
 //! Running git: what it may do, what it finds in its environment, and how it ends.
 //!
-//! Nothing is inherited: neither the user's configuration nor a variable that could redirect git or make it write
-//! down what it sends. Credentials go by `GIT_CONFIG_VALUE_<n>`, which, unlike arguments, other users cannot read.
+//! Nothing is inherited but what [`WANTED`] names: neither the user's configuration nor a variable that could redirect
+//! git or make it write down what it sends. Who the user is to others, [`Identity`] says: files with passwords are
+//! never found, keys only where the user wants them used. Credentials go by `GIT_CONFIG_VALUE_<n>`, which, unlike
+//! arguments, other users cannot read.
 //! Each git has a process group of its own, so that its helpers end with it.
 
 use std::ffi::{OsStr, OsString};
@@ -28,11 +30,33 @@ const MAX_OUTPUT_BYTES: u64 = 256 << 20;
 const MAX_MESSAGES_BYTES: u64 = 64 << 10;
 const SHOWN_CHARS: usize = 1000;
 
+/// What git gets of the user's environment, whatever it fetches: where programs are, and how the network is reached.
+const WANTED: [&str; 12] = [
+    "PATH",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "GIT_SSL_CAINFO",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+/// A home without a `.netrc`. With an empty name or none, curl would look for that of the account.
+const NO_HOME: &str = "/dev/null";
 /// Asks nobody, and leaves no connection behind that would keep git's pipes open.
 const SSH: &str = "ssh -o BatchMode=yes -o ControlMaster=no";
+/// Knows no key at all. The configuration stays out, since it may name keys and other agents (ssh_config(5)).
+const SSH_OF_NOBODY: &str = " -F /dev/null -o IdentityAgent=none -o IdentitiesOnly=yes -o IdentityFile=none \
+                             -o PubkeyAuthentication=no";
+/// Knows the keys of the agent that was lent, and not those in files.
+const SSH_OF_AGENT: &str = " -o IdentityAgent=SSH_AUTH_SOCK -o IdentityFile=none";
 
 /// What every git is told. The protocols are all that may be used, by submodules and redirects too.
-const CONFIGURATION: [(&str, &str); 18] = [
+const CONFIGURATION: [(&str, &str); 19] = [
     ("protocol.allow", "never"),
     ("protocol.http.allow", "always"),
     ("protocol.https.allow", "always"),
@@ -49,9 +73,21 @@ const CONFIGURATION: [(&str, &str); 18] = [
     ("maintenance.auto", "false"),
     ("fetch.fsckObjects", "false"),
     ("transfer.credentialsInUrl", "die"),
+    ("credential.helper", ""),
     ("http.lowSpeedLimit", "1"),
     ("http.lowSpeedTime", "120"),
 ];
+
+/// Who the user is to a server that is reached by ssh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// Nobody.
+    None,
+    /// Whose keys the agent has that was lent.
+    Agent,
+    /// The user: it was he who named the repository.
+    Own,
+}
 
 /// How one repository is spoken to.
 pub(super) struct Program<'a> {
@@ -59,6 +95,7 @@ pub(super) struct Program<'a> {
     pub(super) request: &'a FetchRequest<'a>,
     /// The repository, as errors show it.
     pub(super) address: String,
+    pub(super) identity: Identity,
     /// Configuration that is a secret, or goes with one.
     pub(super) secrets: Vec<(String, String)>,
 }
@@ -120,9 +157,8 @@ impl Program<'_> {
         command.args(call.args).env_clear().process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        command.env("GIT_SSH_COMMAND", SSH);
-        let wanted = self.options.environment.iter().filter(|(name, _)| is_wanted(name));
-        command.envs(wanted.map(|(name, value)| (name, value)));
+        command.envs(self.inherited(&WANTED));
+        self.identify(&mut command);
         command.envs([
             ("LC_ALL", "C"),
             ("GIT_CONFIG_NOSYSTEM", "1"),
@@ -135,9 +171,6 @@ impl Program<'_> {
             ("GIT_NO_LAZY_FETCH", "1"),
             ("GIT_OPTIONAL_LOCKS", "0"),
         ]);
-        if let Some(socket) = &self.options.ssh_auth_sock {
-            command.env("SSH_AUTH_SOCK", socket);
-        }
         for (name, path) in
             [("GIT_DIR", call.git_dir), ("GIT_WORK_TREE", call.work_tree), ("GIT_INDEX_FILE", call.index)]
         {
@@ -155,6 +188,27 @@ impl Program<'_> {
         }
         command.env("GIT_CONFIG_COUNT", count.to_string());
         command
+    }
+
+    /// Those of the user's variables that have one of these names.
+    fn inherited(&self, names: &[&str]) -> impl Iterator<Item = (&OsString, &OsString)> {
+        let all = self.options.environment.iter();
+        all.filter(|(name, _)| names.iter().any(|wanted| name == wanted)).map(|(name, value)| (name, value))
+    }
+
+    /// Lets ssh, and it alone, find the user's keys, as far as they may be used.
+    fn identify(&self, command: &mut Command) {
+        let (ssh, inherited): (&str, &[&str]) = match self.identity {
+            Identity::None => (SSH_OF_NOBODY, &[]),
+            Identity::Agent => (SSH_OF_AGENT, &["HOME", "GIT_SSH_COMMAND"]),
+            Identity::Own => ("", &["HOME", "GIT_SSH_COMMAND", "SSH_AUTH_SOCK"]),
+        };
+        command.env("HOME", NO_HOME).env("GIT_SSH_COMMAND", format!("{SSH}{ssh}"));
+        command.envs(self.inherited(inherited));
+        if let Some(socket) = self.options.ssh_auth_sock.as_ref().filter(|_| self.identity != Identity::None)
+        {
+            command.env("SSH_AUTH_SOCK", socket);
+        }
     }
 
     /// Waits for the end; ends it, with its helpers, when somebody gives up (`None`).
@@ -201,12 +255,6 @@ impl Program<'_> {
         let from = line.char_indices().rev().nth(SHOWN_CHARS - 1).map_or(0, |(at, _)| at);
         line[from..].to_owned()
     }
-}
-
-/// Whether a variable of the user's environment is for git too.
-fn is_wanted(name: &OsString) -> bool {
-    let name = name.as_encoded_bytes();
-    !name.starts_with(b"GIT_") || matches!(name, b"GIT_SSL_CAINFO" | b"GIT_SSH_COMMAND")
 }
 
 /// Reads all that a pipe gives, so that its writer never waits, and keeps the first `limit` bytes.

@@ -7,6 +7,8 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,9 +16,9 @@ use layerfs::IoResultExt;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::program::{Call, Program};
+use super::program::{Call, Identity, Program};
 use super::submodule::{self, Submodule};
-use crate::remote::{Address, FetchError, FetchRequest, Fetcher, GitSource, giturl, record};
+use crate::remote::{Address, FetchError, FetchRequest, Fetcher, GitSource, Origin, giturl, record};
 
 /// A commit, as a repository named it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,21 @@ impl Pin {
     }
 }
 
+/// Where the first repository is, the one that was asked for: what the user gave without saying for whom is for it,
+/// and for those of its submodules that are at the same place.
+#[derive(Clone, Copy)]
+pub(super) struct Home<'a> {
+    pub(super) origin: Origin<'a>,
+    /// Whether the user named it himself, and not the Dockerfile.
+    pub(super) is_own: bool,
+}
+
+impl Home<'_> {
+    fn has(&self, address: &Address) -> bool {
+        address.origin() == self.origin
+    }
+}
+
 /// A repository somewhere.
 pub(super) struct Repository<'a> {
     program: Program<'a>,
@@ -54,20 +71,25 @@ pub(super) struct Repository<'a> {
 }
 
 impl<'a> Repository<'a> {
-    /// Takes an address apart. Secrets without a host are for `home`.
+    /// Takes an address apart, and finds who the user is there.
     pub(super) fn open(
         fetcher: &'a Fetcher<'a>,
         request: &'a FetchRequest<'a>,
         address: &Address,
-        home: &str,
-    ) -> Result<Repository<'a>, FetchError> {
-        let is_http = matches!(giturl::scheme(address.wire()), Some("http" | "https"));
-        let (remote, secrets) = match is_http {
-            true => (address.to_string(), credentials(address, request, home)),
-            false => (address.wire().to_owned(), Vec::new()),
+        home: Home<'_>,
+    ) -> Repository<'a> {
+        let options = &fetcher.options;
+        let (remote, secrets) = match address.origin().scheme {
+            "http" | "https" => (address.to_string(), credentials(address, request, home)),
+            _ => (address.wire().to_owned(), Vec::new()),
         };
-        let program = Program { options: &fetcher.options, request, address: address.to_string(), secrets };
-        Ok(Repository { program, fetcher, remote })
+        let identity = match address.origin().scheme {
+            "ssh" if home.is_own && home.has(address) => Identity::Own,
+            "ssh" if options.ssh_auth_sock.is_some() => Identity::Agent,
+            _ => Identity::None,
+        };
+        let program = Program { options, request, address: address.to_string(), identity, secrets };
+        Repository { program, fetcher, remote }
     }
 
     /// The address for people.
@@ -306,7 +328,8 @@ impl Copy<'_> {
             return Ok(Vec::new());
         }
         let blob = format!("{commit}:.gitmodules");
-        let config = self.run(ACT, &["config", "-z", "--list", "--blob", &blob])?;
+        // What it includes are files of this machine.
+        let config = self.run(ACT, &["config", "-z", "--list", "--no-includes", "--blob", &blob])?;
         let listing = self.run(ACT, &["ls-tree", "-r", "-z", "--full-tree", &commit])?;
         submodule::read(&config, &listing, &self.repository.remote)
     }
@@ -317,22 +340,24 @@ fn arguments<'a>(args: &[&'a str]) -> Vec<&'a OsStr> {
 }
 
 /// What the user gave for the host, as configuration for git: a header as it is, a token, or what the address
-/// itself has (study of BuildKit, 1.6, point 23). With a credential git follows no redirect, since it would take
+/// itself has (study of BuildKit, 1.6, point 23). A submodule that is reached without TLS gets nothing of the
+/// user's, unless all that came before did so too. With a credential git follows no redirect, since it would take
 /// the header along.
-fn credentials(address: &Address, request: &FetchRequest<'_>, home: &str) -> Vec<(String, String)> {
+fn credentials(address: &Address, request: &FetchRequest<'_>, home: Home<'_>) -> Vec<(String, String)> {
+    let (scheme, is_home) = (address.origin().scheme, home.has(address));
     let named = |suffix: &str| {
         request.secret_line(&format!("GIT_AUTH_HEADER{suffix}")).or_else(|| {
             let token = request.secret_line(&format!("GIT_AUTH_TOKEN{suffix}"))?;
             Some(registry::download::basic(b"x-access-token", token.as_bytes()))
         })
     };
-    let for_host = address.hosts().into_iter().find_map(|host| named(&format!(".{host}")));
-    let is_home = address.authority() == home;
-    let header = for_host
-        .or_else(|| if is_home { named("") } else { None })
-        .or_else(|| registry::download::login(address.wire()));
-    let Some(header) = header else { return Vec::new() };
-    let scheme = giturl::scheme(address.wire()).unwrap_or("https");
+    let is_private = scheme == "https" || is_home;
+    let for_host = || address.hosts().into_iter().find_map(|host| named(&format!(".{host}")));
+    let given = if is_private { for_host() } else { None };
+    let given = given.or_else(|| if is_home { named("") } else { None });
+    let Some(header) = given.or_else(|| registry::download::login(address.wire())) else {
+        return Vec::new();
+    };
     let origin = format!("http.{scheme}://{}/", address.authority());
     vec![
         (format!("{origin}.extraHeader"), format!("Authorization: {header}")),
@@ -366,12 +391,14 @@ fn choose(listing: &[(String, String)], reference: &str) -> Option<Pin> {
 fn lock(path: &Path, request: &FetchRequest<'_>) -> Result<File, FetchError> {
     const LONGEST_WAIT: Duration = Duration::from_millis(50);
     let failed = FetchError::store(FILL);
-    let file = File::options().create(true).truncate(false).write(true).open(path);
-    let file = file.at("open", path).map_err(&failed)?;
     let mut wait = Duration::from_millis(1);
     loop {
+        let file = File::options().create(true).truncate(false).write(true).open(path);
+        let file = file.at("open", path).map_err(&failed)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
+            Ok(()) if is_at(&file, path) => return Ok(file),
+            // It was deleted with its repository in between.
+            Ok(()) => {}
             Err(Errno::WOULDBLOCK | Errno::INTR) => {
                 request.check()?;
                 std::thread::sleep(wait);
@@ -382,12 +409,51 @@ fn lock(path: &Path, request: &FetchRequest<'_>) -> Result<File, FetchError> {
     }
 }
 
+/// Whether this is still the file of this name.
+fn is_at(file: &File, path: &Path) -> bool {
+    let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|found| found.ino()).ok();
+    inode(file.metadata()).is_some_and(|found| inode(fs::metadata(path)) == Some(found))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn hash(digit: char) -> String {
         digit.to_string().repeat(40)
+    }
+
+    #[test]
+    fn a_submodule_without_tls_gets_nothing_of_the_users() {
+        let secret = |name: &str| {
+            let text = match name {
+                "GIT_AUTH_TOKEN" => "for home",
+                "GIT_AUTH_TOKEN.h" | "GIT_AUTH_TOKEN.h:80" => "for host",
+                _ => return None,
+            };
+            Some(text.as_bytes().to_vec())
+        };
+        let request = FetchRequest { secret: &secret, give_up: &|| false, progress: &|_, _| {} };
+        let header = |text: &str| Some(registry::download::basic(b"x-access-token", text.as_bytes()));
+        for (home, address, expected) in [
+            ("https://h/a", "https://h/b", header("for host")),
+            ("https://h/a", "http://h/b", None),
+            ("https://h/a", "http://h:80/b", None),
+            ("git@h:a", "http://h/b", None),
+            ("git@h:a", "https://h/b", header("for host")),
+            ("http://h/a", "http://h/b", header("for host")),
+            ("http://g/a", "http://h/b", None),
+            ("https://g/a", "https://g/b", header("for home")),
+            ("https://g/a", "https://g:8443/b", None),
+            ("https://g/a", "http://g/b", None),
+            ("ssh://g:80/a", "http://g:80/b", None),
+            ("https://g/a", "http://me:own@g/b", Some(registry::download::basic(b"me", b"own"))),
+        ] {
+            let (home, address) = (Address::new(home.to_owned()), Address::new(address.to_owned()));
+            let found = credentials(&address, &request, Home { origin: home.origin(), is_own: true });
+            let expected = expected.map(|header| format!("Authorization: {header}"));
+            assert_eq!(found.first().map(|(_, value)| value), expected.as_ref(), "{home} {address}");
+        }
     }
 
     #[test]
