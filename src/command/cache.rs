@@ -1,9 +1,10 @@
 //! `lbuild cache`: what builds keep for later ones. `ls` lists the directories of `RUN --mount=type=cache`, `prune`
-//! removes them; with `--all` it also forgets the steps that are part of no image.
+//! removes them; with `--all` it also forgets the steps that are part of no image, and what was fetched for them.
 
 use std::time::SystemTime;
 
 use builder::cache::LocalCache;
+use builder::remote;
 use layerfs::cache_mount::CacheMountInfo;
 use layerfs::gc::{Collected, Roots};
 use serde::Serialize;
@@ -93,7 +94,7 @@ fn is_meant(mount: &CacheMountInfo, args: &CachePruneArgs) -> bool {
     (args.ids.is_empty() || args.ids.contains(&mount.id)) && args.filters.iter().all(passes)
 }
 
-/// Forgets what is part of no image; gives the number of bytes that were freed.
+/// Forgets what is part of no image, and what was fetched; gives the number of bytes that were freed.
 fn forget_steps(mut home: Home) -> Result<u64, Failure> {
     let root = home.store.root().to_owned();
     let fail = |error| Failure::store("forget the steps", &error, &root);
@@ -106,7 +107,7 @@ fn forget_steps(mut home: Home) -> Result<u64, Failure> {
         Collected::Done { bytes, .. } => {
             let snapshots = home.store.snapshots();
             LocalCache::new(&home.store, &snapshots).forget_missing().map_err(fail)?;
-            Ok(bytes)
+            Ok(bytes + remote::forget_all(&home.store).map_err(fail)?)
         }
     }
 }

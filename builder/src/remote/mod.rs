@@ -2,7 +2,8 @@
 //!
 //! * Here: the nouns. [`parse`] says which remote a text names, [`Fetcher`] brings it as a [`Tree`], a snapshot
 //!   without a parent, [`unpack_context`] does so with an archive that is being read.
-//! * `giturl` reads the addresses of repositories; `http` and `git` fetch; `archive` unpacks; `record` remembers.
+//! * `giturl` reads the addresses of repositories; `http` and `git` fetch; `archive` unpacks; `record` remembers, and
+//!   `forget` undoes that.
 //!
 //! What does not live here: HTTP itself (`registry`), files and snapshots (`layerfs`), what a build does with a
 //! tree.
@@ -16,6 +17,7 @@
 
 mod archive;
 mod error;
+mod forget;
 mod git;
 mod giturl;
 mod http;
@@ -33,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 pub use archive::{empty_context, unpack_context};
 pub use error::{FetchError, ParseError};
+pub use forget::forget_all;
 pub use record::references;
 
 /// Who names a remote: `github.com/x/y` is a path in an instruction, and a repository as a context.

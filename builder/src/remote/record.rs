@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{FetchError, Tree};
 
-const FOLDER: &str = "remote";
+pub(super) const FOLDER: &str = "remote";
 
 /// What an address held when it was last asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -76,9 +76,12 @@ pub(super) fn put_answer(store: &Store, key: Digest, answer: &Answer) -> Result<
     write(store, "http", key, answer)
 }
 
+/// Where the repositories are.
+pub(super) const GIT_FOLDER: &str = "remote/git";
+
 /// The folder of repositories, made if it is missing.
 pub(super) fn git_folder(store: &Store) -> Result<PathBuf, FetchError> {
-    folder(store, "remote/git")
+    folder(store, GIT_FOLDER)
 }
 
 fn folder(store: &Store, name: &str) -> Result<PathBuf, FetchError> {

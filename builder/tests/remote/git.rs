@@ -201,6 +201,41 @@ fn the_default_branch_is_checked_out_once() {
 }
 
 #[test]
+fn what_was_fetched_can_be_forgotten() {
+    let server = Server::start();
+    server.example("busy", &[]);
+    // Of the same commit the tree would be the same.
+    let app = server.example("app", &[]);
+    app.write("a", "app");
+    app.commit("third");
+    let place = Place::new();
+    assert_eq!(builder::remote::forget_all(&place.store).unwrap(), 0);
+    place.fetch(&server.remote("busy")).unwrap();
+    let git = place.store.root().join("remote/git");
+    let names = |dir: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
+    };
+    let busy = names(&git);
+    let lock = busy.iter().find(|path| path.extension().is_some()).unwrap();
+    let held = std::fs::File::open(lock).unwrap();
+    held.lock().unwrap();
+    place.fetch(&server.remote("app")).unwrap();
+    assert!(builder::remote::forget_all(&place.store).unwrap() > 10_000);
+    let mut left = names(&git);
+    left.sort();
+    let mut expected = busy.clone();
+    expected.sort();
+    assert_eq!(left, expected);
+    drop(held);
+    assert!(builder::remote::references(&place.store).unwrap().is_empty());
+    builder::remote::forget_all(&place.store).unwrap();
+    assert!(names(&git).is_empty());
+    // And fetched again.
+    let found = place.fetch(&server.remote("app")).unwrap();
+    assert_eq!(place.files(&found)["a"], "app");
+}
+
+#[test]
 fn references_are_found_whatever_they_are() {
     let server = Server::start();
     let repo = server.example("app", &[]);
