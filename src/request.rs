@@ -196,7 +196,11 @@ fn epoch(
     if flag.is_some() {
         return Ok(flag);
     }
-    let text = build_args.get(EPOCH).map(String::as_str).or_else(|| environment.get(EPOCH));
+    // What a build argument says may be more than a number: the builder reads it.
+    if let Some(text) = build_args.get(EPOCH) {
+        return Ok(text.parse().ok());
+    }
+    let text = environment.get(EPOCH);
     let seconds = |text: &str| {
         text.parse()
             .map_err(|_| Failure::usage(format!("expected `{EPOCH}` in seconds since 1970, found `{text}`")))

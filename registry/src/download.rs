@@ -27,10 +27,9 @@ use crate::{Client, Error};
 pub struct Download<'a> {
     /// The address: `http` or `https`. A user name and a password in it become an `Authorization` header.
     pub url: &'a str,
-    /// The `ETag` of what is here already.
+    /// The `ETag` of what is here already. Its date would be no condition: what is put back from a backup is older than
+    /// what it replaces, and what is written twice in a second is no newer.
     pub etag: Option<&'a str>,
-    /// The `Last-Modified` of what is here already, in Unix seconds.
-    pub last_modified: Option<i64>,
     /// The `Authorization` header, before any that the address implies.
     pub authorization: Option<String>,
     /// How long the body may be, in bytes.
@@ -71,7 +70,7 @@ impl Client {
         let (url, login) = address(request.url)?;
         let authorization = request.authorization.clone().or(login);
         let headers = headers(request);
-        let is_conditional = request.etag.is_some() || request.last_modified.is_some();
+        let is_conditional = request.etag.is_some();
         let exchange = &self.exchange;
         let permit = exchange.transport.permit(&url.origin, Direction::Pull);
         let response = exchange.options().retry.run(|_| {
@@ -204,25 +203,12 @@ fn headers(request: &Download<'_>) -> Headers {
     if let Some(etag) = request.etag {
         headers.push(("if-none-match", etag.to_owned()));
     }
-    if let Some(date) = request.last_modified.and_then(format_date) {
-        headers.push(("if-modified-since", date));
-    }
     headers
 }
 
 /// Reads an HTTP date as Unix seconds. (RFC 9110, 5.6.7; the obsolete forms are taken for none.)
 fn parse_date(text: &str) -> Option<i64> {
     OffsetDateTime::parse(text.trim(), &Rfc2822).ok().map(OffsetDateTime::unix_timestamp)
-}
-
-/// Writes `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn format_date(seconds: i64) -> Option<String> {
-    let time = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
-    let (weekday, month) = (time.weekday().to_string(), time.month().to_string());
-    let (day, year) = (time.day(), time.year());
-    let (hour, minute, second) = time.to_hms();
-    let (weekday, month) = (weekday.get(..3)?, month.get(..3)?);
-    Some(format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT"))
 }
 
 #[cfg(test)]
@@ -266,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_read_and_written() {
+    fn dates_are_read() {
         for (text, seconds) in [
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
             ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
@@ -275,10 +261,6 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(parse_date(text), seconds, "{text}");
-            if let Some(seconds) = seconds {
-                assert_eq!(format_date(seconds).as_deref(), Some(text));
-            }
         }
-        assert_eq!(format_date(i64::MAX), None);
     }
 }

@@ -311,6 +311,12 @@ fn point_19_what_changed_there_is_fetched_and_what_did_not_is_cached() {
     assert!(build().success().stderr.contains("CACHED"));
     web.put("/f", Page::File("ETag: \"2\"\r\n", b"two".to_vec()));
     assert_eq!(build().out(), "two");
+    // A date alone says nothing: a file may be put back.
+    let dated = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    web.put("/f", Page::File(dated, b"old".to_vec()));
+    assert_eq!(build().out(), "old");
+    web.put("/f", Page::File(dated, b"new".to_vec()));
+    assert_eq!(build().out(), "new");
 }
 
 #[test]

@@ -78,7 +78,6 @@ fn ask(
     let download = Download {
         url: source.url.wire(),
         etag: before.and_then(|answer| answer.etag.as_deref()),
-        last_modified: before.and_then(|answer| answer.last_modified),
         authorization: authorization(source, request),
         limit_bytes: MAX_FILE_BYTES,
     };
