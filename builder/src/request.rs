@@ -58,6 +58,33 @@ pub struct Request {
     pub jobs: NonZeroUsize,
 }
 
+impl Request {
+    /// A build of the last stage of `dockerfile` for this machine, with nothing asked for.
+    pub fn new(dockerfile: impl Into<String>, context: Files) -> Request {
+        Request {
+            dockerfile_name: "Dockerfile".to_owned(),
+            dockerfile: dockerfile.into(),
+            context,
+            contexts: BTreeMap::new(),
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: Vec::new(),
+            annotations: Vec::new(),
+            platform: Platform::host(),
+            platform_is_explicit: false,
+            no_cache: NoCache::Never,
+            pull: false,
+            run: RunSettings::default(),
+            secrets: Secrets::default(),
+            ssh: BTreeMap::new(),
+            allow_insecure: false,
+            allow_network_host: false,
+            epoch: None,
+            jobs: NonZeroUsize::MIN,
+        }
+    }
+}
+
 /// Which steps execute whatever the cache holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum NoCache {

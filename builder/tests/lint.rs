@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
-use std::num::NonZeroUsize;
 use std::path::Path;
 
 use builder::call::check::{Report, check};
@@ -19,7 +18,7 @@ use builder::error::ImageError;
 use builder::ignore::Ignore;
 use builder::lint::Rule;
 use builder::source::{BaseImage, ImageSource, Progress};
-use builder::{Context, Files, NoCache, Request, RunSettings, Secrets};
+use builder::{Context, Files, Request};
 use layerfs::snapshot::SnapshotId;
 use oci::{Compression, Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Raw, Reference};
 
@@ -64,25 +63,8 @@ fn request(dockerfile: &str, ignore: &str) -> Request {
     context.ignore = Ignore::parse(ignore.as_bytes()).unwrap();
     context.ignore_text = ignore.to_owned();
     Request {
-        dockerfile_name: "Dockerfile".to_owned(),
-        dockerfile: dockerfile.to_owned(),
-        context: Files::Directory(context),
-        contexts: BTreeMap::new(),
-        target: None,
-        build_args: BTreeMap::new(),
-        labels: Vec::new(),
-        annotations: Vec::new(),
         platform: Platform::new("linux", "amd64", None),
-        platform_is_explicit: false,
-        no_cache: NoCache::Never,
-        pull: false,
-        run: RunSettings::default(),
-        secrets: Secrets::default(),
-        ssh: BTreeMap::new(),
-        allow_insecure: false,
-        allow_network_host: false,
-        epoch: None,
-        jobs: NonZeroUsize::MIN,
+        ..Request::new(dockerfile, Files::Directory(context))
     }
 }
 

@@ -1,7 +1,6 @@
 //! Lowering, driven through real Dockerfiles against a base image whose configuration is known.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 
 use layerfs::snapshot::SnapshotId;
 use oci::{Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Raw, Reference};
@@ -9,31 +8,15 @@ use oci::{Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Raw, R
 use super::*;
 use crate::error::ImageError;
 use crate::plan::{MountKind, Origin, Plan, StepKind};
-use crate::request::{Context, Files, NamedContext, RunSettings, Secrets};
+use crate::request::{Context, Files, NamedContext};
 use crate::source::{BaseImage, ImageSource, Progress};
 use crate::stage::{self, Scope};
 
 fn request(dockerfile: &str, args: &[(&str, &str)]) -> Request {
     Request {
-        dockerfile_name: "Dockerfile".to_owned(),
-        dockerfile: dockerfile.to_owned(),
-        context: Files::Directory(context()),
-        contexts: BTreeMap::new(),
-        target: None,
         build_args: args.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-        labels: Vec::new(),
-        annotations: Vec::new(),
         platform: Platform::new("linux", "amd64", None),
-        platform_is_explicit: false,
-        no_cache: NoCache::Never,
-        pull: false,
-        run: RunSettings::default(),
-        secrets: Secrets::default(),
-        ssh: BTreeMap::new(),
-        allow_insecure: false,
-        allow_network_host: false,
-        epoch: None,
-        jobs: NonZeroUsize::MIN,
+        ..Request::new(dockerfile, Files::Directory(context()))
     }
 }
 
