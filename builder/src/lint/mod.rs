@@ -2,8 +2,8 @@
 //!
 //! [`Rule`]s are what can be broken, [`Config`] says which count. A breach is a [`Diagnostic`] with the rule's name; its
 //! message is BuildKit's, word for word. Breaches are found in three places, by what has to be known: the text alone
-//! (`file`), the build arguments (`from`), or what only resolving and lowering learn (`meaning`). [`settle`] makes one
-//! list of them, [`judge`] tells it during a build.
+//! (`file`), the build arguments (`from`), or what only resolving and lowering learn (`meaning`). `settle` makes one
+//! list of them, `judge` tells it during a build.
 //!
 //! What is not here: how breaches are shown (`call::check` and the command), and when they fail a build.
 
