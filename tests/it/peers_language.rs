@@ -29,6 +29,7 @@ struct Dockerd {
 impl Dockerd {
     fn start(folder: PathBuf) -> Dockerd {
         fs::create_dir(&folder).expect("a folder");
+        assert!(folder.join("socket").as_os_str().len() < 108, "a socket's path has no room (unix(7))");
         let log = File::create(folder.join("log")).expect("a log");
         let mut daemon = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "dockerd", "--iptables=false", "--bridge=none"])
