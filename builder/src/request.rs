@@ -146,6 +146,14 @@ impl Files {
             Files::Tree(_) => None,
         }
     }
+
+    /// What was fetched, if it is no directory of this machine.
+    pub fn tree(&self) -> Option<&Tree> {
+        match self {
+            Files::Directory(_) => None,
+            Files::Tree(tree) => Some(tree),
+        }
+    }
 }
 
 /// A directory that `COPY` and `ADD` read. It is opened once: whoever may rename it while the build runs cannot put

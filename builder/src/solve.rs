@@ -343,7 +343,7 @@ impl<'a> Solver<'a> {
     /// stands in the Dockerfile.
     fn origins(&self, step: &Step) -> Result<Vec<Option<Cursor>>, Error> {
         let origin = |origin: &Origin| match origin {
-            Origin::Context => Ok(step::context_tree(self.request).map(Cursor::of_tree)),
+            Origin::Context => Ok(self.request.context.tree().map(Cursor::of_tree)),
             Origin::Named(_) | Origin::Inline(_) => Ok(None),
             Origin::Scratch => Ok(Some(Cursor::empty())),
             Origin::Stage(id) => self.results[*id].wait().map(Some).ok_or(Error::Cancelled),

@@ -17,7 +17,7 @@ use oci::Digest;
 use crate::cache::{Component, Key, KeyBuilder};
 use crate::dockerfile::instruction::Sharing;
 use crate::plan::{Access, Copy, Mount, MountKind, Origin, Run, Stage, Step, StepKind, Workdir};
-use crate::request::{Files, NamedContext, Network};
+use crate::request::{NamedContext, Network};
 use crate::{Error, Request};
 use source::{Chosen, Source};
 
@@ -193,12 +193,4 @@ fn copy_key(copy: &Copy, parent: Digest) -> KeyBuilder {
         builder.add_all("path", paths.map(|(path, _)| path.as_str()));
     }
     builder
-}
-
-/// The tree that the build context is, where it is no directory.
-pub(crate) fn context_tree(request: &Request) -> Option<&crate::remote::Tree> {
-    match &request.context {
-        Files::Tree(tree) => Some(tree),
-        Files::Directory(_) => None,
-    }
 }

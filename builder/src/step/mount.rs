@@ -56,19 +56,14 @@ pub(crate) fn prepare(
     backends: &Backends<'_>,
     give_up: &dyn Fn() -> bool,
 ) -> Result<(Surroundings, Held), Error> {
-    let mut maker = Maker {
-        place,
-        backends,
-        surroundings: Surroundings::default(),
-        held: Held::default(),
-        inputs: chosen.iter().map(Option::as_ref).collect(),
-    };
-    maker.take_caches(run, give_up)?;
-    let mut inputs = 0;
-    for mount in &run.mounts {
-        let input = mount.input().map(|_| inputs);
-        inputs += usize::from(input.is_some());
-        maker.mount(mount, input)?;
+    let mut maker = Maker { place, backends, surroundings: Surroundings::default(), held: Held::default() };
+    // Not every mount has an input.
+    let mut chosen = chosen.iter();
+    let pair = |mount| (mount, Mount::input(mount).and_then(|_| chosen.next()?.as_ref()));
+    let mounts: Vec<(&Mount, Option<&Chosen<'_>>)> = run.mounts.iter().map(pair).collect();
+    maker.take_caches(&mounts, give_up)?;
+    for (mount, chosen) in mounts {
+        maker.mount(mount, chosen)?;
     }
     // As in BuildKit, whatever the order written: what is mounted in another mount comes after it.
     maker.surroundings.mounts.sort_by(|a, b| a.target.cmp(&b.target));
@@ -81,19 +76,18 @@ struct Maker<'m, 'a> {
     backends: &'m Backends<'m>,
     surroundings: Surroundings,
     held: Held,
-    inputs: Vec<Option<&'m Chosen<'a>>>,
 }
 
 impl Maker<'_, '_> {
-    fn take_caches(&mut self, run: &Run, give_up: &dyn Fn() -> bool) -> Result<(), Error> {
+    fn take_caches(
+        &mut self,
+        mounts: &[(&Mount, Option<&Chosen<'_>>)],
+        give_up: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
         let mut wanted = BTreeMap::new();
-        let mut inputs = 0;
-        for mount in &run.mounts {
-            let input = mount.input().map(|_| inputs);
-            inputs += usize::from(input.is_some());
+        for (mount, seed) in mounts {
             if let MountKind::Cache { id, access, .. } = &mount.kind {
-                let seed = input.and_then(|at| self.inputs[at]);
-                wanted.entry(cache_name(id, *access, seed)).or_insert((mount, seed));
+                wanted.entry(cache_name(id, *access, *seed)).or_insert((mount, *seed));
             }
         }
         let caches = self.backends.store.cache_mounts();
@@ -107,11 +101,10 @@ impl Maker<'_, '_> {
         Ok(())
     }
 
-    fn mount(&mut self, mount: &Mount, input: Option<usize>) -> Result<(), Error> {
+    fn mount(&mut self, mount: &Mount, chosen: Option<&Chosen<'_>>) -> Result<(), Error> {
         let span = mount.span;
         match &mount.kind {
             MountKind::Bind { target, writable, .. } => {
-                let chosen = input.and_then(|at| self.inputs[at]);
                 if let Some(Chosen::Files(source, selection, _)) = chosen {
                     let tree =
                         self.bind(source, selection, *writable).map_err(fail(span, "prepare the mount"))?;
@@ -119,8 +112,7 @@ impl Maker<'_, '_> {
                 }
             }
             MountKind::Cache { target, id, source, read_only, access, .. } => {
-                let seed = input.and_then(|at| self.inputs[at]);
-                let cache = &self.held.caches[&cache_name(id, *access, seed)];
+                let cache = &self.held.caches[&cache_name(id, *access, chosen)];
                 let tree = match source == Path::new("/") {
                     true => cache.try_clone_mount(),
                     false => cache.try_clone_mount_at(source),
