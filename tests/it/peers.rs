@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 #[cfg(test)]
 use crate::{base, tree::Tree};
@@ -66,28 +67,32 @@ pub(crate) fn umoci_unpack(layout: &Path, into: &Path) {
 /// Storage that buildah and podman share. Overlay's own mounts go with it.
 pub(crate) struct Containers {
     folder: PathBuf,
+    /// Podman refuses a path of more than 50 characters, and a checkout may lie deeper than that.
+    run: TempDir,
     driver: &'static str,
 }
 
 impl Containers {
     /// `vfs` copies whole trees and mounts nothing: for reading one image.
     pub(crate) fn vfs(folder: &Path) -> Containers {
-        Containers { folder: folder.to_owned(), driver: "vfs" }
+        Containers::new(folder, "vfs")
     }
 
     /// `overlay` shares layers: for building.
     pub(crate) fn overlay(folder: &Path) -> Containers {
-        Containers { folder: folder.to_owned(), driver: "overlay" }
+        Containers::new(folder, "overlay")
+    }
+
+    fn new(folder: &Path, driver: &'static str) -> Containers {
+        let run = TempDir::with_prefix_in("it-", "/tmp").expect("a folder");
+        Containers { folder: folder.to_owned(), run, driver }
     }
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command
-            .arg("--root")
-            .arg(self.folder.join("storage"))
-            .arg("--runroot")
-            .arg(self.folder.join("run"))
-            .args(["--storage-driver", self.driver, "--cgroup-manager", "cgroupfs"]);
+        command.arg("--root").arg(self.folder.join("storage"));
+        command.arg("--runroot").arg(self.run.path());
+        command.args(["--storage-driver", self.driver, "--cgroup-manager", "cgroupfs"]);
         command
     }
 
