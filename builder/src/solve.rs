@@ -25,6 +25,7 @@ use crate::plan::{Base, ImageRef, Origin, Plan, Stage, StageId, Step, StepKind};
 use crate::remote::{FetchRequest, Remote, Tree};
 use crate::source::{Bases, progress_events};
 use crate::step::Place;
+use crate::step::known::KnownFiles;
 use crate::step::source::Source;
 use crate::{Backends, Error, Event, Events, Request, VertexId, step, timestamp};
 use wait::{Promise, Slots};
@@ -75,6 +76,7 @@ pub fn solve(
     cancel: &Cancel,
     events: Events<'_>,
 ) -> Result<Built, Error> {
+    let known = KnownFiles::new(backends.store);
     let solver = Solver {
         plan,
         bases,
@@ -90,6 +92,7 @@ pub fn solve(
         in_image: stages_in_image(plan),
         results: plan.stages.iter().map(|_| Promise::default()).collect(),
         failure: Mutex::new(None),
+        known: &known,
     };
     thread::scope(|scope| {
         let solver = &solver;
@@ -100,6 +103,7 @@ pub fn solve(
         }
         solver.stage(scope, last);
     });
+    known.save();
     if let Some(error) = lock(&solver.failure).take() {
         return Err(if cancel.is_cancelled() { Error::Cancelled } else { error });
     }
@@ -149,6 +153,7 @@ struct Solver<'a> {
     /// The right to pack, of which there are as many as slots.
     packers: Slots,
     failure: Mutex<Option<Error>>,
+    known: &'a KnownFiles<'a>,
 }
 
 /// What a stage's file system is after some of its steps.
@@ -228,7 +233,7 @@ impl<'a> Solver<'a> {
             // The line begins when there is something to do: waiting for another stage is not this step's work.
             let origins = self.origins(step)?;
             let line = self.begin(self.name(stage, at));
-            let place = Place { step, stage, request: self.request };
+            let place = Place { step, stage, request: self.request, known: self.known };
             let made = self.step(place, &cursor, &origins, &line);
             let (record, _) = line.end(made, |(_, is_hit)| *is_hit)?;
             cursor.put(&record, is_independent(step));

@@ -6,8 +6,8 @@
 //! A record is the SHA-256 of `RECORD` and then, each field with its length before it or of fixed length:
 //! type, mode (0777 for a link), uid, gid, device numbers, the link's target, the number of extended
 //! attributes and their names and values, and the digest of the data. A listing's digest is that of
-//! `LISTING`, the sources, and for each of them the number of entries and their paths and records. Neither
-//! sees the time, the inode, the number of links, or any name above a selected directory; of a selected
+//! `LISTING`, the sources, and for each of them the number of entries and, for every [`GROUP`] of them, the digest of
+//! their paths and records, so that threads can share the work. Neither sees the time, the inode, the number of links, or any name above a selected directory; of a selected
 //! directory itself nothing counts, because nothing of it is copied, and of a selected file also its name,
 //! because a destination directory takes it.
 //!
@@ -28,24 +28,32 @@ use rayon::prelude::*;
 use crate::confined::xattr::{self, Attributes};
 use crate::confined::{Kind, Metadata, Owner, Root, open_exact, open_listed, path_of};
 use crate::copy::{Selected, Selection};
-use crate::walk::{Entry, join};
+use crate::walk::{Entry, join, split};
 use crate::{Error, IoResultExt, Result};
+
+mod known;
+
+pub use known::Known;
 
 /// The form of a record; another one is another key.
 const RECORD: &[u8] = b"lbuild file record 1\n";
 /// The form of a listing; another one is another key.
-const LISTING: &[u8] = b"lbuild listing 1\n";
+const LISTING: &[u8] = b"lbuild listing 2\n";
 const BUFFER: usize = 128 * 1024;
 /// How many files of a directory one thread takes at a time.
 const CHUNK: usize = 64;
 /// Below this number of files threads cost more than they save.
 const PARALLEL: usize = 32;
+/// How many entries of a listing are hashed together. Part of the form.
+const GROUP: usize = 4096;
 
 /// What counts in place of what the files say.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Options {
+pub struct Options<'a> {
     /// The owner that every file is taken to have. Files of a build context are always root's.
     pub owner: Option<Owner>,
+    /// What is known of the files from earlier builds; not used if it is about another owner.
+    pub known: Option<&'a Known>,
 }
 
 /// What a selection contains, file by file.
@@ -90,28 +98,33 @@ pub enum Change {
 ///
 /// # Errors
 /// [`Error::SourceChanged`] if a file is not the one that was selected any more; [`Error::File`].
-pub fn list(root: &Root, selection: &Selection, options: Options) -> Result<Listing> {
-    let sources = selection.sources.iter().map(|selected| list_source(root, selected, options));
+pub fn list(root: &Root, selection: &Selection, options: Options<'_>) -> Result<Listing> {
+    let sources =
+        selection.sources.iter().map(|selected| Ok(Found::of(root, selected, options)?.to_source()));
     Ok(Listing { sources: sources.collect::<Result<_>>()? })
 }
 
 /// The digest of all that is selected: [`list`] without the listing.
-pub fn digest(root: &Root, selection: &Selection, options: Options) -> Result<Digest> {
-    list(root, selection, options).map(|listing| listing.digest())
+///
+/// # Errors
+/// As [`list`].
+pub fn digest(root: &Root, selection: &Selection, options: Options<'_>) -> Result<Digest> {
+    let mut frame = Frame::of_listing(selection.sources.len());
+    for selected in &selection.sources {
+        let found = Found::of(root, selected, options)?;
+        let entry = |nth: usize| (found.path(nth), &found.records[nth]);
+        frame.source(found.is_directory(), found.records.len(), &entry);
+    }
+    Ok(frame.finish())
 }
 
 impl Listing {
     /// The digest of the contents.
     pub fn digest(&self) -> Digest {
-        let mut frame = Frame::new(LISTING);
-        frame.number(self.sources.len() as u64);
+        let mut frame = Frame::of_listing(self.sources.len());
         for source in &self.sources {
-            frame.number(u64::from(source.is_directory));
-            frame.number(source.entries.len() as u64);
-            for (path, record) in &source.entries {
-                frame.bytes(path);
-                frame.bytes(record.as_bytes());
-            }
+            let entry = |nth: usize| (source.entries[nth].0.as_slice(), &source.entries[nth].1);
+            frame.source(source.is_directory, source.entries.len(), &entry);
         }
         frame.finish()
     }
@@ -185,35 +198,57 @@ impl Listing {
     }
 }
 
-fn list_source(root: &Root, selected: &Selected, options: Options) -> Result<Source> {
-    let path = selected.path.as_os_str().as_bytes();
-    let is_directory = selected.metadata.kind == Kind::Directory;
-    // A selected file is an entry of its directory, listed under the name that it was selected by.
-    let (base, entries) = if is_directory {
-        (path, None)
-    } else {
-        let entry = Entry { path: path.to_owned(), metadata: selected.metadata };
-        (&[][..], Some(entry))
-    };
-    let dir = open_exact(root.as_fd(), base).at("open", path_of(base))?;
-    let reader = Reader { dir: dir.as_fd(), base: &path_of(base), options };
-    let Some(entry) = entries else {
-        return Ok(Source { base: base.to_owned(), is_directory, entries: reader.all(&selected.entries)? });
-    };
-    let record = reader.records(std::slice::from_ref(&entry))?.remove(0).1;
-    let holder = entry.parent().to_owned();
-    Ok(Source { base: holder, is_directory, entries: vec![(selected.name.clone(), record)] })
+/// What one selected file or directory contains.
+struct Found<'a> {
+    selected: &'a Selected,
+    /// One for each entry, or for the selected file.
+    records: Vec<Digest>,
+}
+
+impl<'a> Found<'a> {
+    fn of(root: &Root, selected: &'a Selected, options: Options<'_>) -> Result<Found<'a>> {
+        let path = selected.path.as_os_str().as_bytes();
+        let reader = |dir, base| Reader { dir, base, options };
+        let open = |base: &[u8]| open_exact(root.as_fd(), base).at("open", path_of(base));
+        let records = if selected.metadata.kind == Kind::Directory {
+            reader(open(path)?.as_fd(), &selected.path).all(&selected.entries)?
+        } else {
+            let entry = Entry { path: path.to_owned(), metadata: selected.metadata };
+            reader(open(b"")?.as_fd(), Path::new("")).records(std::slice::from_ref(&entry))?
+        };
+        Ok(Found { selected, records })
+    }
+
+    fn is_directory(&self) -> bool {
+        self.selected.metadata.kind == Kind::Directory
+    }
+
+    /// A selected file is listed under the name that it was selected by.
+    fn path(&self, nth: usize) -> &[u8] {
+        if self.is_directory() { &self.selected.entries[nth].path } else { &self.selected.name }
+    }
+
+    fn to_source(&self) -> Source {
+        let path = self.selected.path.as_os_str().as_bytes();
+        let base = if self.is_directory() { path } else { split(path).0 };
+        let entries = self.records.iter().enumerate();
+        Source {
+            base: base.to_owned(),
+            is_directory: self.is_directory(),
+            entries: entries.map(|(nth, record)| (self.path(nth).to_owned(), *record)).collect(),
+        }
+    }
 }
 
 /// Reads the files below one directory.
 struct Reader<'a> {
     dir: BorrowedFd<'a>,
     base: &'a Path,
-    options: Options,
+    options: Options<'a>,
 }
 
 impl Reader<'_> {
-    fn all(&self, entries: &[Entry]) -> Result<Vec<(Vec<u8>, Digest)>> {
+    fn all(&self, entries: &[Entry]) -> Result<Vec<Digest>> {
         if entries.len() < PARALLEL {
             return self.records(entries);
         }
@@ -222,18 +257,29 @@ impl Reader<'_> {
     }
 
     /// Neighbours are mostly of one directory, which stays open between them.
-    fn records(&self, entries: &[Entry]) -> Result<Vec<(Vec<u8>, Digest)>> {
+    fn records(&self, entries: &[Entry]) -> Result<Vec<Digest>> {
         let mut buffer = Vec::new();
         let mut open: Option<(&[u8], std::os::fd::OwnedFd)> = None;
         let mut records = Vec::with_capacity(entries.len());
+        let known = self.options.known.filter(|known| known.owner() == self.options.owner);
+        let mut fresh = Vec::new();
         for entry in entries {
+            if let Some(record) = known.and_then(|known| known.get(&entry.metadata)) {
+                records.push(record);
+                continue;
+            }
             let parent = entry.parent();
             let holder = match open.take() {
                 Some((path, fd)) if path == parent => fd,
                 _ => open_exact(self.dir, parent).at("open", self.base.join(path_of(parent)))?,
             };
-            records.push((entry.path.clone(), self.record(holder.as_fd(), entry, &mut buffer)?));
+            let record = self.record(holder.as_fd(), entry, &mut buffer)?;
+            records.push(record);
+            fresh.push((&entry.metadata, record));
             open = Some((parent, holder));
+        }
+        if let Some(known) = known {
+            known.put(fresh.into_iter());
         }
         Ok(records)
     }
@@ -339,6 +385,37 @@ impl Frame {
         let mut hasher = Hasher::new();
         hasher.update(form);
         Frame(hasher)
+    }
+
+    fn of_listing(sources: usize) -> Frame {
+        let mut frame = Frame::new(LISTING);
+        frame.number(sources as u64);
+        frame
+    }
+
+    /// One source of a listing; `entry` gives the path and the record of each of its entries.
+    fn source<'a>(
+        &mut self,
+        is_directory: bool,
+        entries: usize,
+        entry: &(dyn Fn(usize) -> (&'a [u8], &'a Digest) + Sync),
+    ) {
+        self.number(u64::from(is_directory));
+        self.number(entries as u64);
+        let group = |nth: usize| {
+            let mut frame = Frame(Hasher::new());
+            for (path, record) in (nth * GROUP..entries.min((nth + 1) * GROUP)).map(entry) {
+                frame.bytes(path);
+                frame.bytes(record.as_bytes());
+            }
+            frame.finish()
+        };
+        let groups = entries.div_ceil(GROUP);
+        let digests: Vec<Digest> = match groups {
+            0 | 1 => (0..groups).map(group).collect(),
+            _ => (0..groups).into_par_iter().map(group).collect(),
+        };
+        digests.iter().for_each(|digest| self.bytes(digest.as_bytes()));
     }
 
     fn number(&mut self, number: u64) {

@@ -10,7 +10,7 @@
 //! what is in it; links are not followed; a directory is opened by a path that must not lead through a link,
 //! so a tree that changes during the walk can make it fail, but not lead it elsewhere.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rayon::prelude::*;
@@ -61,7 +61,7 @@ impl Entry {
     }
 }
 
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (&[], path),
@@ -80,15 +80,14 @@ pub fn walk(dir: BorrowedFd<'_>, filter: &Filter<'_>) -> Result<Vec<Entry>> {
     while !level.is_empty() {
         let mut below = Vec::new();
         let mut next_listing = listings.len() + level.len();
-        for (path, mut listing) in level.iter().zip(read_level(dir, &level, filter)?) {
+        for mut listing in read_level(dir, &level, filter)? {
             for child in listing.iter_mut().filter(|child| child.metadata.kind == Kind::Directory) {
-                let path = join(path, child.name.as_bytes());
-                if path.len() > MAX_PATH_BYTES {
-                    return Err(Errno::NAMETOOLONG).at("list", crate::confined::path_of(&path));
+                if child.path.len() > MAX_PATH_BYTES {
+                    return Err(Errno::NAMETOOLONG).at("list", crate::confined::path_of(&child.path));
                 }
                 child.listing = Some(next_listing);
                 next_listing += 1;
-                below.push(path);
+                below.push(child.path.clone());
             }
             listings.push(listing);
         }
@@ -110,21 +109,49 @@ pub(crate) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// The names in an open directory with their types if the file system tells them, sorted bytewise.
 pub(crate) fn names(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<(CString, Option<Kind>)>> {
-    let mut buffer = Vec::with_capacity(DIRENT_BUFFER);
-    let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
-    let mut names = Vec::new();
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push((entry.file_name().to_owned(), Kind::of(entry.file_type())));
+    let names = Names::of(dir)?;
+    Ok((0..names.len()).map(|nth| names.get(nth)).map(|(name, kind)| (name.to_owned(), kind)).collect())
+}
+
+/// The sorted names in a directory, in one buffer: an allocation for each would cost more than listing it.
+struct Names {
+    /// Every name with the NUL behind it.
+    text: Vec<u8>,
+    /// Where names begin and, behind their NULs, end.
+    places: Vec<(usize, usize, Option<Kind>)>,
+}
+
+impl Names {
+    fn of(dir: BorrowedFd<'_>) -> rustix::io::Result<Names> {
+        let mut buffer = Vec::with_capacity(DIRENT_BUFFER);
+        let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
+        let (mut text, mut places) = (Vec::new(), Vec::new());
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                let begin = text.len();
+                text.extend_from_slice(entry.file_name().to_bytes_with_nul());
+                places.push((begin, text.len(), Kind::of(entry.file_type())));
+            }
         }
+        places.sort_unstable_by_key(|(begin, end, _)| &text[*begin..*end]);
+        Ok(Names { text, places })
     }
-    names.sort_unstable();
-    Ok(names)
+
+    fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    fn get(&self, nth: usize) -> (&CStr, Option<Kind>) {
+        let (begin, end, kind) = self.places[nth];
+        let name = CStr::from_bytes_with_nul(&self.text[begin..end]);
+        (name.expect("names were put here with their NULs"), kind)
+    }
 }
 
 struct Child {
-    name: CString,
+    /// From the root of the walk.
+    path: Vec<u8>,
     metadata: Metadata,
     visit: Visit,
     /// Which listing is that of this directory.
@@ -142,34 +169,36 @@ fn read_directory(root: BorrowedFd<'_>, path: &[u8], filter: &Filter<'_>) -> Res
     let at = |name: &[u8]| crate::confined::path_of(&join(path, name));
     let dir = open_exact(root, path).at("open", at(b""))?;
     let dir = dir.as_fd();
-    let names = names(dir).at("list", at(b""))?;
-    let examine = |(name, kind): (CString, Option<Kind>)| {
-        let stat = || match Metadata::at(dir, name.as_c_str()) {
+    let names = Names::of(dir).at("list", at(b""))?;
+    let examine = |nth: usize| {
+        let (name, kind) = names.get(nth);
+        let stat = || match Metadata::at(dir, name) {
             // It was removed since it was listed: the listing without it is as true.
             Err(Errno::NOENT) => Ok(None),
-            found => found.map(Some).at("read the metadata of", at(name.as_bytes())),
+            found => found.map(Some).at("read the metadata of", at(name.to_bytes())),
         };
         let known = if kind.is_none() { stat()? } else { None };
         let is_dir = kind.or(known.map(|known| known.kind)) == Some(Kind::Directory);
-        let visit = match filter(&join(path, name.as_bytes()), is_dir) {
+        let path = join(path, name.to_bytes());
+        let visit = match filter(&path, is_dir) {
             Visit::Skip => return Ok(None),
             Visit::SkipButDescend if !is_dir => return Ok(None),
             visit => visit,
         };
         let found = if known.is_some() { known } else { stat()? };
-        Ok(found.map(|metadata| Child { name, metadata, visit, listing: None }))
+        Ok(found.map(|metadata| Child { path, metadata, visit, listing: None }))
     };
     if names.len() < LARGE_DIRECTORY {
-        names.into_iter().map(examine).filter_map(Result::transpose).collect()
+        (0..names.len()).map(examine).filter_map(Result::transpose).collect()
     } else {
-        names.into_par_iter().with_min_len(256).map(examine).filter_map(Result::transpose).collect()
+        let all = (0..names.len()).into_par_iter().with_min_len(256);
+        all.map(examine).filter_map(Result::transpose).collect()
     }
 }
 
 /// A directory whose children are being emitted.
 struct Open {
     children: std::vec::IntoIter<Child>,
-    path: Vec<u8>,
     /// Where the directory itself stands in the result, if it is to go again should nothing follow it.
     provisional: Option<usize>,
 }
@@ -177,7 +206,7 @@ struct Open {
 fn flatten(mut listings: Vec<Vec<Child>>) -> Vec<Entry> {
     let mut entries = Vec::with_capacity(listings.iter().map(Vec::len).sum());
     let mut take = |listing: usize| std::mem::take(&mut listings[listing]).into_iter();
-    let mut open = vec![Open { children: take(0), path: Vec::new(), provisional: None }];
+    let mut open = vec![Open { children: take(0), provisional: None }];
     while let Some(top) = open.last_mut() {
         let Some(child) = top.children.next() else {
             if top.provisional.is_some_and(|place| place + 1 == entries.len()) {
@@ -186,12 +215,11 @@ fn flatten(mut listings: Vec<Vec<Child>>) -> Vec<Entry> {
             open.pop();
             continue;
         };
-        let path = join(&top.path, child.name.as_bytes());
         if let Some(listing) = child.listing {
             let provisional = (child.visit == Visit::SkipButDescend).then_some(entries.len());
-            open.push(Open { children: take(listing), path: path.clone(), provisional });
+            open.push(Open { children: take(listing), provisional });
         }
-        entries.push(Entry { path, metadata: child.metadata });
+        entries.push(Entry { path: child.path, metadata: child.metadata });
     }
     entries
 }

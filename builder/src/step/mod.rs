@@ -4,6 +4,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod copy;
+pub(crate) mod known;
 pub(crate) mod mask;
 pub(crate) mod mount;
 pub(crate) mod owner;
@@ -19,6 +20,7 @@ use crate::dockerfile::instruction::Sharing;
 use crate::plan::{Access, Copy, Mount, MountKind, Origin, Run, Stage, Step, StepKind, Workdir};
 use crate::request::{NamedContext, Network};
 use crate::{Error, Request};
+use known::KnownFiles;
 use source::{Chosen, Source};
 
 /// The modification time of directories that a build makes: 1970, so that the same inputs make the same layer whenever
@@ -34,6 +36,8 @@ pub(crate) struct Place<'a> {
     pub(crate) stage: &'a Stage,
     /// The build.
     pub(crate) request: &'a Request,
+    /// What earlier builds found in its directories.
+    pub(crate) known: &'a KnownFiles<'a>,
 }
 
 /// What a step is made of.
@@ -95,7 +99,7 @@ fn local<'a>(origin: &Origin, place: Place<'a>) -> Result<Option<Source<'a>>, Er
         },
         Origin::Scratch | Origin::Stage(_) | Origin::Image(_) | Origin::Remote(_) | Origin::Inline(_) => None,
     };
-    directory.map(|context| Source::directory(context, place.step.span)).transpose()
+    directory.map(|context| Source::directory(context, place.known, place.step.span)).transpose()
 }
 
 fn key(

@@ -5,7 +5,9 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use layerfs::checksum::Known;
 use layerfs::confined::{Owner, Root};
 use layerfs::copy::{Filters, Selection};
 use layerfs::snapshot::{Active, SnapshotId, Snapshotter};
@@ -13,6 +15,7 @@ use layerfs::walk::Visit;
 use layerfs::{checksum, copy as files};
 use oci::Digest;
 
+use super::known::KnownFiles;
 use crate::cache::KeyBuilder;
 use crate::dockerfile::diagnostic::{Span, suggest};
 use crate::dockerfile::glob::filepath_match;
@@ -22,13 +25,16 @@ use crate::plan::{InlineFile, Input, Origin, Step, StepKind};
 use crate::request::Context;
 use crate::{Error, Request};
 
+/// Whose the files of a build context are in an image.
+const CONTEXT_OWNER: Owner = Owner { uid: 0, gid: 0 };
+
 /// A tree to take files from, opened.
 pub(crate) struct Source<'a> {
     pub(crate) root: Root,
     /// Where it is, if it is in the store; else it is a directory of this machine.
     pub(crate) snapshot: Option<Stored>,
-    /// The directory, if it is one.
-    context: Option<&'a Context>,
+    /// The directory, if it is one, and what is known of its files.
+    context: Option<(&'a Context, Arc<Known>)>,
     /// An empty tree, which is there as long as this is.
     _empty: Option<Active>,
 }
@@ -38,10 +44,15 @@ pub(crate) struct Stored(pub(crate) Option<SnapshotId>);
 
 impl<'a> Source<'a> {
     /// A directory of this machine.
-    pub(crate) fn directory(context: &'a Context, span: Span) -> Result<Source<'a>, Error> {
+    pub(crate) fn directory(
+        context: &'a Context,
+        known: &KnownFiles<'_>,
+        span: Span,
+    ) -> Result<Source<'a>, Error> {
         let fail = |source| Error::Step { span, act: "open the build context", source };
         let root = Root::duplicate(context.files().as_fd()).map_err(fail)?;
-        Ok(Source { root, snapshot: None, context: Some(context), _empty: None })
+        let known = known.of(context, &root, CONTEXT_OWNER).map_err(fail)?;
+        Ok(Source { root, snapshot: None, context: Some((context, known)), _empty: None })
     }
 
     /// A snapshot, or an empty file system.
@@ -61,11 +72,15 @@ impl<'a> Source<'a> {
 
     /// The owner of its files in an image, unless `--chown` says otherwise; none where they keep theirs.
     pub(crate) fn owner(&self) -> Option<Owner> {
-        self.context.map(|_| Owner::default())
+        self.directory_of().map(|_| CONTEXT_OWNER)
+    }
+
+    fn directory_of(&self) -> Option<&'a Context> {
+        self.context.as_ref().map(|(context, _)| *context)
     }
 
     fn ignore(&self) -> Option<&'a Ignore> {
-        self.context.map(|context| &context.ignore).filter(|ignore| !ignore.is_empty())
+        self.directory_of().map(|context| &context.ignore).filter(|ignore| !ignore.is_empty())
     }
 }
 
@@ -116,7 +131,8 @@ impl<'a> Chosen<'a> {
                 return Err(Error::Step { span: step.span, act: "find the files to copy", source });
             }
         };
-        let options = checksum::Options { owner: source.owner() };
+        let known = source.context.as_ref().map(|(_, known)| known.as_ref());
+        let options = checksum::Options { owner: source.owner(), known };
         let digest = checksum::digest(&source.root, &selection, options).map_err(|source| Error::Step {
             span: step.span,
             act: "read the files to copy",
@@ -174,7 +190,7 @@ fn missing(source: &Source<'_>, input: &Input, path: &Path, choice: &Choice, req
     };
     let word = input.paths.iter().find(is_missing).or(input.paths.first());
     let (name, span) = word.cloned().unwrap_or_else(|| (path.display().to_string(), Default::default()));
-    let place = match (&input.origin, source.context) {
+    let place = match (&input.origin, source.directory_of()) {
         (_, Some(context)) => Place::Context(context.root.clone()),
         (Origin::Image(image), _) => Place::Image(image.reference.clone()),
         (Origin::Stage(_), _) => Place::Stage(input.from.clone().unwrap_or_default()),
@@ -183,7 +199,7 @@ fn missing(source: &Source<'_>, input: &Input, path: &Path, choice: &Choice, req
         (Origin::Scratch, None) => Place::Stage("scratch".to_owned()),
         (Origin::Named(_) | Origin::Inline(_), None) => Place::Fetched(request.dockerfile_name.clone()),
     };
-    let ignored = source.context.and_then(|context| ignored_by(context, path));
+    let ignored = source.directory_of().and_then(|context| ignored_by(context, path));
     let link = || source.root.read_link(path).ok().map(|target| MissingReason::Link { target });
     let reason = ignored.or_else(link).or_else(|| near(&source.root, path)).unwrap_or(MissingReason::Absent);
     Error::MissingSource { span, path: name, place, reason }
@@ -233,7 +249,8 @@ mod tests {
         let context = Context::open(path.clone()).unwrap();
         fs::rename(&path, dir.path().join("moved")).unwrap();
         std::os::unix::fs::symlink(&other, &path).unwrap();
-        let source = Source::directory(&context, Span::default()).unwrap();
+        let store = layerfs::store::Store::open(&dir.path().join("store")).unwrap();
+        let source = Source::directory(&context, &KnownFiles::new(&store), Span::default()).unwrap();
         assert_eq!(source.root.list(Path::new("")).unwrap(), ["own"]);
         let selection = find(&source, &["."], &Choice::default()).unwrap();
         assert_eq!(selection.sources[0].entries.len(), 1);
