@@ -42,8 +42,10 @@ const LISTING: &[u8] = b"lbuild listing 2\n";
 const BUFFER: usize = 128 * 1024;
 /// How many files of a directory one thread takes at a time.
 const CHUNK: usize = 64;
-/// Below this number of files threads cost more than they save.
+/// Below this number of files threads cost more than they save, unless these are long.
 const PARALLEL: usize = 32;
+/// From this many bytes on, on average, a file is work enough for a thread.
+const LONG: u64 = 256 * 1024;
 /// How many entries of a listing are hashed together. Part of the form.
 const GROUP: usize = 4096;
 
@@ -249,10 +251,13 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn all(&self, entries: &[Entry]) -> Result<Vec<Digest>> {
-        if entries.len() < PARALLEL {
+        let size_bytes: u64 = entries.iter().map(|entry| entry.metadata.size_bytes).sum();
+        let is_long = size_bytes / (entries.len().max(1) as u64) > LONG;
+        if entries.len() < PARALLEL && !is_long {
             return self.records(entries);
         }
-        let chunks: Result<Vec<_>> = entries.par_chunks(CHUNK).map(|chunk| self.records(chunk)).collect();
+        let chunk = if is_long { 1 } else { CHUNK };
+        let chunks: Result<Vec<_>> = entries.par_chunks(chunk).map(|chunk| self.records(chunk)).collect();
         Ok(chunks?.concat())
     }
 

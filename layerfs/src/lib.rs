@@ -22,6 +22,7 @@ pub mod diff;
 pub mod entry;
 mod error;
 pub mod gc;
+mod hash;
 mod ingest;
 pub mod layer;
 pub mod layout;

@@ -23,10 +23,11 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use oci::{Descriptor, Digest, Hasher, ImageConfig, MAX_DOCUMENT_BYTES, Manifest, Raw, Verifier};
+use oci::{Descriptor, Digest, ImageConfig, MAX_DOCUMENT_BYTES, Manifest, Raw, Verifier};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::hash::SideHasher;
 use crate::ingest::{self, Ingest};
 use crate::lock::Lock;
 use crate::remove;
@@ -137,7 +138,7 @@ impl Store {
         let dir = self.root.join("ingest");
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = rustix::fs::open(&dir, flags, Mode::from_raw_mode(0o444)).at("create a file in", &dir)?;
-        Ok(BlobWriter { file: file.into(), hasher: Hasher::new(), blobs: self.root.join("blobs/sha256") })
+        Ok(BlobWriter { file: file.into(), hasher: SideHasher::new(), blobs: self.root.join("blobs/sha256") })
     }
 
     /// Keeps all bytes of `reader`; says their digest and how many there were.
@@ -166,7 +167,7 @@ impl Store {
             // The verifier has hashed these bytes.
             writer.file.write_all(&buffer[..read]).at("write a blob in", &self.root)?;
         }
-        writer.link(&descriptor.digest)
+        link(&writer.file, &writer.blobs, &descriptor.digest)
     }
 
     /// Keeps `bytes`.
@@ -176,7 +177,7 @@ impl Store {
             self.remove_damaged(&digest, bytes.len() as u64)?;
             let mut writer = self.writer()?;
             writer.file.write_all(bytes).at("write a blob in", &self.root)?;
-            writer.link(&digest)?;
+            link(&writer.file, &writer.blobs, &digest)?;
         }
         Ok(digest)
     }
@@ -221,7 +222,7 @@ impl Store {
 /// A blob being written; dropped without [`BlobWriter::commit`] it leaves nothing behind.
 pub struct BlobWriter {
     file: File,
-    hasher: Hasher,
+    hasher: SideHasher,
     blobs: PathBuf,
 }
 
@@ -233,33 +234,35 @@ impl BlobWriter {
 
     /// Makes the blob visible under its digest; says the digest and the size in bytes.
     pub fn commit(self) -> Result<(Digest, u64)> {
-        let (digest, size) = (self.hasher.clone().finish(), self.hasher.bytes());
-        self.link(&digest)?;
+        let BlobWriter { file, hasher, blobs } = self;
+        let (size, digest) = (hasher.bytes(), hasher.finish());
+        link(&file, &blobs, &digest)?;
         Ok((digest, size))
     }
 
     /// As [`BlobWriter::commit`], but only if the bytes are what `descriptor` promises.
     pub fn commit_verified(self, descriptor: &Descriptor) -> Result<()> {
-        let (found, found_bytes) = (self.hasher.clone().finish(), self.hasher.bytes());
+        let BlobWriter { file, hasher, blobs } = self;
+        let (found_bytes, found) = (hasher.bytes(), hasher.finish());
         let (expected, expected_bytes) = (descriptor.digest, descriptor.size);
         let mismatch = if found_bytes != expected_bytes {
             oci::digest::Mismatch::Size { digest: expected, expected_bytes, found_bytes }
         } else if found != expected {
             oci::digest::Mismatch::Digest { expected, found }
         } else {
-            return self.link(&found);
+            return link(&file, &blobs, &found);
         };
         let source = io::Error::new(io::ErrorKind::InvalidData, mismatch);
         Err(Error::ReadBlob { digest: expected, source })
     }
+}
 
-    /// A twin that another thread or process linked first has the same bytes.
-    fn link(self, digest: &Digest) -> Result<()> {
-        let path = self.blobs.join(digest.hex());
-        match link_unnamed(&self.file, &path) {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(errno) => Err(errno).at("create", path),
-        }
+/// Gives a blob its name. A twin that another thread or process linked first has the same bytes.
+fn link(file: &File, blobs: &Path, digest: &Digest) -> Result<()> {
+    let path = blobs.join(digest.hex());
+    match link_unnamed(file, &path) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno).at("create", path),
     }
 }
 

@@ -24,7 +24,9 @@ use crate::{Error, IoResultExt, Result};
 
 /// How many files of one directory one thread takes at a time.
 const CHUNK: usize = 64;
-/// Below this number of files threads cost more than they save.
+/// Nor more bytes than this, unless one file has more.
+const JOB_BYTES: u64 = 4 * 1024 * 1024;
+/// Below this number of files, and that number of bytes, threads cost more than they save.
 const PARALLEL: usize = 32;
 
 /// The two directories, and how they are called in messages.
@@ -56,11 +58,10 @@ pub(super) fn copy(copier: &Copier<'_>, pair: Pair<'_>, selected: &Selected) -> 
         selected.entries.iter().partition(|entry| entry.metadata.kind == Kind::Directory);
     let passed = make_directories(pair, &directories, &selected.passed)?;
     let (files, links) = split_links(others);
-    let jobs: Vec<&[&Entry]> = files
-        .chunk_by(|one, other| one.parent() == other.parent())
-        .flat_map(|directory| directory.chunks(CHUNK))
-        .collect();
-    if files.len() < PARALLEL {
+    let jobs: Vec<&[&Entry]> =
+        files.chunk_by(|one, other| one.parent() == other.parent()).flat_map(split_job).collect();
+    let size_bytes: u64 = files.iter().map(|file| file.metadata.size_bytes).sum();
+    if files.len() < PARALLEL && size_bytes < JOB_BYTES {
         let mut buffer = Vec::new();
         jobs.iter().try_for_each(|job| copy_files(copier, pair, job, &mut buffer))?;
     } else {
@@ -78,6 +79,22 @@ pub(super) fn copy(copier: &Copier<'_>, pair: Pair<'_>, selected: &Selected) -> 
     } else {
         directories.par_iter().map(dress).collect()
     }
+}
+
+/// Parts of the files of one directory, each of which is some work and not too much.
+fn split_job<'a, 'e>(files: &'a [&'e Entry]) -> impl Iterator<Item = &'a [&'e Entry]> {
+    let mut rest = files;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |file: &&&Entry| {
+            bytes += file.metadata.size_bytes;
+            bytes <= JOB_BYTES
+        };
+        let count = rest.iter().take(CHUNK).take_while(fits).count().max(1);
+        let (job, left) = rest.split_at_checked(count)?;
+        rest = left;
+        Some(job)
+    })
 }
 
 /// A further name of a file that is copied under its first one.

@@ -1,13 +1,16 @@
 //! Changes to a layer: a tar whose bytes depend on the changes alone.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::sync::mpsc::{Receiver, sync_channel};
 
-use oci::{Compression, Descriptor, DiffId, Hasher, MediaType};
+use oci::{Compression, Descriptor, DiffId, MediaType};
 
 use super::tar::Writer;
 use crate::diff::{self, Change, path_of, read_exactly};
 use crate::entry::{Entry, Kind, Time};
+use crate::hash::SideHasher;
 use crate::snapshot::Changes;
 use crate::store::Store;
 use crate::{Error, Result, whiteout};
@@ -15,6 +18,12 @@ use crate::{Error, Result, whiteout};
 /// Changes whenever the same tree would give other bytes, compressed or not: it belongs into every key under
 /// which a layer is remembered.
 pub const LAYER_FORMAT: u32 = 1;
+
+/// Up to this length in bytes a file is read by the walk.
+const SHORT: u64 = 64 * 1024;
+/// How many entries the walk may be ahead, of at most [`SHORT`] bytes each.
+const QUEUE: usize = 64;
+const BUFFER: usize = 256 * 1024;
 
 /// How to pack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +52,7 @@ impl Packed {
 
 /// Writes `changes` as a tar to `out`.
 pub fn pack(changes: &Changes, options: PackOptions, out: &mut dyn Write) -> Result<Packed> {
-    let mut out = Hashing { hasher: Hasher::new(), out };
+    let mut out = Hashing { hasher: SideHasher::new(), out };
     let entries = write_tar(changes, options, &mut out)?;
     let size_bytes = out.hasher.bytes();
     Ok(Packed { diff_id: DiffId(out.hasher.finish()), size_bytes, entries })
@@ -60,7 +69,7 @@ impl Store {
 }
 
 struct Hashing<'a> {
-    hasher: Hasher,
+    hasher: SideHasher,
     out: &'a mut dyn Write,
 }
 
@@ -76,33 +85,75 @@ impl Write for Hashing<'_> {
     }
 }
 
-/// Says how many entries there are.
+/// An entry on its way from the walk to the archive.
+enum Item {
+    /// One without content, or whose content is read here and now.
+    Short(Entry, Vec<u8>),
+    /// A file that is too long to be kept in memory.
+    Long(Entry, u64, File),
+}
+
+/// Says how many entries there are. The walk and the reading of short files go on in a thread of their own, ahead of
+/// the writing.
 fn write_tar(changes: &Changes, options: PackOptions, out: &mut dyn Write) -> Result<u64> {
+    let (items, queue) = sync_channel(QUEUE);
+    std::thread::scope(|scope| {
+        let walk = scope.spawn(move || {
+            let gone = || Error::WriteLayer { source: io::ErrorKind::BrokenPipe.into() };
+            diff::walk(changes, &mut |change| items.send(item(change, options)?).map_err(|_| gone()))
+        });
+        let written = write_items(queue, out);
+        let walked = walk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // A walk that nobody listens to ends because of what went wrong here.
+        written.and_then(|entries| walked.map(|()| entries))
+    })
+}
+
+/// Ends the archive when no more items come, which is also what a walk that failed looks like from here.
+fn write_items(queue: Receiver<Item>, out: &mut dyn Write) -> Result<u64> {
     let written = |source| Error::WriteLayer { source };
-    let mut tar = Writer::new(BufWriter::with_capacity(256 * 1024, out));
-    let mut buffer = vec![0; 256 * 1024];
+    let mut tar = Writer::new(BufWriter::with_capacity(BUFFER, out));
+    let mut buffer = Vec::new();
     let mut entries = 0;
-    diff::walk(changes, &mut |change| {
+    for item in queue {
         entries += 1;
-        match change {
-            Change::Delete { path } => {
-                let (dir, name) = split(&path);
-                tar.entry(&mark(whiteout::whiteout_path(dir, name))).map_err(written)
+        match item {
+            Item::Short(entry, content) => {
+                tar.entry(&entry).and_then(|()| tar.write_data(&content)).map_err(written)?;
             }
-            Change::Opaque { dir } => tar.entry(&mark(whiteout::opaque_path(&dir))).map_err(written),
-            Change::Put { mut entry, content } => {
-                entry.mtime.seconds =
-                    options.epoch.map_or(entry.mtime.seconds, |epoch| epoch.min(entry.mtime.seconds));
-                check(&entry)?;
+            Item::Long(entry, size, mut file) => {
                 tar.entry(&entry).map_err(written)?;
-                let (Kind::File { size }, Some(mut file)) = (&entry.kind, content) else { return Ok(()) };
-                read_exactly(&mut file, *size, &mut buffer, |piece| tar.write_data(piece))
-                    .map_err(|source| Error::Pack { path: path_of(&entry.path), source })
+                buffer.resize(BUFFER, 0);
+                read_exactly(&mut file, size, &mut buffer, |piece| tar.write_data(piece))
+                    .map_err(|source| Error::Pack { path: path_of(&entry.path), source })?;
             }
         }
-    })?;
+    }
     tar.finish().and_then(|mut out| out.flush()).map_err(written)?;
     Ok(entries)
+}
+
+fn item(change: Change, options: PackOptions) -> Result<Item> {
+    let (mut entry, content) = match change {
+        Change::Delete { path } => {
+            let (dir, name) = split(&path);
+            return Ok(Item::Short(mark(whiteout::whiteout_path(dir, name)), Vec::new()));
+        }
+        Change::Opaque { dir } => return Ok(Item::Short(mark(whiteout::opaque_path(&dir)), Vec::new())),
+        Change::Put { entry, content } => (entry, content),
+    };
+    entry.mtime.seconds = options.epoch.map_or(entry.mtime.seconds, |epoch| epoch.min(entry.mtime.seconds));
+    check(&entry)?;
+    match (&entry.kind, content) {
+        (&Kind::File { size }, Some(file)) if size > SHORT => Ok(Item::Long(entry, size, file)),
+        (&Kind::File { size }, Some(mut file)) => {
+            let mut content = vec![0; usize::try_from(size).unwrap_or(0)];
+            let read = file.read_exact(&mut content);
+            read.map_err(|source| Error::Pack { path: path_of(&entry.path), source })?;
+            Ok(Item::Short(entry, content))
+        }
+        _ => Ok(Item::Short(entry, Vec::new())),
+    }
 }
 
 /// A deletion's entry is an empty file, the same whoever deletes and whenever.
