@@ -131,12 +131,16 @@ impl<'a> Order<'a> {
             allow_insecure: args.step.allow.contains(&Entitlement::SecurityInsecure),
             allow_network_host: args.step.allow.contains(&Entitlement::NetworkHost),
             epoch: self.epoch,
-            jobs: args
-                .course
-                .jobs
-                .unwrap_or_else(|| thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
+            jobs: args.course.jobs.unwrap_or_else(default_jobs),
         }
     }
+}
+
+/// Many steps wait for networks and disks, so there are more of them than processors; but a build with a hundred
+/// stages must not start a hundred compilers.
+fn default_jobs() -> NonZeroUsize {
+    let processors = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    processors.saturating_mul(NonZeroUsize::MIN.saturating_add(3))
 }
 
 impl Material {

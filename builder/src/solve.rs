@@ -11,6 +11,7 @@
 mod wait;
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Scope};
@@ -85,7 +86,7 @@ pub fn solve(
         cancel,
         events,
         slots: Slots::new(request.jobs.get()),
-        packers: Slots::new(request.jobs.get()),
+        packers: Slots::new(request.jobs.min(processors()).get()),
         made: Mutex::default(),
         fetched: Mutex::default(),
         next_vertex: AtomicUsize::new(0),
@@ -150,7 +151,7 @@ struct Solver<'a> {
     made: Mutex<HashMap<Key, Record>>,
     /// What was fetched, each thing once.
     fetched: Mutex<HashMap<Remote, Arc<Mutex<Option<Cursor>>>>>,
-    /// The right to pack, of which there are as many as slots.
+    /// The right to pack, which keeps a processor busy.
     packers: Slots,
     failure: Mutex<Option<Error>>,
     known: &'a KnownFiles<'a>,
@@ -323,23 +324,26 @@ impl<'a> Solver<'a> {
         let step = place.step;
         let fail = |act| move |source| Error::Step { span: step.span, act, source };
         let identity = if place.stage.no_cache { salted(&inputs.key) } else { inputs.key.0 };
-        let active = self.backends.snapshots.prepare(parent).map_err(fail("prepare the file system"))?;
-        match &step.kind {
+        let snapshots = self.backends.snapshots;
+        let prepare = || snapshots.prepare(parent).map_err(fail("prepare the file system"));
+        let active = match &step.kind {
             StepKind::Run(run) => {
-                let give_up = || self.check().is_err();
+                let (active, give_up) = (prepare()?, || self.check().is_err());
                 let line = (vertex, self.events);
                 step::run::execute((run, place), &active, &inputs.chosen, self.backends, &give_up, line)?;
+                active
             }
             StepKind::Copy(copy) => {
-                let snapshots = self.backends.snapshots;
-                step::copy::execute((step, copy), &active, &inputs.chosen, snapshots, self.events)?;
+                step::copy::execute((step, copy), parent, &inputs.chosen, snapshots, self.events)?
             }
             StepKind::Workdir(workdir) => {
+                let active = prepare()?;
                 step::workdir::execute((step, workdir), &active, self.events)?;
+                active
             }
-        }
+        };
         let snapshot = SnapshotId::key(identity);
-        self.backends.snapshots.commit(active, &snapshot).map_err(fail("keep the file system"))?;
+        snapshots.commit(active, &snapshot).map_err(fail("keep the file system"))?;
         let components = inputs.components.clone();
         Ok(Record { identity, snapshot, created: timestamp::now(), components })
     }
@@ -511,6 +515,10 @@ impl<'a> Solver<'a> {
             self.backends.executor.cancel();
         }
     }
+}
+
+fn processors() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 fn cache_error(source: layerfs::Error) -> Error {

@@ -19,6 +19,7 @@
 //! the target root, whatever links are in it or are put in it meanwhile.
 
 mod archive;
+mod beside;
 mod data;
 mod file;
 mod mode;
@@ -31,6 +32,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 
+pub use self::beside::bring_up;
 use self::file::{Copier, Spot};
 pub use self::mode::ModeChange;
 pub use self::parents::select_parents;

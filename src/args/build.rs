@@ -200,7 +200,7 @@ pub(crate) struct CourseArgs {
     /// Ask the registry for every base image, even where the store has it
     #[arg(long)]
     pub(crate) pull: bool,
-    /// How many steps execute at once [default: the number of processors]
+    /// How many steps execute at once [default: four for each processor]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
 }

@@ -7,16 +7,16 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use layerfs::IoResultExt;
 use layerfs::snapshot::{SnapshotId, Snapshotter};
 use layerfs::store::Store;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use oci::{Digest, Raw};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -118,7 +118,7 @@ impl<'a> LocalCache<'a> {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let file = if name.starts_with("layer-") {
                 read(&path).map(CacheFile::Layer)
-            } else if name.starts_with("lock-") {
+            } else if name == "locks" {
                 None
             } else {
                 read(&path).map(CacheFile::Record)
@@ -175,23 +175,23 @@ impl CacheBackend for LocalCache<'_> {
 
     fn lock(&self, key: &Key, give_up: &dyn Fn() -> bool) -> layerfs::Result<Option<Box<dyn Any>>> {
         const LONGEST_WAIT: Duration = Duration::from_millis(50);
-        let path = self.path("lock-", key.0);
+        let path = self.store.root().join("cache/locks");
+        let file = File::options().create(true).truncate(false).write(true).open(&path).at("open", &path)?;
+        let byte = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: place(key),
+            l_len: 1,
+            l_pid: 0,
+        };
         let mut wait = Duration::from_millis(1);
         loop {
-            let file =
-                File::options().create(true).truncate(false).write(true).open(&path).at("open", &path)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {
-                    let ours = file.metadata().at("examine", &path)?;
-                    // Whoever held it before may have deleted it while this one waited.
-                    if fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino()))
-                    {
-                        return Ok(Some(Box::new(Held { path, _file: file })));
-                    }
-                }
-                Err(Errno::WOULDBLOCK | Errno::INTR) if give_up() => return Ok(None),
-                // A lock that can be waited for cannot be given up: flock(2) has no time limit.
-                Err(Errno::WOULDBLOCK | Errno::INTR) => {
+            match fcntl(&file, FcntlArg::F_OFD_SETLK(&byte)) {
+                // Whoever closes the file gives the lock up, and so does a process that dies.
+                Ok(_) => return Ok(Some(Box::new(file))),
+                Err(Errno::EAGAIN | Errno::EACCES | Errno::EINTR) if give_up() => return Ok(None),
+                // Waiting in the kernel could not be given up.
+                Err(Errno::EAGAIN | Errno::EACCES | Errno::EINTR) => {
                     std::thread::sleep(wait);
                     wait = LONGEST_WAIT.min(wait * 2);
                 }
@@ -201,15 +201,9 @@ impl CacheBackend for LocalCache<'_> {
     }
 }
 
-/// Deletes the lock file while it still holds it, so that nobody can hold the same name twice.
-struct Held {
-    path: PathBuf,
-    _file: File,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // A lock file that stays costs nothing but its name.
-        drop(fs::remove_file(&self.path));
-    }
+/// The byte of the lock file that stands for a key. A file for each key would have to be made and deleted for each step.
+/// Two keys on one byte, which would wait for each other, are as likely as two equal random numbers of 62 bits.
+fn place(key: &Key) -> i64 {
+    let bytes = key.0.as_bytes().first_chunk::<8>().expect("a digest has 32 bytes");
+    i64::from_le_bytes(*bytes) & (i64::MAX >> 1)
 }

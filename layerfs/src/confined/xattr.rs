@@ -26,6 +26,20 @@ pub(crate) fn of(file: BorrowedFd<'_>) -> Result<Attributes> {
     read(|list| rustix::fs::flistxattr(file, list), |name, value| rustix::fs::fgetxattr(file, name, value))
 }
 
+/// The attributes of an open file or directory that overlayfs would keep in a copy of its own; `None` if one of them
+/// does not belong to what the file is.
+pub(crate) fn of_all(file: BorrowedFd<'_>) -> Result<Option<Attributes>> {
+    let names = match fill(|list: &mut [u8]| rustix::fs::flistxattr(file, list)) {
+        Err(Errno::NOTSUP) => return Ok(Some(Attributes::new())),
+        names => names?,
+    };
+    let mut names = names.split(|&byte| byte == 0).filter(|name| !name.is_empty());
+    if names.any(|name| !belongs(name) && !name.starts_with(b"trusted.overlay.")) {
+        return Ok(None);
+    }
+    of(file).map(Some)
+}
+
 /// The attributes of `name` in `dir`, of whatever type; a link's own, not its target's.
 pub(crate) fn at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Attributes> {
     let path = path_of(dir, name);

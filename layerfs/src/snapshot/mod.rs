@@ -86,6 +86,11 @@ pub trait Snapshotter: Send + Sync {
     /// Begins a snapshot on top of `parent`, or an empty one.
     fn prepare(&self, parent: Option<&SnapshotId>) -> Result<Active>;
 
+    /// Begins a snapshot on top of `parent` whose root shows nothing but its own changes, for those who know what they
+    /// will touch ([`crate::copy::bring_up`]): nothing has to be mounted for writing. A directory that is in both
+    /// must be made as the parent's is.
+    fn prepare_beside(&self, parent: &SnapshotId) -> Result<Active>;
+
     /// Keeps the changes of `active` as `id`.
     ///
     /// The last process in the snapshot must have ended before. The snapshot is visible when this returns, or

@@ -38,6 +38,10 @@ pub struct Overlay {
     lock: Arc<Lock>,
 }
 
+/// What is in the directory of a snapshot that is mounted to be written to, and of one that is written to directly.
+const MOUNTED: [&str; 2] = ["fs", "work"];
+const PLAIN: [&str; 1] = ["fs"];
+
 /// What `meta.json` says.
 #[derive(Default, Serialize, Deserialize)]
 struct Meta {
@@ -55,7 +59,7 @@ impl Overlay {
 
     /// Whether this kernel and this process can mount what snapshots need; the error says what is missing.
     pub fn probe(&self) -> Result<()> {
-        let active = self.mount(&self.new_dir()?, &[self.root.join("ingest")])?;
+        let active = self.mount(&self.new_dir(&MOUNTED)?, &[self.root.join("ingest")])?;
         drop(active);
         Ok(())
     }
@@ -64,11 +68,12 @@ impl Overlay {
         self.root.join("snapshots").join(id.to_string())
     }
 
-    fn new_dir(&self) -> Result<NewDir> {
+    /// A directory with these in it.
+    fn new_dir(&self, parts: &[&str]) -> Result<NewDir> {
         let dir = Ingest::new(&self.root).new_dir()?;
         let mut builder = std::fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o755);
-        for name in ["fs", "work"] {
+        for name in parts {
             let path = dir.path.join(name);
             builder.create(&path).at("create", &path)?;
         }
@@ -102,7 +107,10 @@ impl Overlay {
 
     /// Makes a finished directory visible as `id`.
     fn publish(&self, dir: NewDir, meta: &Meta, id: &SnapshotId) -> Result<()> {
-        self.discard(&dir.path.join("work"))?;
+        let work = dir.path.join("work");
+        if work.exists() {
+            self.discard(&work)?;
+        }
         let path = dir.path.join("meta.json");
         let bytes = serde_json::to_vec(meta).expect("a list of names is JSON");
         std::fs::write(&path, bytes).at("write", &path)?;
@@ -177,11 +185,20 @@ impl Overlay {
 impl Snapshotter for Overlay {
     fn prepare(&self, parent: Option<&SnapshotId>) -> Result<Active> {
         let ancestors = parent.map(|id| self.stack(id)).transpose()?.unwrap_or_default();
-        let dir = self.new_dir()?;
+        let dir = self.new_dir(if ancestors.is_empty() { &PLAIN } else { &MOUNTED })?;
         if let Some(parent) = parent {
             self.copy_root(parent, &dir)?;
         }
         let root = self.mount(&dir, &self.layers(&ancestors))?;
+        let upper = open_at(&dir.path.join("fs"))?;
+        Ok(Active { root, upper, dir, ancestors, in_use: Arc::clone(&self.lock) })
+    }
+
+    fn prepare_beside(&self, parent: &SnapshotId) -> Result<Active> {
+        let ancestors = self.stack(parent)?;
+        let dir = self.new_dir(&PLAIN)?;
+        self.copy_root(parent, &dir)?;
+        let root = self.mount(&dir, &[])?;
         let upper = open_at(&dir.path.join("fs"))?;
         Ok(Active { root, upper, dir, ancestors, in_use: Arc::clone(&self.lock) })
     }
@@ -202,7 +219,7 @@ impl Snapshotter for Overlay {
         if self.contains(id) {
             return Ok(());
         }
-        let dir = self.new_dir()?;
+        let dir = self.new_dir(&PLAIN)?;
         self.copy_root(parent.unwrap_or(&layer), &dir)?;
         // Where the layer is among the ancestors already it shows nothing that it does not show on top.
         let below = below.into_iter().filter(|ancestor| *ancestor != layer);
