@@ -305,7 +305,8 @@ mod tests {
 
     #[test]
     fn a_change_is_noticed_whatever_it_is() {
-        let change: [(&str, fn(&Path)); 5] = [
+        type Act = fn(&Path);
+        let change: [(&str, Act); 5] = [
             ("data of the same length, dated back", |path| {
                 let before = fs::metadata(path).unwrap().modified().unwrap();
                 fs::write(path, "x").unwrap();

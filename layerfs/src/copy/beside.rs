@@ -70,7 +70,12 @@ impl Place {
         }
         let names: Vec<&[u8]> = names.into_iter().filter(|name| *name != b".").collect();
         for count in (0..=names.len()).rev() {
-            let Some(found) = below.resolve(&path_of(&names[..count].join(&b'/')))? else { continue };
+            let found = match below.resolve(&path_of(&names[..count].join(&b'/'))) {
+                // Links in a circle, for instance: the copy will say what is wrong.
+                Err(_) => return Ok(None),
+                Ok(None) => continue,
+                Ok(Some(found)) => found,
+            };
             let existing = found.path.as_os_str().as_bytes().to_owned();
             let is_directory = is_directory(destination);
             if found.metadata.kind != Kind::Directory {
