@@ -158,17 +158,18 @@ impl Lift<'_> {
             }
             let found = lookup(open.1.as_fd(), name).at("read the metadata of", path_of(&path))?;
             let is_dir = entry.metadata.kind == Kind::Directory;
-            match found.map(|found| found.kind == Kind::Directory) {
-                None if is_dir => absent = Some(&entry.path),
-                None => {}
-                Some(true) if is_dir => {
-                    if !self.directory(&path)? {
-                        return Ok(false);
-                    }
+            let is_simple = match found.map(|found| found.kind == Kind::Directory) {
+                None if is_dir => {
+                    absent = Some(&entry.path);
+                    true
                 }
-                Some(true) => return Ok(false),
-                Some(false) if is_dir => return Ok(false),
-                Some(false) => {}
+                None => true,
+                Some(true) => is_dir && self.directory(&path)?,
+                // A file takes the place of a file.
+                Some(false) => !is_dir,
+            };
+            if !is_simple {
+                return Ok(false);
             }
         }
         Ok(true)
