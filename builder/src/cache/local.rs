@@ -2,7 +2,7 @@
 //!
 //! One small JSON file a key, found by one `open`: a lookup costs microseconds and needs no database to be opened
 //! first, and a rename makes each write whole. `cache/<key>` is a record, `cache/layer-<digest>` a packed layer,
-//! `cache/lock-<key>` a lock.
+//! `cache/locks` is the file whose bytes are locked.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -178,8 +178,9 @@ impl CacheBackend for LocalCache<'_> {
         let path = self.store.root().join("cache/locks");
         let file = File::options().create(true).truncate(false).write(true).open(&path).at("open", &path)?;
         let byte = libc::flock {
-            l_type: libc::F_WRLCK as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
+            // Both are below 3; the field is a short where the constant is an int.
+            l_type: libc::c_short::try_from(libc::F_WRLCK).unwrap_or_default(),
+            l_whence: libc::c_short::try_from(libc::SEEK_SET).unwrap_or_default(),
             l_start: place(key),
             l_len: 1,
             l_pid: 0,
