@@ -14,9 +14,9 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 
-use layerfs::IoResultExt;
 use layerfs::snapshot::{SnapshotId, Snapshotter};
 use layerfs::store::Store;
+use layerfs::{Arrival, IoResultExt};
 use oci::{
     ChainId, Descriptor, DiffId, Digest, Document, ImageConfig, Index, Manifest, Platform, Raw, Reference,
 };
@@ -385,16 +385,27 @@ impl<'a> Images<'a> {
         reference: &Reference,
         layer: &Descriptor,
         progress: Progress<'_>,
+        arrival: &Arrival,
     ) -> Result<(), ImageError> {
-        if self.store.has(&layer.digest) {
-            return Ok(());
-        }
+        let fetched = self.try_fetch_layer(reference, layer, progress, arrival);
+        // Where nothing could be received, nobody has told those who wait.
+        arrival.give_up();
+        fetched
+    }
+
+    fn try_fetch_layer(
+        &self,
+        reference: &Reference,
+        layer: &Descriptor,
+        progress: Progress<'_>,
+        arrival: &Arrival,
+    ) -> Result<(), ImageError> {
         if reference.registry() == layout::REGISTRY {
             return Err(ImageError::Store(layerfs::Error::MissingBlob { digest: layer.digest }));
         }
         let blob = self.client.blob(reference, layer).map_err(ImageError::Registry)?;
         let mut counted = Counted { source: blob, done_bytes: 0, layer, progress };
-        self.store.put_verified(&mut counted, layer).map_err(ImageError::Store)
+        self.store.receive(&mut counted, layer, arrival).map_err(ImageError::Store)
     }
 
     /// How many layers, counted from the bottom, are unpacked already.
@@ -430,8 +441,12 @@ impl ImageSource for Images<'_> {
 
     fn fetch(&self, image: &BaseImage, progress: Progress<'_>) -> Result<(), ImageError> {
         thread::scope(|scope| {
-            let fetch = |layer| scope.spawn(move || self.fetch_layer(&image.reference, layer, progress));
-            let workers: Vec<_> = image.manifest.value().layers.iter().map(fetch).collect();
+            let missing = image.manifest.value().layers.iter().filter(|layer| !self.store.has(&layer.digest));
+            let fetch = |layer| {
+                let arrival = Arrival::default();
+                scope.spawn(move || self.fetch_layer(&image.reference, layer, progress, &arrival))
+            };
+            let workers: Vec<_> = missing.map(fetch).collect();
             workers.into_iter().try_for_each(|worker| join(worker))
         })
     }
@@ -451,14 +466,30 @@ impl ImageSource for Images<'_> {
         let done = self.unpacked(diff_ids);
         let layers: Vec<_> = image.layers().skip(done).collect();
         let mut parent = ChainId::of(&diff_ids[..done]);
-        // Each layer is unpacked as soon as it is there, while those above it still come.
+        let missing = |layer: &Descriptor| (!self.store.has(&layer.digest)).then(Arrival::default);
+        let arrivals: Vec<_> = layers.iter().map(|(layer, _)| missing(layer)).collect();
+        // Each layer is unpacked while it comes, and those above it with it.
         thread::scope(|scope| {
-            let fetch = |layer| scope.spawn(move || self.fetch_layer(&image.reference, layer, progress));
-            let workers: Vec<_> = layers.iter().map(|(layer, _)| fetch(*layer)).collect();
-            for (worker, (layer, diff_id)) in workers.into_iter().zip(&layers) {
-                join(worker)?;
+            let fetch = |layer, arrival| {
+                scope.spawn(move || self.fetch_layer(&image.reference, layer, progress, arrival))
+            };
+            let workers: Vec<_> = layers
+                .iter()
+                .zip(&arrivals)
+                .map(|((layer, _), arrival)| arrival.as_ref().map(|arrival| fetch(*layer, arrival)))
+                .collect();
+            for ((worker, (layer, diff_id)), arrival) in workers.into_iter().zip(&layers).zip(&arrivals) {
                 let above = parent.map_or(ChainId::bottom(*diff_id), |chain| chain.with(*diff_id));
-                self.unpack(parent, above, layer, *diff_id).map_err(ImageError::Store)?;
+                let unpacked = match arrival {
+                    Some(arrival) => self.unpack(parent, above, arrival.reader(), *diff_id),
+                    None => {
+                        let here = self.store.verified(layer);
+                        here.and_then(|here| self.unpack(parent, above, here, *diff_id))
+                    }
+                };
+                // That a layer did not come is the reason why it could not be unpacked.
+                worker.map_or(Ok(()), join)?;
+                unpacked.map_err(ImageError::Store)?;
                 parent = Some(above);
             }
             Ok(())
@@ -472,12 +503,12 @@ impl Images<'_> {
         &self,
         parent: Option<ChainId>,
         chain: ChainId,
-        layer: &Descriptor,
+        source: impl Read + Send,
         diff_id: DiffId,
     ) -> layerfs::Result<()> {
         let parent = parent.map(SnapshotId::chain);
         let active = self.snapshots.prepare(parent.as_ref())?;
-        layerfs::layer::unpack::unpack_layer(self.store.verified(layer)?, &active, diff_id)?;
+        layerfs::layer::unpack::unpack_layer(source, &active, diff_id)?;
         self.snapshots.commit(active, &SnapshotId::chain(chain))
     }
 }

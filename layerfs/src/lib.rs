@@ -14,6 +14,7 @@
 //! descriptor (`openat2`, `RESOLVE_IN_ROOT`); a blob is visible under its digest only when it is complete; no
 //! mount is ever attached to a mount namespace, so that nothing is left over whenever the process dies.
 
+mod arrival;
 pub mod cache_mount;
 pub mod checksum;
 pub mod confined;
@@ -37,4 +38,5 @@ pub mod walk;
 pub mod whiteout;
 mod xattr;
 
+pub use arrival::{Arrival, Reader as ArrivalReader};
 pub use error::{Error, IoResultExt, Result};

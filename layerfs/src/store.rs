@@ -27,6 +27,7 @@ use oci::{Descriptor, Digest, ImageConfig, MAX_DOCUMENT_BYTES, Manifest, Raw, Ve
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::arrival::Arrival;
 use crate::hash::SideHasher;
 use crate::ingest::{self, Ingest};
 use crate::lock::Lock;
@@ -74,7 +75,7 @@ impl Store {
 
     /// Where the blob `digest` is, or would be.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs/sha256").join(digest.hex())
+        self.blobs().join(digest.hex())
     }
 
     /// Whether the blob is there.
@@ -135,10 +136,19 @@ impl Store {
 
     /// Begins a new blob.
     pub fn writer(&self) -> Result<BlobWriter> {
+        Ok(BlobWriter { file: self.unnamed()?, hasher: SideHasher::new(), blobs: self.blobs() })
+    }
+
+    /// A file without a name, which goes with its last descriptor.
+    fn unnamed(&self) -> Result<File> {
         let dir = self.root.join("ingest");
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = rustix::fs::open(&dir, flags, Mode::from_raw_mode(0o444)).at("create a file in", &dir)?;
-        Ok(BlobWriter { file: file.into(), hasher: SideHasher::new(), blobs: self.root.join("blobs/sha256") })
+        Ok(file.into())
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
     }
 
     /// Keeps all bytes of `reader`; says their digest and how many there were.
@@ -151,23 +161,41 @@ impl Store {
     /// Keeps the bytes of `reader` if they are what `descriptor` promises; reads none of them if the blob is
     /// there already.
     pub fn put_verified(&self, reader: &mut dyn Read, descriptor: &Descriptor) -> Result<()> {
-        if self.size_of(&descriptor.digest) == Some(descriptor.size) {
+        self.receive(reader, descriptor, &Arrival::default())
+    }
+
+    /// As [`Store::put_verified`], while another thread reads from `arrival` what has come.
+    pub fn receive(&self, reader: &mut dyn Read, descriptor: &Descriptor, arrival: &Arrival) -> Result<()> {
+        let received = self.try_receive(reader, descriptor, arrival);
+        arrival.give_up();
+        received
+    }
+
+    fn try_receive(&self, reader: &mut dyn Read, descriptor: &Descriptor, arrival: &Arrival) -> Result<()> {
+        let Descriptor { digest, size, .. } = descriptor;
+        if self.size_of(digest) == Some(*size) {
+            arrival.complete(Arc::new(self.open_blob(digest)?), *size);
             return Ok(());
         }
-        self.remove_damaged(&descriptor.digest, descriptor.size)?;
-        let mut writer = self.writer()?;
-        let mut verifier = Verifier::new(reader, descriptor.digest, descriptor.size);
+        self.remove_damaged(digest, *size)?;
+        let file = Arc::new(self.unnamed()?);
+        let mut verifier = Verifier::new(reader, *digest, *size);
         let mut buffer = vec![0; 256 * 1024];
+        let mut bytes = 0;
         loop {
             let read = retry_read(&mut verifier, &mut buffer)
-                .map_err(|source| Error::ReadBlob { digest: descriptor.digest, source })?;
+                .map_err(|source| Error::ReadBlob { digest: *digest, source })?;
             if read == 0 {
                 break;
             }
             // The verifier has hashed these bytes.
-            writer.file.write_all(&buffer[..read]).at("write a blob in", &self.root)?;
+            (&*file).write_all(&buffer[..read]).at("write a blob in", &self.root)?;
+            bytes += read as u64;
+            arrival.advance(&file, bytes);
         }
-        link(&writer.file, &writer.blobs, &descriptor.digest)
+        link(&file, &self.blobs(), digest)?;
+        arrival.complete(file, bytes);
+        Ok(())
     }
 
     /// Keeps `bytes`.
@@ -175,9 +203,9 @@ impl Store {
         let digest = Digest::of(bytes);
         if self.size_of(&digest) != Some(bytes.len() as u64) {
             self.remove_damaged(&digest, bytes.len() as u64)?;
-            let mut writer = self.writer()?;
-            writer.file.write_all(bytes).at("write a blob in", &self.root)?;
-            link(&writer.file, &writer.blobs, &digest)?;
+            let mut file = self.unnamed()?;
+            file.write_all(bytes).at("write a blob in", &self.root)?;
+            link(&file, &self.blobs(), &digest)?;
         }
         Ok(digest)
     }

@@ -18,7 +18,7 @@ pub(crate) fn pull(args: &PullArgs, session: &Session) -> Result<Exit, Failure> 
     let registries = Registries::new(&args.transfer.registry, &session.environment)?;
     let progress = Progress::new(args.transfer.progress, args.transfer.quiet)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
-    let pulled = fetch(&args.name, &platform, &home, &registries, &progress);
+    let pulled = fetch(&args.name, &platform, Then::Keep, &home, &registries, &progress);
     progress.finish();
     let image = pulled?;
     if args.transfer.quiet {
@@ -29,10 +29,20 @@ pub(crate) fn pull(args: &PullArgs, session: &Session) -> Result<Exit, Failure> 
     Ok(Exit::Done)
 }
 
+/// What a pulled image is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// To be there.
+    Keep,
+    /// To be run at once: its layers are unpacked while they come.
+    Run,
+}
+
 /// Brings what `name` stands for in its registry into the store, whatever the store has by this name.
 pub(super) fn fetch(
     name: &Reference,
     platform: &Platform,
+    then: Then,
     home: &Home,
     registries: &Registries,
     progress: &Progress,
@@ -41,7 +51,11 @@ pub(super) fn fetch(
     let images = Images::new(&home.store, &snapshots, &registries.client);
     let image = command::line(progress, 0, format!("pulling {}", name.familiar()), |vertex, events| {
         let image = images.resolve(name, platform, true)?;
-        images.fetch(&image, &progress_events(vertex, events))?;
+        let progress = progress_events(vertex, events);
+        if then == Then::Run {
+            images.snapshot(&image, &progress)?;
+        }
+        images.fetch(&image, &progress)?;
         Ok(image)
     })
     .map_err(|error: ImageError| {

@@ -85,12 +85,12 @@ fn prepare(args: &RunArgs, home: &Home, registries: &Registries) -> Result<(Base
         None => {
             let name: Reference = args.image().parse().map_err(Failure::usage)?;
             let platform = args.platform.clone().unwrap_or_else(Platform::host);
-            let image = pull::fetch(&name, &platform, home, registries, &progress);
+            let image = pull::fetch(&name, &platform, pull::Then::Run, home, registries, &progress);
             progress.finish();
             image?
         }
     };
-    // Unpacking is quick and only layers that are missing come from afar: no line of progress for that.
+    // An image that was pulled just now is unpacked already, and others have little to fetch: no line of progress for that.
     let snapshot =
         images.snapshot(&image, &progress_events(0, &|event| progress.show(event))).map_err(|error| {
             let message = format!("cannot unpack `{}`", args.image());

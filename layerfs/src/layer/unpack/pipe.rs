@@ -1,11 +1,12 @@
-//! Decompressing and hashing in a thread of its own, so that both ends of unpacking have a core.
+//! Decompressing in a thread of its own, and hashing in another, so that what is slowest of unpacking has a core to itself.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use oci::{Digest, Hasher};
+use oci::Digest;
 
+use crate::hash::SideHasher;
 use crate::layer::codec;
 
 /// Bytes that go through the pipe at once.
@@ -31,7 +32,7 @@ pub(super) fn open<'scope, R: Read + Send + 'scope>(
     let (full_in, full) = sync_channel(DEPTH);
     let (empty, empty_out) = channel();
     let thread = scope.spawn(move || {
-        let mut hasher = Hasher::new();
+        let mut hasher = SideHasher::new();
         if let Err(error) = pump(source, &mut hasher, &full_in, &empty_out) {
             // Nobody listens any more if this fails, and then nobody misses it.
             let _unheard = full_in.send(Err(error));
@@ -43,7 +44,7 @@ pub(super) fn open<'scope, R: Read + Send + 'scope>(
 
 fn pump(
     source: impl Read + Send,
-    hasher: &mut Hasher,
+    hasher: &mut SideHasher,
     full: &SyncSender<io::Result<Vec<u8>>>,
     empty: &Receiver<Vec<u8>>,
 ) -> io::Result<()> {
