@@ -30,13 +30,13 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::confined::open_exact;
+use crate::confined::{self, open_exact};
 use crate::entry::{Entry, Kind, MAX_PATH_BYTES, Time, is_whiteout};
 use crate::remove::{is_dir, names, open_dir};
 use crate::snapshot::Changes;
 use crate::whiteout::{self, OPAQUE_XATTR, join};
 use crate::xattr::{self, Xattrs};
-use crate::{Error, Result};
+use crate::{Error, Result, walk};
 
 /// More deletions than this in one opaque directory become one opaque mark.
 const MAX_DELETIONS: usize = 1000;
@@ -174,10 +174,15 @@ impl Walker<'_> {
     /// The names that a directory has, sorted, and those that it hides from the parent's.
     fn read_upper(&self, path: &[u8], dirs: &Dirs<OwnedFd>) -> Result<(Vec<Name>, BTreeSet<Name>)> {
         let (mut kept, mut deleted) = (Vec::new(), BTreeSet::new());
-        for name in names(&dirs.upper).map_err(|errno| fail(path, errno))? {
-            let stat = statat(&dirs.upper, &name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|errno| fail(&join(path, &name), errno))?;
-            if is_whiteout(&stat) {
+        for (name, kind) in walk::names(dirs.upper.as_fd()).map_err(|errno| fail(path, errno))? {
+            let name = name.into_bytes();
+            // Nothing else can be a deletion, and a look at each would cost as much as listing them all.
+            let is_deletion = matches!(kind, None | Some(confined::Kind::CharDevice)) && {
+                let stat = statat(&dirs.upper, &name, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(|errno| fail(&join(path, &name), errno))?;
+                is_whiteout(&stat)
+            };
+            if is_deletion {
                 if self.lower_has(dirs, &name, path)? {
                     deleted.insert(name);
                 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use oci::{Compression, Descriptor, DiffId, MediaType};
 
@@ -21,8 +21,12 @@ pub const LAYER_FORMAT: u32 = 1;
 
 /// Up to this length in bytes a file is read by the walk.
 const SHORT: u64 = 64 * 1024;
-/// How many entries the walk may be ahead, of at most [`SHORT`] bytes each.
-const QUEUE: usize = 64;
+/// Entries go from the walk to the archive in batches: so many, or of so many bytes. Waking a thread for each costs more
+/// than what it does then.
+const BATCH: usize = 128;
+const BATCH_BYTES: usize = 1024 * 1024;
+/// How many batches the walk may be ahead.
+const QUEUE: usize = 4;
 const BUFFER: usize = 256 * 1024;
 
 /// How to pack.
@@ -99,8 +103,9 @@ fn write_tar(changes: &Changes, options: PackOptions, out: &mut dyn Write) -> Re
     let (items, queue) = sync_channel(QUEUE);
     std::thread::scope(|scope| {
         let walk = scope.spawn(move || {
-            let gone = || Error::WriteLayer { source: io::ErrorKind::BrokenPipe.into() };
-            diff::walk(changes, &mut |change| items.send(item(change, options)?).map_err(|_| gone()))
+            let mut batch = Batch { items: Vec::with_capacity(BATCH), bytes: 0, queue: &items };
+            diff::walk(changes, &mut |change| batch.push(item(change, options)?))?;
+            batch.send()
         });
         let written = write_items(queue, out);
         let walked = walk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -109,13 +114,37 @@ fn write_tar(changes: &Changes, options: PackOptions, out: &mut dyn Write) -> Re
     })
 }
 
+/// Entries that wait for more to come with them.
+struct Batch<'a> {
+    items: Vec<Item>,
+    bytes: usize,
+    queue: &'a SyncSender<Vec<Item>>,
+}
+
+impl Batch<'_> {
+    fn push(&mut self, item: Item) -> Result<()> {
+        if let Item::Short(_, content) = &item {
+            self.bytes += content.len();
+        }
+        self.items.push(item);
+        if self.items.len() == BATCH || self.bytes >= BATCH_BYTES { self.send() } else { Ok(()) }
+    }
+
+    fn send(&mut self) -> Result<()> {
+        self.bytes = 0;
+        let items = std::mem::replace(&mut self.items, Vec::with_capacity(BATCH));
+        // Nobody listens after a failure to write, which is the error that counts.
+        self.queue.send(items).map_err(|_| Error::WriteLayer { source: io::ErrorKind::BrokenPipe.into() })
+    }
+}
+
 /// Ends the archive when no more items come, which is also what a walk that failed looks like from here.
-fn write_items(queue: Receiver<Item>, out: &mut dyn Write) -> Result<u64> {
+fn write_items(queue: Receiver<Vec<Item>>, out: &mut dyn Write) -> Result<u64> {
     let written = |source| Error::WriteLayer { source };
     let mut tar = Writer::new(BufWriter::with_capacity(BUFFER, out));
     let mut buffer = Vec::new();
     let mut entries = 0;
-    for item in queue {
+    for item in queue.into_iter().flatten() {
         entries += 1;
         match item {
             Item::Short(entry, content) => {
