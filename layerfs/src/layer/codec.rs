@@ -2,7 +2,8 @@
 //!
 //! What is written depends on the bytes, the method and the level, never on the number of threads:
 //! * gzip is one member, made as pigz makes it: blocks of 128 KiB, each compressed on its own with the last
-//!   32 KiB of the block before as dictionary, joined by an empty stored block (RFC 1951, 3.2.4);
+//!   32 KiB of the block before as dictionary, joined by an empty stored block (RFC 1951, 3.2.4); a block that would
+//!   not get smaller is stored as it is;
 //! * zstd always runs its multi-threaded form, with a fixed job size.
 //!
 //! What is read may be several gzip members or zstd frames one after the other, as RFC 1952 and RFC 8878 allow
@@ -189,11 +190,14 @@ fn gzip(source: &mut dyn Read, out: &mut dyn Write, level: u32, threads: usize) 
     // Deflate; no name, no time; an unknown system.
     out.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255])?;
     let (jobs, queue) = sync_channel::<Job>(threads);
-    let queue = std::sync::Mutex::new(queue);
+    // The workers alone keep the queue, so that where they have all panicked nobody waits for them.
+    let queue = Arc::new(std::sync::Mutex::new(queue));
     let crc = std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| work(&queue, level));
+            let queue = Arc::clone(&queue);
+            scope.spawn(move || work(&queue, level));
         }
+        drop(queue);
         // `jobs` is dropped at the end of this call, which ends the workers, whatever the outcome.
         feed(source, out, jobs, threads)
     })?;
@@ -238,17 +242,62 @@ fn feed(
 
 fn work(queue: &std::sync::Mutex<Receiver<Job>>, level: u32) {
     let mut deflate = Compress::new(flate2::Compression::new(level), false);
+    let mut probe = Compress::new(flate2::Compression::fast(), false);
     loop {
         let job = match queue.lock() {
             Ok(queue) => queue.recv(),
             Err(_poisoned) => return,
         };
         let Ok(job) = job else { return };
-        let compressed = compress_block(&mut deflate, &job);
+        let compressed = match is_dense(&job.block, &mut probe) {
+            true => Ok(store_block(&job)),
+            false => compress_block(&mut deflate, &job),
+        };
         if job.result.send(compressed).is_err() {
             return;
         }
     }
+}
+
+/// Whether a block would not get smaller, as what is compressed already: all bytes are about as frequent, and its
+/// beginning repeats nothing. Decided by whole numbers from the bytes alone, so that it is the same everywhere.
+fn is_dense(block: &[u8], probe: &mut Compress) -> bool {
+    const SAMPLE: usize = 32 * 1024;
+    if block.len() < SAMPLE {
+        return false;
+    }
+    let mut counts = [0u64; 256];
+    block.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    let squares: u64 = counts.iter().map(|count| count * count).sum();
+    let length = block.len() as u64;
+    // Were all equally frequent, this would be 1; with text it is above 10.
+    if squares * 256 > length * length / 50 * 51 {
+        return false;
+    }
+    probe.reset();
+    let mut out = Vec::with_capacity(room_for(SAMPLE));
+    let status = probe.compress_vec(&block[..SAMPLE], &mut out, FlushCompress::Finish);
+    !matches!(status, Ok(Status::StreamEnd)) || out.len() > SAMPLE / 100 * 99
+}
+
+/// More than so many bytes can become. The fastest level of zlib-rs panics where it runs out of room.
+fn room_for(bytes: usize) -> usize {
+    bytes + bytes / 8 + 1024
+}
+
+/// Stored blocks (RFC 1951, 3.2.4). They begin and end at whole bytes, as all that is joined here.
+fn store_block(job: &Job) -> Vec<u8> {
+    let mut out = Vec::with_capacity(job.block.len() + 16);
+    let pieces = job.block.chunks(usize::from(u16::MAX));
+    let count = pieces.len();
+    for (nth, piece) in pieces.enumerate() {
+        let length = u16::try_from(piece.len()).expect("pieces are as long as 16 bits can tell");
+        out.push(u8::from(job.last && nth + 1 == count));
+        out.extend(length.to_le_bytes());
+        out.extend((!length).to_le_bytes());
+        out.extend_from_slice(piece);
+    }
+    out
 }
 
 fn compress_block(deflate: &mut Compress, job: &Job) -> io::Result<Vec<u8>> {
@@ -257,7 +306,7 @@ fn compress_block(deflate: &mut Compress, job: &Job) -> io::Result<Vec<u8>> {
         deflate.set_dictionary(&before[before.len() - WINDOW..])?;
     }
     let flush = if job.last { FlushCompress::Finish } else { FlushCompress::Sync };
-    let mut out = Vec::with_capacity(job.block.len() / 2 + 1024);
+    let mut out = Vec::with_capacity(room_for(job.block.len()));
     loop {
         let read =
             usize::try_from(deflate.total_in()).map_or(job.block.len(), |read| read.min(job.block.len()));
@@ -352,6 +401,40 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_would_not_get_smaller_is_stored() {
+        let mut state = 7_u64;
+        let mut noise = |length: usize| -> Vec<u8> {
+            let mut next = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_le_bytes()[3]
+            };
+            (0..length).map(|_| next()).collect()
+        };
+        let mut probe = Compress::new(flate2::Compression::fast(), false);
+        let block = noise(BLOCK);
+        assert!(is_dense(&block, &mut probe));
+        assert!(!is_dense(&block[..1000], &mut probe), "too short to tell");
+        assert!(!is_dense(&block[..8192].repeat(16), &mut probe), "dense bytes that repeat");
+        assert!(!is_dense(&sample(3 * BLOCK)[..BLOCK], &mut probe), "text");
+        let bytes = noise(4 * BLOCK);
+        let packed = compress(&bytes, Compression::Gzip, 2);
+        assert!(packed.len() < bytes.len() + bytes.len() / 1000, "{}", packed.len());
+        assert!(decompress(&packed).unwrap() == bytes);
+    }
+
+    #[test]
+    fn every_level_takes_every_byte() {
+        let bytes = sample(3 * BLOCK);
+        for level in 1..=9 {
+            let mut out = Vec::new();
+            Codec { compression: Compression::Gzip, level }.compress(&mut &bytes[..], &mut out, 2).unwrap();
+            assert!(decompress(&out).unwrap() == bytes, "{level}");
         }
     }
 
