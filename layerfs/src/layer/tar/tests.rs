@@ -136,7 +136,7 @@ fn what_readers_disagree_about_is_refused() {
         ([extended(&[("path", "g")]), with_body("L", b'L', b"h\0")].concat(), Problem::RepeatedHeader),
         (with_body("g", b'g', b"11 path=ab\n"), Problem::GlobalHeader),
         (extended(&[("GNU.sparse.major", "1")]), Problem::Sparse),
-        (header("s", b'S', 0), Problem::Sparse),
+        (extended(&[("GNU.sparse.unknown", "1")]), Problem::Sparse),
         (header("m", b'M', 0), Problem::Kind { flag: b'M' }),
         (with_body("x", b'x', b"99 path=g\n"), Problem::ExtendedHeader),
         (with_body("x", b'x', b"7 path=\n"), Problem::ExtendedHeader),
