@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
-use rustix::fs::{chmodat, fstat, mkdirat, openat2, readlinkat, unlinkat};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{chmodat, chownat, fstat, mkdirat, openat2, readlinkat, unlinkat};
 use rustix::io::Errno;
 
 use crate::confined::look_up_exact;
@@ -21,9 +21,25 @@ const MAX_LINKS: u32 = 40;
 /// From this length on a path may be too long for one call, whatever name is added.
 const LONG_PATH: usize = 4096 - 256;
 
+/// The time that a directory shall have at the end.
+#[derive(Clone, Copy)]
+pub(super) struct DirTime {
+    pub(super) time: Time,
+    /// Whether this layer has made or mentioned the directory; else something happened in it.
+    pub(super) is_own: bool,
+}
+
 pub(super) struct Parents<'a> {
     root: BorrowedFd<'a>,
-    last: Option<(Vec<u8>, OwnedFd)>,
+    last: Option<Last>,
+}
+
+/// The directory that the last entry went into.
+struct Last {
+    path: Vec<u8>,
+    /// The same without links.
+    real: Vec<u8>,
+    fd: OwnedFd,
 }
 
 impl<'a> Parents<'a> {
@@ -36,12 +52,10 @@ impl<'a> Parents<'a> {
     pub(super) fn open(
         &mut self,
         dir: &[u8],
-        times: &mut BTreeMap<Vec<u8>, Time>,
+        times: &mut BTreeMap<Vec<u8>, DirTime>,
     ) -> rustix::io::Result<OwnedFd> {
-        if let Some((path, fd)) = &self.last
-            && path == dir
-        {
-            return rustix::io::fcntl_dupfd_cloexec(fd, 0);
+        if let Some(last) = self.last.as_ref().filter(|last| last.path == dir) {
+            return rustix::io::fcntl_dupfd_cloexec(&last.fd, 0);
         }
         let fd = match self.look_up(dir) {
             Err(Errno::NOENT | Errno::NOTDIR) => {
@@ -50,11 +64,34 @@ impl<'a> Parents<'a> {
             }
             fd => fd?,
         };
-        if !times.contains_key(dir) {
-            times.insert(dir.to_vec(), Time::of(&fstat(&fd)?));
-        }
-        self.last = Some((dir.to_vec(), rustix::io::fcntl_dupfd_cloexec(&fd, 0)?));
+        let real = self.remember(dir, &fd, times)?;
+        let again = rustix::io::fcntl_dupfd_cloexec(&fd, 0)?;
+        self.last = Some(Last { path: dir.to_vec(), real, fd: again });
         Ok(fd)
+    }
+
+    /// `path`, which is there and no link itself, without links in it.
+    pub(super) fn real(&self, path: &[u8]) -> rustix::io::Result<Vec<u8>> {
+        let (dir, name) = split(path);
+        match self.last.as_ref().filter(|last| last.path == dir && !path.is_empty()) {
+            Some(last) => Ok(join(&last.real, name)),
+            None => self.canonical(path)?.ok_or(Errno::NOENT),
+        }
+    }
+
+    /// Puts the present time of `dir` into `times`, unless it has one there; gives its path without links, by which
+    /// it is there: a link has a time of its own.
+    fn remember(
+        &self,
+        dir: &[u8],
+        fd: &OwnedFd,
+        times: &mut BTreeMap<Vec<u8>, DirTime>,
+    ) -> rustix::io::Result<Vec<u8>> {
+        let real = self.canonical(dir)?.ok_or(Errno::NOENT)?;
+        if !times.contains_key(&real) {
+            times.insert(real.clone(), DirTime { time: Time::of(&fstat(fd)?), is_own: false });
+        }
+        Ok(real)
     }
 
     /// The directory `dir`, which must be there.
@@ -86,7 +123,7 @@ impl<'a> Parents<'a> {
     fn make_dirs(
         &self,
         dir: &[u8],
-        times: &mut BTreeMap<Vec<u8>, Time>,
+        times: &mut BTreeMap<Vec<u8>, DirTime>,
         links: u32,
     ) -> rustix::io::Result<()> {
         if links > MAX_LINKS {
@@ -101,16 +138,22 @@ impl<'a> Parents<'a> {
             let parent = self.look_up(&path)?;
             let above = std::mem::take(&mut path);
             path = join(&above, name);
-            match self.look_up(&path) {
-                Ok(_) => continue,
-                Err(Errno::NOENT) => {}
+            let found = self.look_up(&path).map(drop);
+            if found.is_ok() {
+                continue;
+            }
+            let real = self.remember(&above, &parent, times)?;
+            match found {
                 Err(Errno::NOTDIR) => unlinkat(&parent, name, AtFlags::empty())?,
-                Err(errno) => return Err(errno),
+                Err(errno) if errno != Errno::NOENT => return Err(errno),
+                _ => {}
             }
             match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
                 Ok(()) => {
+                    // A directory with a set-group-id bit gives its group to what is made in it.
+                    chownat(&parent, name, Some(Uid::ROOT), Some(Gid::ROOT), AtFlags::SYMLINK_NOFOLLOW)?;
                     chmodat(&parent, name, Mode::from_raw_mode(0o755), AtFlags::empty())?;
-                    times.insert(path.clone(), Time::default());
+                    times.insert(join(&real, name), DirTime { time: Time::default(), is_own: true });
                 }
                 Err(Errno::EXIST) => {
                     let target = readlinkat(&parent, name, Vec::new())?.into_bytes();
