@@ -248,6 +248,21 @@ pub fn forget(store: &Store, reference: &Reference) -> layerfs::Result<bool> {
     Ok(is_known)
 }
 
+/// What names were resolved to that builds asked for; records that cannot be read are passed over.
+///
+/// # Errors
+/// When the records cannot be listed.
+pub(crate) fn resolved(store: &Store) -> layerfs::Result<Vec<Descriptor>> {
+    let directory = store.root().join("resolved");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&directory).at("list", &directory)? {
+        let bytes = std::fs::read(entry.at("list", &directory)?.path());
+        let record = bytes.ok().and_then(|bytes| serde_json::from_slice::<Resolved>(&bytes).ok());
+        found.extend(record.map(|record| record.descriptor));
+    }
+    Ok(found)
+}
+
 impl<'a> Images<'a> {
     /// Images out of `store` and the registries that `client` reaches.
     pub fn new(store: &'a Store, snapshots: &'a dyn Snapshotter, client: &'a registry::Client) -> Images<'a> {
