@@ -248,6 +248,17 @@ pub fn forget(store: &Store, reference: &Reference) -> layerfs::Result<bool> {
     Ok(is_known)
 }
 
+fn record_path(store: &Store, reference: &Reference, platform: &Platform) -> std::path::PathBuf {
+    let name = Digest::of(format!("{reference}\n{platform}").as_bytes()).hex();
+    store.root().join("resolved").join(name)
+}
+
+/// What a build resolved `reference` to, which may be on no list.
+pub fn resolved_to(store: &Store, reference: &Reference, platform: &Platform) -> Option<Descriptor> {
+    let record = std::fs::read(record_path(store, reference, platform)).ok()?;
+    Some(serde_json::from_slice::<Resolved>(&record).ok()?.descriptor)
+}
+
 /// What names were resolved to that builds asked for; records that cannot be read are passed over.
 ///
 /// # Errors
@@ -318,8 +329,7 @@ impl<'a> Images<'a> {
     }
 
     fn record_path(&self, reference: &Reference, platform: &Platform) -> std::path::PathBuf {
-        let name = Digest::of(format!("{reference}\n{platform}").as_bytes()).hex();
-        self.store.root().join("resolved").join(name)
+        record_path(self.store, reference, platform)
     }
 
     fn remember(&self, image: &BaseImage, platform: &Platform) -> Result<(), ImageError> {

@@ -97,7 +97,7 @@ fn cve_2021_32760_modes_are_not_set_through_links() {
 }
 
 #[test]
-fn cve_2022_23648_names_do_not_climb() {
+fn cve_2001_1267_names_do_not_climb() {
     let victim = Victim::new();
     for name in ["../victim", "a/../../victim", "/../victim", "a/.."] {
         assert_eq!(victim.problem(&tar(&[(name, FILE)])), Problem::ParentDirectory, "{name}");

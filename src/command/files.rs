@@ -4,10 +4,10 @@
 use std::fmt::Write as _;
 
 use builder::deliver::{Artifact, Complete};
-use builder::rework;
+use builder::{rework, source};
 use layerfs::entry::{Kind, Time};
 use layerfs::file_index::{FileTree, Node};
-use oci::{Descriptor, DiffId, Digest, Platform};
+use oci::{Descriptor, DiffId, Digest, Platform, Reference};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -19,14 +19,22 @@ use crate::home::Home;
 /// Layers with their diff ids, bottom first.
 pub(super) type Layers = Vec<(Descriptor, DiffId)>;
 
-/// The image that `text` names: for `platform`, or the one that tells of an index.
+/// The image that `text` names: for `platform`, or the one that tells of an index. The base of a build that nobody
+/// pulled is on no list, and is found all the same.
 pub(super) fn open(text: &str, platform: Option<&Platform>, home: &Home) -> Result<Complete, Failure> {
-    let stored = home.find(text)?;
+    let fail = home.failure("read the image");
+    let Some(stored) = home.store.find(text).map_err(home.failure("find the image"))? else {
+        let host = Platform::host();
+        let name = text.parse::<Reference>().ok();
+        let base = name.and_then(|name| source::resolved_to(&home.store, &name, platform.unwrap_or(&host)));
+        let base = base.ok_or_else(|| Failure::no_such_image(text))?;
+        return Complete::load(&home.store, &base).map_err(fail);
+    };
     if let Some(platform) = platform {
         return command::image_for(home, &stored.descriptor, platform)
             .map_err(|error| Failure::environment(&error));
     }
-    let artifact = Artifact::load(&home.store, &stored.descriptor).map_err(home.failure("read the image"))?;
+    let artifact = Artifact::load(&home.store, &stored.descriptor).map_err(fail)?;
     command::representative(&artifact).cloned().ok_or_else(|| Failure::no_such_image(text))
 }
 

@@ -74,6 +74,8 @@ fn ls_shows_what_is_there() {
     assert_eq!(rows[1][..5], ["-rw-------", "1", "0", "0", "5"], "{long}");
     assert_eq!((rows[0][0], rows[0][2], rows[0][3]), ("drwxr-xr-x", "7", "8"), "{long}");
     assert!(long.lines().nth(2).is_some_and(|line| line.ends_with(" l -> /d/f")), "{long}");
+    // The base of a build is on no list.
+    assert_eq!(ls(&[busybox(), "/etc"]), "group\npasswd\n");
     world.lbuild(&["ls", "it/f:1", "/etc/group"]).failure(1).says("no `/etc/group` in `it/f:1`");
     world.lbuild(&["ls", "it/none:1"]).failure(1).says("no image `it/none:1`");
 }

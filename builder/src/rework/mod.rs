@@ -1,4 +1,4 @@
-//! Images made out of images, without building: layers joined ([`squash`]), or put on another base ([`rebase`]).
+//! Images made out of images, without building: layers joined ([`squash()`]), or put on another base ([`rebase()`]).
 //!
 //! Nothing is unpacked or mounted: file indexes say what is in layers, and what is rewritten is documents and tars.
 //! Equal images give equal bytes; no time of the present enters. `base` finds what an image was built on, `history`

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use layerfs::entry::Kind;
 use layerfs::file_index::{Aspect, Difference, FileIndex, FileTree, compare};
 use layerfs::store::Store;
+use layerfs::whiteout;
 use oci::Reference;
 
 use super::{Error, base, history, layers, merge, put, store_error};
@@ -97,12 +98,18 @@ pub fn conflicts(
     let changed: BTreeMap<&[u8], &Difference<'_>> =
         differences.iter().map(|difference| (difference.path.as_slice(), difference)).collect();
     let mut found = BTreeSet::new();
-    for path in touched(&whole, &below, depth, &changed) {
+    for Touch { path, hides } in touched((&whole, &below), &indexes[depth..], depth, &changed) {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| &path[..end]);
         let turned = |above: &&[u8]| {
             changed.get(above).is_some_and(|difference| difference.aspects.contains(&Aspect::Type))
         };
         found.extend(ends.filter(turned).map(<[u8]>::to_vec));
+        if hides {
+            let inside = |below: &&&[u8]| path.is_empty() || below.get(path.len()) == Some(&b'/');
+            let from = changed.range(path.as_slice()..).map(|(below, _)| below);
+            let below = from.take_while(|below| below.starts_with(&path)).filter(inside);
+            found.extend(below.map(|below| below.to_vec()));
+        }
         if changed.contains_key(path.as_slice()) {
             found.insert(path);
         }
@@ -110,22 +117,38 @@ pub fn conflicts(
     Ok(found.into_iter().map(|path| PathBuf::from(std::ffi::OsString::from_vec(path))).collect())
 }
 
-/// What the layers from `depth` on have made, or taken away from `below`.
+/// A path that the image's own layers say something about.
+struct Touch {
+    path: Vec<u8>,
+    /// Whether they hide what is below it.
+    hides: bool,
+}
+
+/// What the layers from `depth` on, which are `own`, have made or taken away.
 fn touched(
-    whole: &FileTree,
-    below: &FileTree,
+    (whole, below): (&FileTree, &FileTree),
+    own: &[FileIndex],
     depth: usize,
     changed: &BTreeMap<&[u8], &Difference<'_>>,
-) -> Vec<Vec<u8>> {
+) -> Vec<Touch> {
     let removed = compare(below, whole, false).into_iter().filter(|difference| difference.after.is_none());
-    let mut paths: Vec<Vec<u8>> = removed.map(|difference| difference.path).collect();
+    let mut touched: Vec<Touch> =
+        removed.map(|difference| Touch { path: difference.path, hides: true }).collect();
     for (path, _, node) in whole.below(whole.root()) {
+        let is_dir = node.kind == Kind::Directory;
         // A directory that is only mentioned for what is in it does not mind that the new base has none.
         let is_gone = |difference: &&Difference<'_>| difference.after.is_none();
-        let is_bare = node.kind == Kind::Directory && changed.get(path.as_slice()).is_some_and(is_gone);
+        let is_bare = is_dir && changed.get(path.as_slice()).is_some_and(is_gone);
         if node.layer >= depth && !is_bare {
-            paths.push(path);
+            touched.push(Touch { path, hides: !is_dir });
         }
     }
-    paths
+    for record in own.iter().flat_map(|index| &index.records) {
+        let path = &record.entry.path;
+        let name = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        if whiteout::classify(&path[name..]) == whiteout::Name::Opaque {
+            touched.push(Touch { path: path[..name.saturating_sub(1)].to_vec(), hides: true });
+        }
+    }
+    touched
 }

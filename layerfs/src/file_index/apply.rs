@@ -22,7 +22,7 @@ const MAX_LINKS: u32 = 40;
 pub(super) fn apply(tree: &mut FileTree, index: &FileIndex) -> Result<()> {
     let layer = tree.layers;
     tree.layers += 1;
-    let mut applying = Applying { tree, layer, hidden: BTreeSet::new() };
+    let mut applying = Applying { tree, layer, hidden: BTreeSet::new(), last: None };
     for (place, record) in index.records.iter().enumerate() {
         applying.record(place, record)?;
     }
@@ -35,6 +35,8 @@ struct Applying<'a> {
     layer: usize,
     /// Files of lower layers that this one deletes: directory and name.
     hidden: BTreeSet<(NodeId, Vec<u8>)>,
+    /// The directory of the last entry: entries come directory by directory.
+    last: Option<(Vec<u8>, NodeId)>,
 }
 
 impl Applying<'_> {
@@ -74,14 +76,15 @@ impl Applying<'_> {
             return Ok(());
         }
         let (dir, name) = split(&entry.path);
-        let parent = self.make_dirs(dir, 0)?;
+        let parent = self.parent(dir)?;
         let there = self.tree.node(parent).children.get(name).map(|name| name.node);
         match &entry.kind {
             Kind::HardLink { target } => {
-                self.link_target(target)?;
+                let (dir, target_name) = self.link_parent(target)?;
+                self.link_target(dir, target_name)?;
                 self.unlink(parent, name);
                 // It may have been in the directory that had to go.
-                let target = self.link_target(target)?;
+                let target = self.link_target(dir, target_name)?;
                 self.tree.node_mut(target).names += 1;
                 self.name(parent, name, target);
             }
@@ -118,12 +121,17 @@ impl Applying<'_> {
         }
     }
 
-    /// The object that a hard link is another name of: not through a link at the end of its path.
-    fn link_target(&self, target: &[u8]) -> Result<NodeId, Problem> {
+    /// The directory that a hard link's target is in, and its name there.
+    fn link_parent<'t>(&self, target: &'t [u8]) -> Result<(NodeId, &'t [u8]), Problem> {
         let (dir, name) = split(target);
-        let Found::Directory(dir) = self.tree.walk(self.tree.root(), dir) else {
-            return Err(Problem::LinkTarget);
-        };
+        match self.tree.walk(self.tree.root(), dir) {
+            Found::Directory(dir) => Ok((dir, name)),
+            _ => Err(Problem::LinkTarget),
+        }
+    }
+
+    /// The object that a hard link is another name of: not through a link at the end of its path.
+    fn link_target(&self, dir: NodeId, name: &[u8]) -> Result<NodeId, Problem> {
         let target = self.tree.node(dir).children.get(name).map(|name| name.node);
         target.filter(|id| self.tree.node(*id).kind != Kind::Directory).ok_or(Problem::LinkTarget)
     }
@@ -162,6 +170,15 @@ impl Applying<'_> {
         let id = self.tree.add(self.new_node(parent, name));
         self.name(parent, name, id);
         id
+    }
+
+    fn parent(&mut self, dir: &[u8]) -> Result<NodeId, Problem> {
+        if let Some((_, id)) = self.last.as_ref().filter(|(path, _)| path == dir) {
+            return Ok(*id);
+        }
+        let id = self.make_dirs(dir, 0)?;
+        self.last = Some((dir.to_vec(), id));
+        Ok(id)
     }
 
     /// The directory `dir`, made with its parents if it is missing. A dangling link's target is made; a file in the
@@ -267,6 +284,10 @@ impl Applying<'_> {
     /// Takes a name away, if it is there, with all that is below it.
     fn unlink(&mut self, dir: NodeId, name: &[u8]) {
         let Some(gone) = self.tree.node_mut(dir).children.remove(name) else { return };
+        if matches!(self.tree.node(gone.node).kind, Kind::Directory | Kind::Symlink { .. }) {
+            // The path of the last directory may lead elsewhere now.
+            self.last = None;
+        }
         let mut left = vec![gone.node];
         while let Some(id) = left.pop() {
             let layer = self.layer;

@@ -17,7 +17,7 @@ impl Store {
     /// What is in the layer `diff_id`, which `layer` points to; read from the layer unless it is known.
     ///
     /// # Errors
-    /// [`Error::MissingBlob`] if neither the index nor the layer is in the store; those of [`scan`].
+    /// [`Error::MissingBlob`] if neither the index nor the layer is in the store; those of [`scan()`].
     pub fn file_index(&self, layer: &Descriptor, diff_id: DiffId) -> Result<FileIndex> {
         let path = self.index_file(&diff_id.0);
         let known = std::fs::read(&path).ok().and_then(|bytes| format::decode(&bytes));
