@@ -57,14 +57,14 @@ impl<'a> Parents<'a> {
         if let Some(last) = self.last.as_ref().filter(|last| last.path == dir) {
             return rustix::io::fcntl_dupfd_cloexec(&last.fd, 0);
         }
-        let fd = match self.look_up(dir) {
+        let (real, fd) = match self.find(dir) {
             Err(Errno::NOENT | Errno::NOTDIR) => {
                 self.make_dirs(dir, times, 0)?;
-                self.look_up(dir)?
+                self.find(dir)?
             }
-            fd => fd?,
+            found => found?,
         };
-        let real = self.remember(dir, &fd, times)?;
+        remember(&real, &fd, times)?;
         let again = rustix::io::fcntl_dupfd_cloexec(&fd, 0)?;
         self.last = Some(Last { path: dir.to_vec(), real, fd: again });
         Ok(fd)
@@ -79,19 +79,12 @@ impl<'a> Parents<'a> {
         }
     }
 
-    /// Puts the present time of `dir` into `times`, unless it has one there; gives its path without links, by which
-    /// it is there: a link has a time of its own.
-    fn remember(
-        &self,
-        dir: &[u8],
-        fd: &OwnedFd,
-        times: &mut BTreeMap<Vec<u8>, DirTime>,
-    ) -> rustix::io::Result<Vec<u8>> {
-        let real = self.canonical(dir)?.ok_or(Errno::NOENT)?;
-        if !times.contains_key(&real) {
-            times.insert(real.clone(), DirTime { time: Time::of(&fstat(fd)?), is_own: false });
+    /// The directory `dir`, which must be there, with its path without links.
+    fn find(&self, dir: &[u8]) -> rustix::io::Result<(Vec<u8>, OwnedFd)> {
+        match look_up_exact(self.root, dir) {
+            Err(Errno::LOOP) => Ok((self.canonical(dir)?.ok_or(Errno::NOENT)?, self.look_up(dir)?)),
+            found => Ok((dir.to_vec(), found?)),
         }
-        Ok(real)
     }
 
     /// The directory `dir`, which must be there.
@@ -135,14 +128,14 @@ impl<'a> Parents<'a> {
                 // So that the links in it are followed once, not again for every component.
                 path = self.canonical(&path)?.ok_or(Errno::NOENT)?;
             }
-            let parent = self.look_up(&path)?;
+            let (real, parent) = self.find(&path)?;
             let above = std::mem::take(&mut path);
             path = join(&above, name);
             let found = self.look_up(&path).map(drop);
             if found.is_ok() {
                 continue;
             }
-            let real = self.remember(&above, &parent, times)?;
+            remember(&real, &parent, times)?;
             match found {
                 Err(Errno::NOTDIR) => unlinkat(&parent, name, AtFlags::empty())?,
                 Err(errno) if errno != Errno::NOENT => return Err(errno),
@@ -213,6 +206,15 @@ impl<'a> Parents<'a> {
         }
         Ok(Some(real))
     }
+}
+
+/// Puts the present time of `dir` into `times`, unless it has one there. Its path has no links in it: a link has a time
+/// of its own.
+fn remember(dir: &[u8], fd: &OwnedFd, times: &mut BTreeMap<Vec<u8>, DirTime>) -> rustix::io::Result<()> {
+    if !times.contains_key(dir) {
+        times.insert(dir.to_vec(), DirTime { time: Time::of(&fstat(fd)?), is_own: false });
+    }
+    Ok(())
 }
 
 /// Where a link in `dir` leads, going by the names alone. Only used to decide what to make: the result is
