@@ -191,9 +191,15 @@ impl<R: Read> Reader<R> {
     }
 
     fn finish_entry(&mut self, header: Header, block: &[u8; BLOCK], mut extended: Extended) -> Result<Entry> {
-        let made_up = extended.sparse.name.take().or_else(|| extended.path.clone());
-        let name = made_up.unwrap_or_else(|| header.name.clone());
+        let own = extended.path.clone().unwrap_or_else(|| header.name.clone());
+        let name = extended.sparse.name.take().unwrap_or_else(|| own.clone());
         let named = |problem| Error::Archive { entry: Some(path_of(&name)), problem };
+        // Readers differ about what has data if such records stand before anything but a file.
+        let is_plain =
+            matches!(header.flag, 0 | b'0' | b'7') && !own.ends_with(b"/") && !name.ends_with(b"/");
+        if extended.sparse.is_sparse() && !is_plain {
+            return Err(named(Problem::Sparse));
+        }
         self.entries += 1;
         if self.entries > self.limits.entries {
             return Err(named(Problem::Entries));

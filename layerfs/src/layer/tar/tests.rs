@@ -158,6 +158,28 @@ fn what_readers_disagree_about_is_refused() {
 }
 
 #[test]
+fn only_plain_files_are_sparse() {
+    // Data that one reader skips and another takes for headers is where archives smuggle.
+    let records = |name| [("GNU.sparse.map", "0,512"), ("GNU.sparse.size", "512"), ("GNU.sparse.name", name)];
+    for (name, own, flag, is_read) in [
+        ("s", "f", b'0', true),
+        ("s", "f/", b'0', false),
+        ("s/", "f", b'0', false),
+        ("s", "f", b'5', false),
+        ("s", "f", b'2', false),
+        ("s", "f", b'S', false),
+    ] {
+        let mut bytes = extended(&records(name));
+        bytes.extend(header(own, flag, 512));
+        bytes.extend(with_body("inner", b'0', b""));
+        match seen(&bytes) {
+            Ok(entries) => assert!(is_read && entries.len() == 1 && entries[0].0 == "s", "{name} {own}"),
+            Err(problem) => assert!(!is_read && problem == Problem::Sparse, "{name} {own}: {problem}"),
+        }
+    }
+}
+
+#[test]
 fn old_forms_are_read() {
     let mut comment = with_body("pax_global_header", b'g', b"13 comment=x\n");
     comment.extend(with_body("dir/", b'0', b""));
