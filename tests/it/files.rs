@@ -1,14 +1,14 @@
 //! The verbs that look into images and make others of them without building: ls, cat, diff, history --sizes, squash,
 //! rebase. What they say is held against the same images as umoci unpacks them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use crate::base::{busybox, busybox_of_two};
 use crate::harness::{Rootfs, World};
 use crate::layout::Image;
-use crate::peers;
+use crate::peers::{self, Containers};
 
 fn json(world: &World, args: &[&str]) -> Value {
     let output = world.lbuild(args).success();
@@ -129,6 +129,43 @@ fn diff_tells_images_apart() {
     assert_eq!(is_same.stdout, "");
     world.lbuild(&["diff", "--exit-code", "it/base:1", "it/d:1"]).failure(1);
     world.lbuild(&["diff", "it/d:1", "--layers", "9"]).failure(2).says("`it/d:1` has 3 layers");
+}
+
+#[test]
+fn podman_sees_the_same_differences() {
+    let world = World::new();
+    world
+        .build(&format!("FROM {}\nRUN mkdir -p /gone/deep && echo 1 > /gone/deep/f\n", busybox()))
+        .args(&["-t", "it/p:1"])
+        .success();
+    world
+        .build(&format!(
+            "FROM it/p:1\n{STEPS}RUN rm -r /gone && chmod 700 /home && rm /bin/vi && mkdir /bin/vi\n"
+        ))
+        .args(&["-t", "it/p:2"])
+        .success();
+    image(&world, "it/p:1");
+    image(&world, "it/p:2");
+    let [old, new] = ["copy-it-p-1", "copy-it-p-2"].map(|folder| world.path(folder));
+    let theirs = Containers::vfs(&world.path("containers")).image_diff(&old, &new);
+    let ours = json(&world, &["diff", "--format=json", "it/p:1", "it/p:2"]);
+    let paths = |kind: &str| -> BTreeSet<&str> {
+        let rows = ours["Changes"].as_array().expect("changes").iter();
+        rows.filter(|row| row["Kind"] == kind).map(|row| row["Path"].as_str().expect("a path")).collect()
+    };
+    let listed = |kind| -> BTreeSet<&str> {
+        theirs[kind].as_array().into_iter().flatten().map(|path| path.as_str().expect("a path")).collect()
+    };
+    assert_eq!(paths("added"), listed("added"));
+    // Podman counts a directory in which something changed.
+    let all: BTreeSet<&str> = ["added", "changed", "deleted"].into_iter().flat_map(listed).collect();
+    let is_above = |path: &&str| all.iter().any(|below| below.starts_with(&format!("{path}/")));
+    let changed: BTreeSet<&str> = listed("changed").into_iter().filter(|path| !is_above(path)).collect();
+    assert_eq!(paths("changed"), changed);
+    // Podman names what is gone by its top alone.
+    let deleted = paths("deleted");
+    let is_top = |path: &&str| !deleted.iter().any(|above| path.starts_with(&format!("{above}/")));
+    assert_eq!(deleted.iter().copied().filter(is_top).collect::<BTreeSet<_>>(), listed("deleted"));
 }
 
 #[test]
