@@ -4,6 +4,7 @@
 //! `build` are in a file of their own.
 
 mod build;
+mod files;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use oci::{Platform, Reference};
 
 pub(crate) use build::{BuildArgs, StepArgs};
+pub(crate) use files::{CatArgs, DiffArgs, LayerRange, LsArgs, MadeArgs, RebaseArgs, SquashArgs};
 
 use crate::value::{Bytes, CacheFilter, NanoCpus, Pair, Volume};
 
@@ -51,6 +53,16 @@ pub(crate) enum Verb {
     History(HistoryArgs),
     /// Show all that is known of images, as JSON
     Inspect(InspectArgs),
+    /// List files of an image
+    Ls(LsArgs),
+    /// Print files of an image
+    Cat(CatArgs),
+    /// Show what differs between images, or what an image adds to its base
+    Diff(DiffArgs),
+    /// Make one layer of several
+    Squash(SquashArgs),
+    /// Put an image on another base
+    Rebase(RebaseArgs),
     /// Show and free what builds keep for later ones
     #[command(subcommand)]
     Cache(CacheVerb),
@@ -232,6 +244,9 @@ pub(crate) struct HistoryArgs {
     /// Print ids and commands whole
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// Show what each layer holds, what it hides of lower ones, and what is wasted by that
+    #[arg(long)]
+    pub(crate) sizes: bool,
     /// Form of the list
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,

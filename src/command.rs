@@ -2,13 +2,20 @@
 
 pub(crate) mod build;
 pub(crate) mod cache;
+pub(crate) mod cat;
+pub(crate) mod diff;
+mod files;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod inspect;
+pub(crate) mod ls;
+mod made;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod rebase;
 pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod squash;
 pub(crate) mod tag;
 pub(crate) mod version;
 

@@ -3,7 +3,7 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | the build failed: a step, or what the Dockerfile says |
+//! | 1 | the build failed: a step, or what the Dockerfile says; an image is not what was asked for; `diff --exit-code` |
 //! | 2 | the command line is wrong |
 //! | 3 | the environment refuses: namespaces, disk, registry |
 //! | 125, 126, 127 | `lbuild run`: lbuild failed, the program cannot be executed, it does not exist |

@@ -5,6 +5,7 @@
 //! causes, and a `hint:`, which [`hint`] finds. Nothing that passes through here controls a terminal.
 
 mod hint;
+mod rework;
 
 use std::error::Error as StdError;
 use std::fmt;

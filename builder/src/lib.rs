@@ -23,6 +23,7 @@ pub mod lower;
 pub mod plan;
 pub mod remote;
 pub mod request;
+pub mod rework;
 pub mod solve;
 pub mod source;
 pub mod stage;

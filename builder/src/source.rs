@@ -248,6 +248,32 @@ pub fn forget(store: &Store, reference: &Reference) -> layerfs::Result<bool> {
     Ok(is_known)
 }
 
+fn record_path(store: &Store, reference: &Reference, platform: &Platform) -> std::path::PathBuf {
+    let name = Digest::of(format!("{reference}\n{platform}").as_bytes()).hex();
+    store.root().join("resolved").join(name)
+}
+
+/// What a build resolved `reference` to, which may be on no list.
+pub fn resolved_to(store: &Store, reference: &Reference, platform: &Platform) -> Option<Descriptor> {
+    let record = std::fs::read(record_path(store, reference, platform)).ok()?;
+    Some(serde_json::from_slice::<Resolved>(&record).ok()?.descriptor)
+}
+
+/// What names were resolved to that builds asked for; records that cannot be read are passed over.
+///
+/// # Errors
+/// When the records cannot be listed.
+pub(crate) fn resolved(store: &Store) -> layerfs::Result<Vec<Descriptor>> {
+    let directory = store.root().join("resolved");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&directory).at("list", &directory)? {
+        let bytes = std::fs::read(entry.at("list", &directory)?.path());
+        let record = bytes.ok().and_then(|bytes| serde_json::from_slice::<Resolved>(&bytes).ok());
+        found.extend(record.map(|record| record.descriptor));
+    }
+    Ok(found)
+}
+
 impl<'a> Images<'a> {
     /// Images out of `store` and the registries that `client` reaches.
     pub fn new(store: &'a Store, snapshots: &'a dyn Snapshotter, client: &'a registry::Client) -> Images<'a> {
@@ -303,8 +329,7 @@ impl<'a> Images<'a> {
     }
 
     fn record_path(&self, reference: &Reference, platform: &Platform) -> std::path::PathBuf {
-        let name = Digest::of(format!("{reference}\n{platform}").as_bytes()).hex();
-        self.store.root().join("resolved").join(name)
+        record_path(self.store, reference, platform)
     }
 
     fn remember(&self, image: &BaseImage, platform: &Platform) -> Result<(), ImageError> {

@@ -163,6 +163,7 @@ impl Store {
                 std::fs::remove_file(&path).at("delete", path)?;
             }
         }
+        self.sweep_file_indexes(|diff_id| marks.blobs.contains(diff_id))?;
         Ok((blobs, snapshots))
     }
 

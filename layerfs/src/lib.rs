@@ -6,6 +6,7 @@
 //! * [`cache_mount`] keeps directories that outlive a build.
 //! * [`diff`] finds what a snapshot changed, [`layer`] writes it as a tar and applies such tars; [`entry`] and
 //!   [`whiteout`] are their vocabulary.
+//! * [`file_index`] knows what is in layers, and in stacks of them, without unpacking or mounting any.
 //! * [`confined`] resolves paths below a directory; [`walk`], [`copy`] and [`checksum`] serve COPY and ADD.
 //!
 //! What does not live here: what an image means (crate `oci`), where images come from, how a build decides.
@@ -22,6 +23,7 @@ pub mod copy;
 pub mod diff;
 pub mod entry;
 mod error;
+pub mod file_index;
 pub mod gc;
 mod hash;
 mod ingest;

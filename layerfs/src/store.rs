@@ -8,6 +8,7 @@
 //!   snapshots/<id>/          committed snapshots; see `snapshot`
 //!   mounts/                  directories that outlive a build; see `cache_mount`
 //!   memo/                    which blob a layer was compressed to
+//!   files/                   what is in layers; see `file_index`
 //!   resolved/, cache/        the builder's records; digests in `resolved/` keep blobs alive
 //!   trash/                   what a collection or a commit has taken out of sight and is deleting
 //!   lock                     shared: in use; exclusive: being collected

@@ -1,15 +1,17 @@
 //! `lbuild history`: the lines that an image's configuration has about its making, the last one first; of an index,
-//! those of the host's image or else of the first.
+//! those of the host's image or else of the first. `--sizes` tells what their layers hold, as dive does.
 
-use builder::deliver::Artifact;
+use builder::deliver::{Artifact, Complete};
+use layerfs::file_index::LayerSums;
 use oci::{Descriptor, History};
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::args::{Format, HistoryArgs};
-use crate::command::{self, Session, images};
+use crate::command::{self, Session, files, images};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::home::Home;
 use crate::{home, output, text};
 
 /// How much of a command the table shows, in characters.
@@ -26,6 +28,27 @@ struct Row {
     /// Bytes of the line's layer as it is stored; 0 without one.
     size: u64,
     comment: String,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    sums: Option<Sums>,
+}
+
+/// What a layer holds; the bytes are those of files, uncompressed.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Sums {
+    files: u64,
+    content_size: u64,
+    /// Bytes of lower layers, and of its own, that it hides or writes anew.
+    hides_size: u64,
+    /// Bytes of it that cannot be seen in the image.
+    wasted_size: u64,
+}
+
+impl From<LayerSums> for Sums {
+    fn from(sums: LayerSums) -> Sums {
+        let LayerSums { files, bytes, hidden_bytes, hides_bytes } = sums;
+        Sums { files, content_size: bytes, hides_size: hides_bytes, wasted_size: hidden_bytes }
+    }
 }
 
 pub(crate) fn history(args: &HistoryArgs, session: &Session) -> Result<Exit, Failure> {
@@ -35,7 +58,8 @@ pub(crate) fn history(args: &HistoryArgs, session: &Session) -> Result<Exit, Fai
     let Some(image) = command::representative(&artifact) else {
         return Err(Failure::no_such_image(&args.image));
     };
-    let mut rows = rows(&image.config.value().history, &image.manifest.value().layers);
+    let sums = args.sizes.then(|| sums(image, &home)).transpose()?;
+    let mut rows = rows(&image.config.value().history, &image.manifest.value().layers, sums.as_deref());
     // Only the image as a whole has an id; what was before its last line is no image of its own.
     let id = home::image_id(&home.store, &stored).unwrap_or(image.config.digest());
     if let Some(last) = rows.first_mut() {
@@ -43,30 +67,46 @@ pub(crate) fn history(args: &HistoryArgs, session: &Session) -> Result<Exit, Fai
     }
     match args.format {
         Format::Json => output::print_json(&rows)?,
+        Format::Table if args.sizes => output::print(&sizes(&rows, args.no_trunc))?,
         Format::Table => output::print(&table(&rows, args.no_trunc, OffsetDateTime::now_utc()))?,
     }
     Ok(Exit::Done)
 }
 
+/// What each layer holds, bottom first.
+fn sums(image: &Complete, home: &Home) -> Result<Vec<Sums>, Failure> {
+    let tree = files::tree(&files::layers(image)?, home)?;
+    Ok(tree.sums().into_iter().map(Sums::from).collect())
+}
+
 /// Lines and layers, the last one first. Layers without a line come as a line without words.
-fn rows(history: &[History], layers: &[Descriptor]) -> Vec<Row> {
-    let mut sizes = layers.iter().map(|layer| layer.size);
+fn rows(history: &[History], layers: &[Descriptor], sums: Option<&[Sums]>) -> Vec<Row> {
+    let mut held = layers.iter().enumerate().map(|(place, layer)| {
+        let sums = sums.and_then(|sums| sums.get(place)).copied();
+        (layer.size, sums)
+    });
     let mut rows: Vec<Row> = history
         .iter()
-        .map(|line| Row {
-            id: None,
-            created: line.created.clone(),
-            created_by: line.created_by.clone().unwrap_or_default(),
-            size: if line.empty_layer { 0 } else { sizes.next().unwrap_or(0) },
-            comment: line.comment.clone().unwrap_or_default(),
+        .map(|line| {
+            let layer = if line.empty_layer { None } else { held.next() };
+            let (size, sums) = layer.unwrap_or((0, sums.map(|_| Sums::default())));
+            Row {
+                id: None,
+                created: line.created.clone(),
+                created_by: line.created_by.clone().unwrap_or_default(),
+                size,
+                comment: line.comment.clone().unwrap_or_default(),
+                sums,
+            }
         })
         .collect();
-    rows.extend(sizes.map(|size| Row {
+    rows.extend(held.map(|(size, sums)| Row {
         id: None,
         created: None,
         created_by: String::new(),
         size,
         comment: String::new(),
+        sums,
     }));
     rows.reverse();
     rows
@@ -89,6 +129,27 @@ fn table(rows: &[Row], no_trunc: bool, now: OffsetDateTime) -> String {
     text::table(["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], &cells)
 }
 
+/// What the layers hold and hide, and how much of the image that wastes.
+fn sizes(rows: &[Row], no_trunc: bool) -> String {
+    let sums = |row: &Row| row.sums.unwrap_or_default();
+    let cells: Vec<[String; 6]> = rows
+        .iter()
+        .map(|row| {
+            let by = row.created_by.replace('\n', " ");
+            let Sums { files, content_size, hides_size, wasted_size } = sums(row);
+            let by = if no_trunc { by } else { text::shorten(&by, SHOWN) };
+            let [content, hides, wasted] = [content_size, hides_size, wasted_size].map(text::size);
+            [by, text::size(row.size), files.to_string(), content, hides, wasted]
+        })
+        .collect();
+    let head = ["CREATED BY", "SIZE", "FILES", "CONTENT", "HIDES", "WASTED"];
+    let all: u64 = rows.iter().map(|row| sums(row).content_size).sum();
+    let wasted: u64 = rows.iter().map(|row| sums(row).wasted_size).sum();
+    let share = wasted.saturating_mul(1000).checked_div(all).unwrap_or(0);
+    let (all, wasted) = (text::size(all), text::size(wasted));
+    text::table(head, &cells) + &format!("\n{wasted} of {all} are wasted ({}.{}%)\n", share / 10, share % 10)
+}
+
 #[cfg(test)]
 mod tests {
     use oci::{Compression, Digest, MediaType};
@@ -104,7 +165,7 @@ mod tests {
         };
         let layer = |size| Descriptor::new(MediaType::OciLayer(Compression::Gzip), Digest::of(b""), size);
         let history = [line("COPY a", false), line("ENV b", true), line("RUN c", false)];
-        let rows = rows(&history, &[layer(1), layer(2), layer(3)]);
+        let rows = rows(&history, &[layer(1), layer(2), layer(3)], None);
         let shown: Vec<(&str, u64)> = rows.iter().map(|row| (row.created_by.as_str(), row.size)).collect();
         assert_eq!(shown, [("", 3), ("RUN c", 2), ("ENV b", 0), ("COPY a", 1)]);
     }

@@ -25,6 +25,7 @@ mod copy_flags;
 mod copy_points;
 mod errors;
 mod examples;
+mod files;
 mod flags;
 mod heredoc;
 mod history;

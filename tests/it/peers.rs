@@ -131,6 +131,20 @@ impl Containers {
         PathBuf::from(run(self.buildah().args(["mount", "it"])).trim())
     }
 
+    /// What podman says that the image of one layout changes of another's: `added`, `changed`, `deleted`.
+    pub(crate) fn image_diff(&self, from: &Path, to: &Path) -> Value {
+        // Podman makes a name of the path, which must then be in lower case.
+        let pull = |layout: &Path| {
+            let name = layout.file_name().expect("a name").to_str().expect("a text");
+            let mut command = self.command("podman");
+            command.args(["pull", "--quiet", &format!("oci:{name}:it")]);
+            run(command.current_dir(layout.parent().expect("a folder")))
+        };
+        let (from, to) = (pull(from), pull(to));
+        let args = ["image", "diff", "--format", "json", to.trim(), from.trim()];
+        serde_json::from_str(&run(self.command("podman").args(args))).expect("podman prints JSON")
+    }
+
     /// Runs an image with podman and gives what it printed.
     pub(crate) fn podman_run(&self, reference: &str, args: &[&str]) -> String {
         let fixed = [

@@ -186,7 +186,7 @@ fn item(change: Change, options: PackOptions) -> Result<Item> {
 }
 
 /// A deletion's entry is an empty file, the same whoever deletes and whenever.
-fn mark(path: Vec<u8>) -> Entry {
+pub(crate) fn mark(path: Vec<u8>) -> Entry {
     let (kind, mtime) = (Kind::File { size: 0 }, Time::default());
     Entry { path, kind, mode: 0, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() }
 }
@@ -201,7 +201,7 @@ fn check(entry: &Entry) -> Result<()> {
 }
 
 /// Directory (empty for the root) and name.
-pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),

@@ -3,7 +3,7 @@
 use super::{BLOCK, Problem};
 
 /// Where the fields stand: first byte and length.
-type Field = (usize, usize);
+pub(super) type Field = (usize, usize);
 const NAME: Field = (0, 100);
 const MODE: Field = (100, 8);
 const UID: Field = (108, 8);
@@ -110,7 +110,7 @@ fn text(block: &[u8; BLOCK], place: Field) -> &[u8] {
 }
 
 /// Octal digits between blanks, or GNU's base 256: the top bit set, then a number in two's complement.
-fn number(block: &[u8; BLOCK], place: Field, name: &'static str) -> Result<i128, Problem> {
+pub(super) fn number(block: &[u8; BLOCK], place: Field, name: &'static str) -> Result<i128, Problem> {
     let bytes = field(block, place);
     if bytes[0] & 0x80 != 0 {
         let negative = bytes[0] & 0x40 != 0;
@@ -124,7 +124,7 @@ fn number(block: &[u8; BLOCK], place: Field, name: &'static str) -> Result<i128,
     })
 }
 
-fn in_range<T: TryFrom<i128>>(value: i128, field: &'static str) -> Result<T, Problem> {
+pub(super) fn in_range<T: TryFrom<i128>>(value: i128, field: &'static str) -> Result<T, Problem> {
     T::try_from(value).map_err(|_| Problem::Number { field })
 }
 

@@ -2,6 +2,7 @@
 //! Format" and "pax Extended Header"; GNU tar manual, "Basic Tar Format", for what is only read.)
 //!
 //! * `header` knows one block of 512 bytes, in both directions, and does no I/O.
+//! * `sparse` knows where the bytes of a sparse file belong, which is only read, and does no I/O.
 //! * `pax` knows the records of an extended header, in both directions, and does no I/O.
 //! * [`Writer`] writes entries, deterministically: equal entries give equal bytes.
 //! * [`Reader`] reads entries from any source, within [`Limits`].
@@ -13,6 +14,7 @@
 mod header;
 mod pax;
 mod read;
+mod sparse;
 mod write;
 
 use std::fmt;
@@ -36,6 +38,8 @@ pub struct Limits {
     pub entries: u64,
     /// How many bytes of content in all files together.
     pub content_bytes: u64,
+    /// How many of them may be holes of sparse files, which the archive does not pay for.
+    pub hole_bytes: u64,
     /// How many bytes of extended headers and long names for one entry.
     pub metadata_bytes: u64,
     /// How many bytes in a path.
@@ -43,11 +47,13 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Wide enough for any image known: ten million entries, 1 TiB, 1 MiB of metadata, [`MAX_PATH_BYTES`].
+    /// Wide enough for any image known: ten million entries, 1 TiB of which 16 GiB are holes, 1 MiB of
+    /// metadata, [`MAX_PATH_BYTES`].
     fn default() -> Limits {
         Limits {
             entries: 10_000_000,
             content_bytes: 1 << 40,
+            hole_bytes: 1 << 34,
             metadata_bytes: 1 << 20,
             path_bytes: MAX_PATH_BYTES,
         }
@@ -72,8 +78,10 @@ pub enum Problem {
     RepeatedHeader,
     /// An extended header for the whole archive that changes names or sizes: readers differ about it.
     GlobalHeader,
-    /// A sparse file, which layers should not contain (OCI image-spec, layer.md, "File Attributes").
+    /// A sparse file whose data overlap, do not fit the file, or are in too many pieces.
     Sparse,
+    /// More holes than the limit.
+    Holes,
     /// A kind of entry that is no file.
     Kind {
         /// The header's type flag.
@@ -101,6 +109,10 @@ pub enum Problem {
     Root,
     /// A hard link to itself.
     SelfLink,
+    /// A hard link to what is not there, or is a directory.
+    LinkTarget,
+    /// A path through more links than the kernel follows.
+    Loop,
 }
 
 impl fmt::Display for Problem {
@@ -112,7 +124,8 @@ impl fmt::Display for Problem {
             Problem::ExtendedHeader => "an extended header does not follow its syntax",
             Problem::RepeatedHeader => "it has several extended headers for one entry",
             Problem::GlobalHeader => "a global header changes names or sizes",
-            Problem::Sparse => "it is a sparse file: expected a regular one",
+            Problem::Sparse => "it is a sparse file whose map does not fit",
+            Problem::Holes => "it has larger holes than are accepted",
             Problem::Kind { flag } => {
                 return write!(f, "it has the unknown type `{}`", flag.escape_ascii());
             }
@@ -127,6 +140,8 @@ impl fmt::Display for Problem {
             Problem::WhiteoutDevice => "it is the character device 0:0, which marks deletions",
             Problem::Root => "it makes the root something else than a directory",
             Problem::SelfLink => "it is a hard link to itself",
+            Problem::Loop => "its name leads through too many links",
+            Problem::LinkTarget => "it is a hard link to what is not there",
         };
         f.write_str(text)
     }

@@ -6,8 +6,11 @@ use crate::entry::Time;
 /// The prefix of the keys under which extended attributes stand.
 pub(super) const XATTR: &[u8] = b"SCHILY.xattr.";
 
+/// The prefix of the keys by which GNU tar describes sparse files.
+pub(super) const SPARSE: &[u8] = b"GNU.sparse.";
+
 /// How many records one header may have.
-const MAX_RECORDS: usize = 10_000;
+const MAX_RECORDS: usize = 25_000;
 
 /// One record: key and value.
 pub(super) type Record<'a> = (&'a [u8], &'a [u8]);

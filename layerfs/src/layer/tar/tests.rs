@@ -136,7 +136,7 @@ fn what_readers_disagree_about_is_refused() {
         ([extended(&[("path", "g")]), with_body("L", b'L', b"h\0")].concat(), Problem::RepeatedHeader),
         (with_body("g", b'g', b"11 path=ab\n"), Problem::GlobalHeader),
         (extended(&[("GNU.sparse.major", "1")]), Problem::Sparse),
-        (header("s", b'S', 0), Problem::Sparse),
+        (extended(&[("GNU.sparse.unknown", "1")]), Problem::Sparse),
         (header("m", b'M', 0), Problem::Kind { flag: b'M' }),
         (with_body("x", b'x', b"99 path=g\n"), Problem::ExtendedHeader),
         (with_body("x", b'x', b"7 path=\n"), Problem::ExtendedHeader),
@@ -155,6 +155,28 @@ fn what_readers_disagree_about_is_refused() {
     let mut damaged = file;
     damaged[0] ^= 1;
     assert_eq!(seen(&damaged), Err(Problem::Checksum));
+}
+
+#[test]
+fn only_plain_files_are_sparse() {
+    // Data that one reader skips and another takes for headers is where archives smuggle.
+    let records = |name| [("GNU.sparse.map", "0,512"), ("GNU.sparse.size", "512"), ("GNU.sparse.name", name)];
+    for (name, own, flag, is_read) in [
+        ("s", "f", b'0', true),
+        ("s", "f/", b'0', false),
+        ("s/", "f", b'0', false),
+        ("s", "f", b'5', false),
+        ("s", "f", b'2', false),
+        ("s", "f", b'S', false),
+    ] {
+        let mut bytes = extended(&records(name));
+        bytes.extend(header(own, flag, 512));
+        bytes.extend(with_body("inner", b'0', b""));
+        match seen(&bytes) {
+            Ok(entries) => assert!(is_read && entries.len() == 1 && entries[0].0 == "s", "{name} {own}"),
+            Err(problem) => assert!(!is_read && problem == Problem::Sparse, "{name} {own}: {problem}"),
+        }
+    }
 }
 
 #[test]

@@ -8,10 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, fstat, statat};
+use rustix::fs::{AtFlags, FileType, fstat, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::Unpacker;
+use super::place::DirTime;
 use crate::confined::look_up_exact;
 use crate::entry::{Time, is_whiteout};
 use crate::layer::pack::split;
@@ -58,7 +59,9 @@ impl Unpacker<'_> {
                 }
                 Ok(())
             }
-            Made::Directory => self.hide_lower(upper, path),
+            Made::Directory => {
+                self.hide_lower(upper, path)?.into_iter().try_for_each(|dir| self.remove_unmade(&dir))
+            }
             Made::Other => Ok(()),
         }
     }
@@ -67,7 +70,12 @@ impl Unpacker<'_> {
     pub(super) fn hide_children(&mut self, dir: &[u8]) -> rustix::io::Result<()> {
         let Some(upper) = self.destination.upper else { return Ok(()) };
         match self.parents.canonical(dir)? {
-            Some(dir) => self.hide_lower(upper, dir),
+            Some(dir) => {
+                let mut left = self.hide_lower(upper, dir)?;
+                // The directory itself stays.
+                left.pop();
+                left.iter().try_for_each(|dir| self.remove_unmade(dir))
+            }
             None => Ok(()),
         }
     }
@@ -109,14 +117,17 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    /// Removes from `dir`, which has no links in its path, what this layer has not made, at every depth.
-    fn hide_lower(&mut self, upper: BorrowedFd<'_>, dir: Vec<u8>) -> rustix::io::Result<()> {
+    /// Removes from `dir`, which has no links in its path, what this layer has not made, at every depth. Gives the
+    /// directories that stay, `dir` last, each after those in it.
+    fn hide_lower(&mut self, upper: BorrowedFd<'_>, dir: Vec<u8>) -> rustix::io::Result<Vec<Vec<u8>>> {
         let mut left = vec![dir];
+        let mut seen = Vec::new();
         while let Some(dir) = left.pop() {
             let merged: OwnedFd = open_dir(look_up_exact(self.destination.root, &dir)?, b".")?;
             let upper_dir = open_upper(upper, &dir)?;
             if !self.times.contains_key(&dir) {
-                self.times.insert(dir.clone(), Time::of(&fstat(&merged)?));
+                let time = Time::of(&fstat(&merged)?);
+                self.times.insert(dir.clone(), DirTime { time, is_own: false });
             }
             for name in names(&merged)? {
                 let path = join(&dir, &name);
@@ -126,9 +137,25 @@ impl Unpacker<'_> {
                     Made::Other => {}
                 }
             }
+            seen.push(dir);
         }
         self.parents.forget();
-        Ok(())
+        seen.reverse();
+        Ok(seen)
+    }
+
+    /// Removes a directory that is in the upper directory only because something was deleted from it.
+    fn remove_unmade(&mut self, dir: &[u8]) -> rustix::io::Result<()> {
+        let (parent, name) = split(dir);
+        if dir.is_empty() || self.times.get(dir).is_some_and(|planned| planned.is_own) {
+            return Ok(());
+        }
+        let parent = self.parents.open(parent, &mut self.times)?;
+        match unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+            // Something of this layer's is in it.
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+            removed => removed,
+        }
     }
 
     /// What the layer has made at `path`, whose directory in the upper directory is `upper`.

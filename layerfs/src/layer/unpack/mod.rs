@@ -27,13 +27,14 @@ use rustix::fs::{statat, unlinkat, utimensat};
 use rustix::io::Errno;
 
 use super::tar::{Limits, Problem, Reader};
+use crate::confined::look_up_exact;
 use crate::diff::path_of;
 use crate::entry::{Entry, Kind, Time};
 use crate::remove::{is_dir, open_dir, remove_tree};
 use crate::snapshot::Active;
 use crate::whiteout::{self, Name};
 use crate::{Error, Result, xattr};
-use place::Parents;
+use place::{DirTime, Parents};
 
 /// Where an archive goes.
 #[derive(Clone, Copy, Debug)]
@@ -115,8 +116,8 @@ struct Unpacker<'a> {
     options: &'a Options,
     parents: Parents<'a>,
     lower: hide::Lower,
-    /// The times that directories shall have at the end.
-    times: BTreeMap<Vec<u8>, Time>,
+    /// The times that directories shall have at the end, by their paths without links.
+    times: BTreeMap<Vec<u8>, DirTime>,
     buffer: Vec<u8>,
 }
 
@@ -260,7 +261,8 @@ impl<'a> Unpacker<'a> {
         fchown(dir, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
         xattr::replace(dir, &entry.xattrs)?;
         fchmod(dir, Mode::from_raw_mode(entry.mode))?;
-        self.times.insert(entry.path.clone(), entry.mtime);
+        let time = DirTime { time: entry.mtime, is_own: true };
+        self.times.insert(self.parents.real(&entry.path)?, time);
         Ok(())
     }
 
@@ -280,8 +282,8 @@ impl<'a> Unpacker<'a> {
     /// Deepest first, so that no directory is touched after it got its time.
     fn set_times(&mut self) -> Result<()> {
         self.parents.forget();
-        for (path, time) in std::mem::take(&mut self.times).into_iter().rev() {
-            match self.set_time(&path, time) {
+        for (path, planned) in std::mem::take(&mut self.times).into_iter().rev() {
+            match self.set_time(&path, planned.time) {
                 // Deleted or replaced by a later entry.
                 Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(errno) => return Err(fail(&path, errno)),
@@ -295,7 +297,8 @@ impl<'a> Unpacker<'a> {
             return futimens(open_dir(self.destination.root, b".")?, &time.timestamps());
         }
         let (dir, name) = super::pack::split(path);
-        let parent = self.parents.look_up(dir)?;
+        // A link that has taken a directory's place since leads to another one.
+        let parent = look_up_exact(self.destination.root, dir)?;
         if !is_dir(statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode) {
             return Err(Errno::NOTDIR);
         }

@@ -7,7 +7,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use oci::Digest;
 
 use crate::hash::SideHasher;
-use crate::layer::codec;
+use crate::layer::expand;
 
 /// Bytes that go through the pipe at once.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -48,7 +48,7 @@ fn pump(
     full: &SyncSender<io::Result<Vec<u8>>>,
     empty: &Receiver<Vec<u8>>,
 ) -> io::Result<()> {
-    let mut source = codec::decoder(source)?;
+    let mut source = expand::decoder(source)?;
     loop {
         let mut piece = empty.try_recv().unwrap_or_default();
         piece.resize(PIECE_BYTES, 0);

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
-use rustix::fs::{chmodat, fstat, mkdirat, openat2, readlinkat, unlinkat};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{chmodat, chownat, fstat, mkdirat, openat2, readlinkat, unlinkat};
 use rustix::io::Errno;
 
 use crate::confined::look_up_exact;
@@ -21,9 +21,25 @@ const MAX_LINKS: u32 = 40;
 /// From this length on a path may be too long for one call, whatever name is added.
 const LONG_PATH: usize = 4096 - 256;
 
+/// The time that a directory shall have at the end.
+#[derive(Clone, Copy)]
+pub(super) struct DirTime {
+    pub(super) time: Time,
+    /// Whether this layer has made or mentioned the directory; else something happened in it.
+    pub(super) is_own: bool,
+}
+
 pub(super) struct Parents<'a> {
     root: BorrowedFd<'a>,
-    last: Option<(Vec<u8>, OwnedFd)>,
+    last: Option<Last>,
+}
+
+/// The directory that the last entry went into.
+struct Last {
+    path: Vec<u8>,
+    /// The same without links.
+    real: Vec<u8>,
+    fd: OwnedFd,
 }
 
 impl<'a> Parents<'a> {
@@ -36,25 +52,39 @@ impl<'a> Parents<'a> {
     pub(super) fn open(
         &mut self,
         dir: &[u8],
-        times: &mut BTreeMap<Vec<u8>, Time>,
+        times: &mut BTreeMap<Vec<u8>, DirTime>,
     ) -> rustix::io::Result<OwnedFd> {
-        if let Some((path, fd)) = &self.last
-            && path == dir
-        {
-            return rustix::io::fcntl_dupfd_cloexec(fd, 0);
+        if let Some(last) = self.last.as_ref().filter(|last| last.path == dir) {
+            return rustix::io::fcntl_dupfd_cloexec(&last.fd, 0);
         }
-        let fd = match self.look_up(dir) {
+        let (real, fd) = match self.find(dir) {
             Err(Errno::NOENT | Errno::NOTDIR) => {
                 self.make_dirs(dir, times, 0)?;
-                self.look_up(dir)?
+                self.find(dir)?
             }
-            fd => fd?,
+            found => found?,
         };
-        if !times.contains_key(dir) {
-            times.insert(dir.to_vec(), Time::of(&fstat(&fd)?));
-        }
-        self.last = Some((dir.to_vec(), rustix::io::fcntl_dupfd_cloexec(&fd, 0)?));
+        remember(&real, &fd, times)?;
+        let again = rustix::io::fcntl_dupfd_cloexec(&fd, 0)?;
+        self.last = Some(Last { path: dir.to_vec(), real, fd: again });
         Ok(fd)
+    }
+
+    /// `path`, which is there and no link itself, without links in it.
+    pub(super) fn real(&self, path: &[u8]) -> rustix::io::Result<Vec<u8>> {
+        let (dir, name) = split(path);
+        match self.last.as_ref().filter(|last| last.path == dir && !path.is_empty()) {
+            Some(last) => Ok(join(&last.real, name)),
+            None => self.canonical(path)?.ok_or(Errno::NOENT),
+        }
+    }
+
+    /// The directory `dir`, which must be there, with its path without links.
+    fn find(&self, dir: &[u8]) -> rustix::io::Result<(Vec<u8>, OwnedFd)> {
+        match look_up_exact(self.root, dir) {
+            Err(Errno::LOOP) => Ok((self.canonical(dir)?.ok_or(Errno::NOENT)?, self.look_up(dir)?)),
+            found => Ok((dir.to_vec(), found?)),
+        }
     }
 
     /// The directory `dir`, which must be there.
@@ -86,7 +116,7 @@ impl<'a> Parents<'a> {
     fn make_dirs(
         &self,
         dir: &[u8],
-        times: &mut BTreeMap<Vec<u8>, Time>,
+        times: &mut BTreeMap<Vec<u8>, DirTime>,
         links: u32,
     ) -> rustix::io::Result<()> {
         if links > MAX_LINKS {
@@ -98,19 +128,25 @@ impl<'a> Parents<'a> {
                 // So that the links in it are followed once, not again for every component.
                 path = self.canonical(&path)?.ok_or(Errno::NOENT)?;
             }
-            let parent = self.look_up(&path)?;
+            let (real, parent) = self.find(&path)?;
             let above = std::mem::take(&mut path);
             path = join(&above, name);
-            match self.look_up(&path) {
-                Ok(_) => continue,
-                Err(Errno::NOENT) => {}
+            let found = self.look_up(&path).map(drop);
+            if found.is_ok() {
+                continue;
+            }
+            remember(&real, &parent, times)?;
+            match found {
                 Err(Errno::NOTDIR) => unlinkat(&parent, name, AtFlags::empty())?,
-                Err(errno) => return Err(errno),
+                Err(errno) if errno != Errno::NOENT => return Err(errno),
+                _ => {}
             }
             match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
                 Ok(()) => {
+                    // A directory with a set-group-id bit gives its group to what is made in it.
+                    chownat(&parent, name, Some(Uid::ROOT), Some(Gid::ROOT), AtFlags::SYMLINK_NOFOLLOW)?;
                     chmodat(&parent, name, Mode::from_raw_mode(0o755), AtFlags::empty())?;
-                    times.insert(path.clone(), Time::default());
+                    times.insert(join(&real, name), DirTime { time: Time::default(), is_own: true });
                 }
                 Err(Errno::EXIST) => {
                     let target = readlinkat(&parent, name, Vec::new())?.into_bytes();
@@ -170,6 +206,15 @@ impl<'a> Parents<'a> {
         }
         Ok(Some(real))
     }
+}
+
+/// Puts the present time of `dir` into `times`, unless it has one there. Its path has no links in it: a link has a time
+/// of its own.
+fn remember(dir: &[u8], fd: &OwnedFd, times: &mut BTreeMap<Vec<u8>, DirTime>) -> rustix::io::Result<()> {
+    if !times.contains_key(dir) {
+        times.insert(dir.to_vec(), DirTime { time: Time::of(&fstat(fd)?), is_own: false });
+    }
+    Ok(())
 }
 
 /// Where a link in `dir` leads, going by the names alone. Only used to decide what to make: the result is
