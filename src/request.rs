@@ -17,6 +17,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread;
 
+use builder::deliver::Level;
 use builder::remote::{FetcherOptions, Remote};
 use builder::{Files, HostFiles, NamedContext, NoCache, RunSettings, Secrets};
 use oci::Platform;
@@ -25,7 +26,7 @@ use crate::args::{self, BuildArgs, LimitArgs, StepArgs};
 use crate::failure::Failure;
 use crate::home::Environment;
 use crate::host;
-use crate::value::{Annotation, Bytes, Entitlement, Level, NanoCpus, Pair, Resources, Target, Ulimit};
+use crate::value::{Annotation, Bytes, Entitlement, NanoCpus, Pair, Resources, Target, Ulimit};
 use named::NamedPlace;
 use place::{ContextPlace, DockerfilePlace};
 

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use builder::deliver::{self, Annotations, Artifact, Complete, Layout};
+use builder::deliver::{self, Annotations, Artifact, Complete, CompleteIndex, Family, Form, Readers};
+use layerfs::layout::Target;
 use layerfs::store::Store;
 use oci::{
     Compression, Descriptor, DiffId, Document, ImageConfig, Index, Manifest, MediaType, Platform, Raw,
@@ -46,6 +47,10 @@ fn index_of(document: Document) -> Raw<Index> {
     }
 }
 
+fn compressed(index: &CompleteIndex, store: &Store) -> Artifact {
+    deliver::convert(&Artifact::Index(Box::new(index.clone())), &Form::default(), store).unwrap()
+}
+
 #[test]
 fn an_index_is_what_its_images_are() {
     let dir = tempfile::tempdir().unwrap();
@@ -53,7 +58,7 @@ fn an_index_is_what_its_images_are() {
     let mut images = vec![image(&store, "linux/arm/v7"), image(&store, "linux/amd64")];
     images[0].descriptor.annotations.extend(pair("of", "the entry"));
     let annotations = Annotations { index: pair("k", "v"), descriptor: pair("d", "w") };
-    let made = deliver::index(images, &annotations, &store).unwrap();
+    let made = deliver::index(images, Vec::new(), &annotations, &store).unwrap();
     let platforms: Vec<String> = made.index.value().platforms().map(Platform::to_string).collect();
     assert_eq!(platforms, ["linux/arm/v7", "linux/amd64"]);
     let entries = &made.index.value().manifests;
@@ -78,13 +83,12 @@ fn an_index_goes_to_a_registry_with_all_its_images() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("store")).unwrap();
     let images = vec![image(&store, "linux/amd64"), image(&store, "linux/arm64")];
-    let made = deliver::index(images, &Annotations::default(), &store).unwrap();
+    let made = deliver::index(images, Vec::new(), &Annotations::default(), &store).unwrap();
     let registry = Registry::start(Setup::default());
     let client = registry::Client::new(registry::Options::default());
     let name = registry.reference("app:1");
-    let pushed =
-        deliver::push(&Artifact::Index(Box::new(made.clone())), &name, &store, &client, (0, &|_| ()))
-            .unwrap();
+    let pushed = compressed(&made, &store);
+    deliver::push(&pushed, &name, &store, &client, (0, &|_| ())).unwrap();
     assert_ne!(pushed.descriptor().digest, made.descriptor.digest, "its layers are compressed");
     let fetched = client.document(&name).unwrap();
     assert_eq!(fetched.descriptor.digest, pushed.descriptor().digest);
@@ -106,7 +110,7 @@ fn an_index_goes_to_a_registry_with_all_its_images() {
     assert!(puts[5..].iter().all(|path| path.contains("/manifests/")), "{puts:?}");
     assert!(puts.last().unwrap().ends_with("/manifests/1"), "{puts:?}");
     // A second time there is nothing to compress, and it is the same.
-    let again = deliver::push(&pushed, &name, &store, &client, (0, &|_| ())).unwrap();
+    let again = deliver::convert(&pushed, &Form::default(), &store).unwrap();
     assert_eq!(again.descriptor(), pushed.descriptor());
     assert!(store.is_same_image(&made.descriptor, again.descriptor()));
 }
@@ -117,10 +121,12 @@ fn an_index_becomes_a_layout() {
     let store = Store::open(&dir.path().join("store")).unwrap();
     let images = vec![image(&store, "linux/amd64"), image(&store, "linux/arm64")];
     let annotations = Annotations { descriptor: pair("d", "w"), ..Annotations::default() };
-    let made = Artifact::Index(Box::new(deliver::index(images, &annotations, &store).unwrap()));
+    let made = deliver::index(images, Vec::new(), &annotations, &store).unwrap();
     let path = dir.path().join("layout");
     let names: Vec<Reference> = vec!["app:1".parse().unwrap(), "app:2".parse().unwrap()];
-    let written = deliver::oci(&made, &names, Layout::Directory(&path), &store).unwrap();
+    let written = compressed(&made, &store);
+    let images = [(written.clone(), names)];
+    deliver::layout(&images, Readers::Oci, Target::Directory(&path), &store).unwrap();
     let list: Index = serde_json::from_slice(&fs::read(path.join("index.json")).unwrap()).unwrap();
     assert_eq!(list.manifests.len(), 2);
     for entry in &list.manifests {
@@ -130,4 +136,30 @@ fn an_index_becomes_a_layout() {
     }
     // One index, two manifests, two configurations, three layers.
     assert_eq!(fs::read_dir(path.join("blobs/sha256")).unwrap().count(), 8);
+}
+
+#[test]
+fn a_family_is_one_for_all_documents() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let images = vec![image(&store, "linux/amd64"), image(&store, "linux/arm64")];
+    let made = deliver::index(images, Vec::new(), &Annotations::default(), &store).unwrap();
+    let made = Artifact::Index(Box::new(made));
+    let form = |family| Form { family: Some(family), ..Form::default() };
+    let docker = deliver::convert(&made, &form(Family::Docker), &store).unwrap();
+    let Document::Index(list) = store.document(docker.descriptor()).unwrap() else { panic!("no index") };
+    assert_eq!(docker.descriptor().media_type, MediaType::DockerManifestList);
+    assert_eq!(list.value().media_type, Some(MediaType::DockerManifestList));
+    for entry in &list.value().manifests {
+        assert_eq!(entry.media_type, MediaType::DockerManifest);
+        let manifest = store.manifest(entry).unwrap();
+        assert_eq!(manifest.value().media_type, Some(MediaType::DockerManifest));
+        assert_eq!(manifest.value().config.media_type, MediaType::DockerConfig);
+        let is_docker = |layer: &Descriptor| layer.media_type == MediaType::DockerLayer(Compression::Gzip);
+        assert!(manifest.value().layers.iter().all(is_docker));
+    }
+    // And back: the same bytes as if it had never been Docker's.
+    let back = deliver::convert(&docker, &form(Family::Oci), &store).unwrap();
+    let direct = deliver::convert(&made, &Form::default(), &store).unwrap();
+    assert_eq!(back.descriptor().digest, direct.descriptor().digest);
 }

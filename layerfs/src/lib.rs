@@ -6,6 +6,7 @@
 //! * [`cache_mount`] keeps directories that outlive a build.
 //! * [`diff`] finds what a snapshot changed, [`layer`] writes it as a tar and applies such tars; [`entry`] and
 //!   [`whiteout`] are their vocabulary.
+//! * [`flat`] takes a whole file system out: a tar, or a directory of this machine.
 //! * [`confined`] resolves paths below a directory; [`walk`], [`copy`] and [`checksum`] serve COPY and ADD.
 //!
 //! What does not live here: what an image means (crate `oci`), where images come from, how a build decides.
@@ -21,6 +22,7 @@ pub mod copy;
 pub mod diff;
 pub mod entry;
 mod error;
+pub mod flat;
 pub mod gc;
 mod ingest;
 pub mod layer;

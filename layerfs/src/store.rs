@@ -140,6 +140,14 @@ impl Store {
         Ok(BlobWriter { file: file.into(), hasher: Hasher::new(), blobs: self.root.join("blobs/sha256") })
     }
 
+    /// A file without a name, which goes when it is closed.
+    pub(crate) fn scratch_file(&self) -> Result<File> {
+        let dir = self.root.join("ingest");
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&dir, flags, Mode::from_raw_mode(0o600)).at("create a file in", &dir)?;
+        Ok(file.into())
+    }
+
     /// Keeps all bytes of `reader`; says their digest and how many there were.
     pub fn put(&self, reader: &mut dyn Read) -> Result<(Digest, u64)> {
         let mut writer = self.writer()?;
@@ -229,6 +237,11 @@ impl BlobWriter {
     /// How many bytes have been written.
     pub fn bytes(&self) -> u64 {
         self.hasher.bytes()
+    }
+
+    /// The digest of the bytes so far.
+    pub fn digest(&self) -> Digest {
+        self.hasher.clone().finish()
     }
 
     /// Makes the blob visible under its digest; says the digest and the size in bytes.

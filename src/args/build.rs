@@ -135,9 +135,13 @@ pub(crate) struct OutputArgs {
     /// Keep the image in the store, which is always done
     #[arg(long)]
     pub(crate) load: bool,
-    /// Also write the image to a file or directory: `type=oci,dest=PATH[,tar=false]`; may be repeated
+    /// What to do with the image: `type=image`, `registry`, `oci`, `docker`, `local`, `tar` or `cacheonly`, and fields
+    /// such as `dest=PATH`; DIR alone takes its files, `-` is a tar of them on standard output; may be repeated
     #[arg(short, long = "output", value_name = "OUTPUT")]
     pub(crate) outputs: Vec<Output>,
+    /// Write the image to a file as Docker's archive, as kaniko does; short for `-o type=docker,dest=FILE`
+    #[arg(long, alias = "tarPath", value_name = "FILE")]
+    pub(crate) tar_path: Option<PathBuf>,
     /// Write the image's digest to a file
     #[arg(long, visible_alias = "digest-file", value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -230,8 +234,6 @@ pub(crate) struct UnsupportedArgs {
     cache_from: Vec<String>,
     #[arg(long, hide = true, num_args = 1)]
     cache_to: Vec<String>,
-    #[arg(long, hide = true, num_args = 1, alias = "tarPath")]
-    tar_path: Option<PathBuf>,
 }
 
 impl UnsupportedArgs {
@@ -241,7 +243,6 @@ impl UnsupportedArgs {
         [
             (!self.cache_from.is_empty(), "--cache-from", CACHE),
             (!self.cache_to.is_empty(), "--cache-to", CACHE),
-            (self.tar_path.is_some(), "--tar-path", "`-o type=oci,dest=FILE` writes an OCI archive"),
         ]
         .into_iter()
         .find_map(|(is_there, option, instead)| is_there.then_some((option, instead)))

@@ -1,6 +1,6 @@
 //! `lbuild push`: an image of the store, or an index with all its images, goes to the registry that its name says.
 
-use builder::deliver::{self, Artifact};
+use builder::deliver::{self, Artifact, Form};
 
 use crate::args::PushArgs;
 use crate::command::{self, Session};
@@ -21,7 +21,9 @@ pub(crate) fn push(args: &PushArgs, session: &Session) -> Result<Exit, Failure> 
     let stored = home.find(&name.to_string())?;
     let artifact = Artifact::load(&home.store, &stored.descriptor).map_err(home.failure("read the image"))?;
     let pushed = command::line(&progress, 0, format!("pushing {}", name.familiar()), |vertex, events| {
-        deliver::push(&artifact, name, &home.store, &registries.client, (vertex, events))
+        let artifact = deliver::convert(&artifact, &Form::default(), &home.store)?;
+        deliver::push(&artifact, name, &home.store, &registries.client, (vertex, events))?;
+        Ok(artifact)
     });
     progress.finish();
     let pushed = pushed.map_err(|error| Failure::delivery(&error, &home.facts(&registries)))?;

@@ -3,13 +3,13 @@
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
-use builder::deliver::Annotations;
+use builder::deliver::{Annotations, Level};
 use oci::Reference;
 
 use super::{Order, annotations};
 use crate::failure::Failure;
 use crate::home::Environment;
-use crate::value::{Annotation, Destination, Level, Output};
+use crate::value::{Annotation, Export, Output, Push};
 
 /// Where built images go.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct Delivery {
     pub(crate) metadata_has_warnings: bool,
     /// Of the index of several platforms.
     pub(crate) annotations: Annotations,
+    /// No file that is written is later than this, in seconds since 1970.
+    pub(crate) epoch: Option<i64>,
 }
 
 impl Delivery {
@@ -35,7 +37,11 @@ impl Delivery {
     pub(crate) fn of(order: &Order<'_>, environment: &Environment) -> Result<Delivery, Failure> {
         let (image, output) = (&order.args.image, &order.args.output);
         let is_index = order.platforms.len() > 1;
-        let names = names(image.tags.iter().chain(&image.destinations))?;
+        let outputs = outputs(order)?;
+        let own = image.tags.iter().chain(&image.destinations);
+        let kept =
+            outputs.iter().filter(|output| matches!(output.export, Export::Image(Push::No | Push::Named)));
+        let names = names(own.chain(kept.flat_map(|output| &output.names)))?;
         let pushed = match (output.push, output.no_push) {
             (true, _) => names.clone(),
             (false, false) => image.destinations.clone(),
@@ -44,12 +50,14 @@ impl Delivery {
         let delivery = Delivery {
             names,
             pushed,
-            outputs: output.outputs.clone(),
+            outputs,
             iidfile: output.iidfile.clone(),
             metadata_file: output.metadata_file.clone(),
             metadata_has_warnings: environment.is_on("BUILDX_METADATA_WARNINGS"),
             annotations: index_annotations(&image.annotations, is_index)?,
+            epoch: order.epoch,
         };
+        delivery.check(is_index)?;
         if delivery.uses_stdout() && io::stdout().is_terminal() {
             return Err(Failure::usage("`dest=-` would write an archive to the terminal")
                 .hint("redirect standard output"));
@@ -59,8 +67,39 @@ impl Delivery {
 
     /// Whether an archive goes to standard output, so that nothing else may.
     pub(crate) fn uses_stdout(&self) -> bool {
-        self.outputs.iter().any(|output| output.destination == Destination::Stdout)
+        self.outputs.iter().any(Output::uses_stdout)
     }
+
+    /// What no single output can know.
+    fn check(&self, is_index: bool) -> Result<(), Failure> {
+        if self.outputs.iter().filter(|output| output.uses_stdout()).count() > 1 {
+            return Err(Failure::usage("only one output can be written to standard output"));
+        }
+        for output in &self.outputs {
+            let is_nameless = output.names.is_empty() && self.names.is_empty();
+            if matches!(output.export, Export::Image(Push::Named | Push::ByDigest)) && is_nameless {
+                let failure = Failure::usage("an image without a name cannot be pushed");
+                return Err(failure.hint("`-t NAME:TAG` gives it one, and so does `name=` of the output"));
+            }
+            let mut notes = output.form.notes.iter();
+            if !is_index && notes.any(|note| matches!(note.level, Level::Index | Level::IndexDescriptor)) {
+                return Err(no_index());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Those of `-o`, and kaniko's.
+fn outputs(order: &Order<'_>) -> Result<Vec<Output>, Failure> {
+    let args = &order.args.output;
+    let mut outputs = args.outputs.clone();
+    outputs.extend(args.tar_path.clone().map(Output::docker_archive));
+    let pushes = |output: &Output| matches!(output.export, Export::Image(Push::Named | Push::ByDigest));
+    if args.no_push && outputs.iter().any(pushes) {
+        return Err(Failure::usage("`--no-push` contradicts an output that pushes"));
+    }
+    Ok(outputs)
 }
 
 /// A name says what will be built; a digest cannot.
@@ -83,8 +122,12 @@ fn index_annotations(asked: &[Annotation], is_index: bool) -> Result<Annotations
     let (index, descriptor) = (of(Level::Index), of(Level::IndexDescriptor));
     let has_any = !index.is_empty() || !descriptor.is_empty();
     if has_any && !is_index {
-        return Err(Failure::usage("an image of one platform has no index to annotate")
-            .hint("without a type an annotation is the manifest's"));
+        return Err(no_index());
     }
     Ok(Annotations { index, descriptor })
+}
+
+fn no_index() -> Failure {
+    Failure::usage("an image of one platform has no index to annotate")
+        .hint("without a type an annotation is the manifest's")
 }

@@ -119,7 +119,11 @@ fn kanikos_command_line_builds_and_pushes() {
     world.lbuild(&[&base[..], &["--digest-file", "digest", "--skip-tls-verify"]].concat()).success();
     let digest = fs::read_to_string(world.path("digest")).expect("the digest");
     assert_eq!(peers::skopeo_digest(&name), digest.trim());
-    world.lbuild(&[&base[..], &["--tar-path", "x"]].concat()).failure(2).says("type=oci,dest=FILE");
+    world.lbuild(&[&base[..], &["--no-push", "--tarPath", "image.tar"]].concat()).success();
+    let list = peers::run(
+        std::process::Command::new("tar").args(["-xOf"]).arg(world.path("image.tar")).arg("manifest.json"),
+    );
+    assert!(list.contains("\"RepoTags\":[\"127.0.0.1"), "{list}");
 }
 
 #[test]

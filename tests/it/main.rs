@@ -34,6 +34,7 @@ mod look;
 mod mounts;
 mod onbuild;
 mod output;
+mod outputs;
 mod owners;
 mod parity;
 mod peers_language;

@@ -1,22 +1,25 @@
-//! Where images go once they are built: the store, a registry, an OCI layout.
+//! Where images go once they are built: the store, a registry, an archive, a directory.
 //!
 //! What goes there under one name is an [`Artifact`]: one image, or an index of several for several platforms.
-//! Order: the images are made [`Complete`], joined, named; then compressed for what leaves the store.
+//! Order: the images are made [`Complete`], joined, named; then brought into the [`Form`] in which they leave the store,
+//! and written. What leaves as files alone ([`rootfs`]) has no form.
 
 mod artifact;
-mod compress;
+pub mod docker;
+mod form;
 mod layout;
 mod push;
+pub mod rootfs;
 
 use layerfs::store::Store;
-use oci::{Descriptor, ImageConfig, Manifest, Raw, Reference};
+use oci::{Descriptor, DiffId, ImageConfig, Manifest, Raw, Reference};
 
 use crate::source::{BaseImage, ImageSource, progress_events};
 use crate::{Backends, Error, Events, Image, VertexId};
 
-pub use artifact::{Annotations, Artifact, CompleteIndex, index};
-pub use compress::compress;
-pub use layout::{Layout, oci};
+pub use artifact::{Annotations, Artifact, Companion, CompleteIndex, index};
+pub use form::{Family, Form, LayerForm, Level, Method, Note, convert};
+pub use layout::{Readers, layout};
 pub use push::push;
 
 /// One image that is delivered: the store has every blob of it.
@@ -42,6 +45,11 @@ impl Complete {
         let config = store.config(manifest.value())?;
         Ok(Complete { manifest, config, descriptor: descriptor.clone(), base: None })
     }
+
+    /// Each layer with its diff id, bottom first.
+    pub fn layers(&self) -> impl Iterator<Item = (&Descriptor, DiffId)> {
+        self.manifest.value().layers.iter().zip(self.config.value().rootfs.diff_ids.iter().copied())
+    }
 }
 
 /// Keeps `images`, of which there is at least one, in the store under `names`, or without a name; fetches what the
@@ -60,7 +68,7 @@ pub fn store(
         images.iter().map(|image| complete(image, backends, line)).collect::<Result<Vec<_>, _>>()?;
     let artifact = match <[Complete; 1]>::try_from(complete) {
         Ok([one]) => Artifact::Image(Box::new(one)),
-        Err(several) => Artifact::Index(Box::new(index(several, annotations, backends.store)?)),
+        Err(several) => Artifact::Index(Box::new(index(several, Vec::new(), annotations, backends.store)?)),
     };
     name(backends.store, artifact.descriptor(), names)?;
     Ok(artifact)
