@@ -3,6 +3,7 @@
 //! `lbuild CONTEXT` without a verb builds: [`parse`] puts the verb in where the first word is none. The options of
 //! `build` are in a file of their own.
 
+mod archive;
 mod build;
 
 use std::ffi::{OsStr, OsString};
@@ -13,6 +14,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use oci::{Platform, Reference};
 
+pub(crate) use archive::{ExportArgs, ImportArgs, LoadArgs, SaveArgs, SaveFormat};
 pub(crate) use build::{BuildArgs, StepArgs};
 
 use crate::value::{Bytes, CacheFilter, NanoCpus, Pair, Volume};
@@ -51,6 +53,14 @@ pub(crate) enum Verb {
     History(HistoryArgs),
     /// Show all that is known of images, as JSON
     Inspect(InspectArgs),
+    /// Write images of the store to an archive or a directory
+    Save(SaveArgs),
+    /// Read images from an archive or a directory
+    Load(LoadArgs),
+    /// Make an image of a file system
+    Import(ImportArgs),
+    /// Write the files of an image to an archive
+    Export(ExportArgs),
     /// Show and free what builds keep for later ones
     #[command(subcommand)]
     Cache(CacheVerb),

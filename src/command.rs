@@ -2,13 +2,17 @@
 
 pub(crate) mod build;
 pub(crate) mod cache;
+pub(crate) mod export;
 pub(crate) mod history;
 pub(crate) mod images;
+pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod load;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod save;
 pub(crate) mod tag;
 pub(crate) mod version;
 

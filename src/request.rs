@@ -201,6 +201,14 @@ fn epoch(
     if let Some(text) = build_args.get(EPOCH) {
         return Ok(text.parse().ok());
     }
+    epoch_of_environment(environment)
+}
+
+/// What the environment says, where nothing else can.
+///
+/// # Errors
+/// When it is no number.
+pub(crate) fn epoch_of_environment(environment: &Environment) -> Result<Option<i64>, Failure> {
     let text = environment.get(EPOCH);
     let seconds = |text: &str| {
         text.parse()

@@ -31,6 +31,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 
+pub use self::archive::any_decoder;
 use self::file::{Copier, Spot};
 pub use self::mode::ModeChange;
 pub use self::parents::select_parents;

@@ -16,6 +16,7 @@ mod source;
 mod tree;
 
 mod add;
+mod archives;
 mod build;
 mod cache;
 mod call;

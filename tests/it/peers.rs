@@ -131,6 +131,11 @@ impl Containers {
         PathBuf::from(run(self.buildah().args(["mount", "it"])).trim())
     }
 
+    /// Runs podman and gives what it printed.
+    pub(crate) fn podman(&self, args: &[&str]) -> String {
+        run(self.command("podman").args(args))
+    }
+
     /// Runs an image with podman and gives what it printed.
     pub(crate) fn podman_run(&self, reference: &str, args: &[&str]) -> String {
         let fixed = [
