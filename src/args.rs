@@ -15,7 +15,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use oci::{Platform, Reference};
 
 pub(crate) use archive::{ExportArgs, ImportArgs, LoadArgs, SaveArgs, SaveFormat};
-pub(crate) use build::{BuildArgs, StepArgs};
+pub(crate) use build::{AttestAs, BuildArgs, OutputArgs, StepArgs};
 
 use crate::value::{Bytes, CacheFilter, NanoCpus, Pair, Volume};
 

@@ -113,6 +113,7 @@ impl<'a> Order<'a> {
             dockerfile_name: material.dockerfile.name.clone(),
             dockerfile: material.dockerfile.text.clone(),
             context: material.context.clone(),
+            context_uri: self.context.remote().map(Remote::to_string),
             contexts: material.contexts_for(platform),
             target: args.input.target.clone(),
             build_args: self.build_args.clone(),

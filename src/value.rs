@@ -5,6 +5,7 @@
 //! modules of its own.
 
 mod annotation;
+mod attest;
 mod build;
 mod fields;
 mod limit;
@@ -15,7 +16,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 pub(crate) use annotation::Annotation;
-pub(crate) use build::{Act, CacheFilter, Call, ContextArg, Entitlement, ExtraHost, Refused, Target};
+pub(crate) use attest::{Attest, ProvenanceArg, SbomArg};
+pub(crate) use build::{Act, CacheFilter, Call, ContextArg, Entitlement, ExtraHost, Target};
 pub(crate) use limit::{Resources, Ulimit};
 pub(crate) use output::{Destination, Export, Files, Output, Push};
 pub(crate) use secret::{Agent, Secret, SecretPlace};

@@ -11,6 +11,7 @@
 pub mod dockerfile;
 pub mod ignore;
 
+pub mod attest;
 pub mod cache;
 pub mod call;
 pub mod deliver;

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use builder::attest::{self, Statement};
 use builder::deliver::{self, Annotations, Artifact, Complete, CompleteIndex, Family, Form, Readers};
 use layerfs::layout::Target;
 use layerfs::store::Store;
@@ -33,7 +34,7 @@ fn image(store: &Store, platform: &str) -> Complete {
     let descriptor = store.put_document(&config, MediaType::OciConfig).unwrap();
     let manifest = Raw::write(Manifest::oci(descriptor, layers));
     let descriptor = store.put_document(&manifest, MediaType::OciManifest).unwrap();
-    Complete { manifest, config, descriptor, base: None }
+    Complete { manifest, config, descriptor, base: None, referrers: Vec::new() }
 }
 
 fn pair(text: &str, value: &str) -> Vec<(String, String)> {
@@ -162,4 +163,44 @@ fn a_family_is_one_for_all_documents() {
     let back = deliver::convert(&docker, &form(Family::Oci), &store).unwrap();
     let direct = deliver::convert(&made, &Form::default(), &store).unwrap();
     assert_eq!(back.descriptor().digest, direct.descriptor().digest);
+}
+
+#[test]
+fn what_refers_to_an_image_goes_where_it_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let mut one = image(&store, "linux/amd64");
+    let statement = Statement { predicate_type: "kind", predicate: serde_json::json!({"says": 1}) };
+    one.referrers.push(attest::companion(&one, &[statement], &[], &store).unwrap());
+    let before = one.descriptor.digest;
+    let made = deliver::convert(&Artifact::Image(Box::new(one)), &Form::default(), &store).unwrap();
+    let referrer = made.companions().next().unwrap();
+    assert_ne!(made.descriptor().digest, before);
+    assert_eq!(referrer.subject(), Some(made.descriptor().digest), "it is about the image that leaves");
+    let subject = &referrer.manifest.value().extra["subject"];
+    assert_eq!(subject["digest"], made.descriptor().digest.to_string());
+    assert_eq!(subject["size"], made.descriptor().size);
+    let statement = &referrer.manifest.value().layers[0];
+    let text = String::from_utf8(fs::read(store.blob_path(&statement.digest)).unwrap()).unwrap();
+    assert!(text.contains(&made.descriptor().digest.hex()) && !text.contains(&before.hex()), "{text}");
+    let registry = Registry::start(Setup::default());
+    let client = registry::Client::new(registry::Options::default());
+    let name = registry.reference("app:1");
+    deliver::push(&made, &name, &store, &client, (0, &|_| ())).unwrap();
+    let tagged = client.document(&name).unwrap();
+    assert_eq!(tagged.descriptor.digest, made.descriptor().digest, "the name is the image's own");
+    let pushed = client.document(&name.at(referrer.descriptor.digest)).unwrap();
+    assert_eq!(pushed.document.bytes(), referrer.manifest.bytes());
+    assert!(registry.blob("app", statement.digest).is_some());
+    // A layout lists it as what it is.
+    let path = dir.path().join("layout");
+    deliver::layout(&[(made.clone(), vec![name])], Readers::Oci, Target::Directory(&path), &store).unwrap();
+    let list: Index = serde_json::from_slice(&fs::read(path.join("index.json")).unwrap()).unwrap();
+    assert_eq!(
+        list.manifests[1].extra["artifactType"],
+        "application/vnd.docker.attestation.manifest.v1+json"
+    );
+    assert_eq!(list.manifests[1].digest, referrer.descriptor.digest);
+    let loaded = builder::load::directory(&path, &store).unwrap();
+    assert_eq!(loaded.len(), 1, "the image alone");
 }

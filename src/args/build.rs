@@ -4,13 +4,13 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
 use oci::Reference;
 
 use super::{LimitArgs, Network, Progress, RegistryArgs};
 use crate::value::{
-    Act, Agent, Annotation, Bytes, Call, ContextArg, Entitlement, ExtraHost, Output, Pair, Refused,
-    Resources, Secret, Target, Ulimit,
+    Act, Agent, Annotation, Attest, Bytes, Call, ContextArg, Entitlement, ExtraHost, Output, Pair,
+    ProvenanceArg, Resources, SbomArg, Secret, Target, Ulimit,
 };
 
 #[derive(Debug, Args)]
@@ -142,6 +142,24 @@ pub(crate) struct OutputArgs {
     /// Write the image to a file as Docker's archive, as kaniko does; short for `-o type=docker,dest=FILE`
     #[arg(long, alias = "tarPath", value_name = "FILE")]
     pub(crate) tar_path: Option<PathBuf>,
+    /// Say beside the image where it came from: `min`, `max` or `false`, or `mode=…,version=v1|v0.2` [default: false]
+    #[arg(
+        long,
+        value_name = "PROVENANCE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) provenance: Option<ProvenanceArg>,
+    /// Say beside the image which packages are in it, as SPDX [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) sbom: Option<SbomArg>,
+    /// The same in one option: `type=provenance,mode=…` or `type=sbom`; may be repeated
+    #[arg(long = "attest", value_name = "type=TYPE,…")]
+    pub(crate) attest: Vec<Attest>,
+    /// Where that stands: in the index beside the image, or in manifests that refer to it
+    #[arg(long, value_enum, default_value_t = AttestAs::Index)]
+    pub(crate) attest_as: AttestAs,
     /// Write the image's digest to a file
     #[arg(long, visible_alias = "digest-file", value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -154,6 +172,14 @@ pub(crate) struct OutputArgs {
     /// Print the image's digest and nothing else
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AttestAs {
+    /// As BuildKit has it
+    Index,
+    /// The image is pushed as it is without them; registries list them by it
+    Referrers,
 }
 
 /// What RUN steps see and may use.
@@ -226,10 +252,6 @@ pub(crate) struct BuildRegistryArgs {
 /// What others have and this version has not: to say so is better than not to know it.
 #[derive(Debug, Args)]
 pub(crate) struct UnsupportedArgs {
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    provenance: Option<Refused>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    sbom: Option<Refused>,
     #[arg(long, hide = true, num_args = 1)]
     cache_from: Vec<String>,
     #[arg(long, hide = true, num_args = 1)]

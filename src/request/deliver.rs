@@ -3,13 +3,15 @@
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
-use builder::deliver::{Annotations, Level};
+use builder::attest::Provenance;
+use builder::deliver::{Annotations, AttestPlace, Family, Level};
 use oci::Reference;
 
 use super::{Order, annotations};
+use crate::args::{AttestAs, OutputArgs};
 use crate::failure::Failure;
 use crate::home::Environment;
-use crate::value::{Annotation, Export, Output, Push};
+use crate::value::{Annotation, Attest, Export, Output, ProvenanceArg, Push, SbomArg};
 
 /// Where built images go.
 #[derive(Debug)]
@@ -25,6 +27,10 @@ pub(crate) struct Delivery {
     pub(crate) metadata_has_warnings: bool,
     /// Of the index of several platforms.
     pub(crate) annotations: Annotations,
+    /// What is stated of each image.
+    pub(crate) provenance: Option<Provenance>,
+    pub(crate) sbom: bool,
+    pub(crate) attest_place: AttestPlace,
     /// No file that is written is later than this, in seconds since 1970.
     pub(crate) epoch: Option<i64>,
 }
@@ -55,6 +61,12 @@ impl Delivery {
             metadata_file: output.metadata_file.clone(),
             metadata_has_warnings: environment.is_on("BUILDX_METADATA_WARNINGS"),
             annotations: index_annotations(&image.annotations, is_index)?,
+            provenance: provenance(output),
+            sbom: sbom(output),
+            attest_place: match output.attest_as {
+                AttestAs::Index => AttestPlace::Index,
+                AttestAs::Referrers => AttestPlace::Referrers,
+            },
             epoch: order.epoch,
         };
         delivery.check(is_index)?;
@@ -76,6 +88,11 @@ impl Delivery {
             return Err(Failure::usage("only one output can be written to standard output"));
         }
         for output in &self.outputs {
+            let is_attested = self.provenance.is_some() || self.sbom;
+            if output.form.family == Some(Family::Docker) && is_attested {
+                return Err(Failure::usage("attestations have no place in Docker's media types")
+                    .hint("leave `oci-mediatypes=false` out, or the attestations"));
+            }
             let is_nameless = output.names.is_empty() && self.names.is_empty();
             if matches!(output.export, Export::Image(Push::Named | Push::ByDigest)) && is_nameless {
                 let failure = Failure::usage("an image without a name cannot be pushed");
@@ -88,6 +105,23 @@ impl Delivery {
         }
         Ok(())
     }
+}
+
+/// The last word counts.
+fn provenance(args: &OutputArgs) -> Option<Provenance> {
+    let asked = args.attest.iter().filter_map(|attest| match attest {
+        Attest::Provenance(arg) => Some(arg),
+        Attest::Sbom(_) => None,
+    });
+    asked.chain(&args.provenance).next_back().and_then(|ProvenanceArg(how)| how.clone())
+}
+
+fn sbom(args: &OutputArgs) -> bool {
+    let asked = args.attest.iter().filter_map(|attest| match attest {
+        Attest::Sbom(arg) => Some(arg),
+        Attest::Provenance(_) => None,
+    });
+    asked.chain(&args.sbom).next_back().is_some_and(|SbomArg(wanted)| *wanted)
 }
 
 /// Those of `-o`, and kaniko's.

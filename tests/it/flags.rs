@@ -145,8 +145,8 @@ fn what_others_have_and_we_have_not_is_told() {
     for (args, expected) in [
         (&["--cache-from", "type=registry,ref=x"][..], "`--cache-from` is not supported yet"),
         (&["--cache-to=type=inline"], "`--cache-to` is not supported yet"),
-        (&["--provenance=mode=max"], "attestations are not supported yet"),
-        (&["--sbom"], "attestations are not supported yet"),
+        (&["--provenance=mode=mid"], "unknown mode `mid`"),
+        (&["--sbom=generator=x"], "no other generator"),
         (&["--allow", "device"], "expected `security.insecure` or `network.host`"),
         (&["--ssh", "default"], "`$SSH_AUTH_SOCK` is not set"),
         (&["--secret", "id=x,src=absent"], "there is no file `absent` for the secret `x`"),

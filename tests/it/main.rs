@@ -17,6 +17,7 @@ mod tree;
 
 mod add;
 mod archives;
+mod attest;
 mod build;
 mod cache;
 mod call;

@@ -12,6 +12,7 @@ use oci::{Descriptor, Digest, Document, Index, Manifest, MediaType, Raw};
 use super::Complete;
 use super::form::{Form, Level};
 use crate::Error;
+use crate::attest::ARTIFACT_TYPE;
 
 /// What is delivered under a name: the store has every blob of it.
 #[derive(Clone, Debug)]
@@ -90,12 +91,13 @@ impl Artifact {
         }
     }
 
-    /// What is attested of the images.
-    pub fn companions(&self) -> &[Companion] {
-        match self {
-            Artifact::Image(_) => &[],
+    /// What is attested of the images, in the index or beside it.
+    pub fn companions(&self) -> impl Iterator<Item = &Companion> {
+        let in_index = match self {
+            Artifact::Image(_) => &[][..],
             Artifact::Index(index) => &index.companions,
-        }
+        };
+        in_index.iter().chain(self.images().iter().flat_map(|image| &image.referrers))
     }
 }
 
@@ -173,8 +175,22 @@ impl Companion {
         self.descriptor.annotations.get(REFERENCE_DIGEST)?.parse().ok()
     }
 
+    /// Points to it in a list that says what kind of thing it is. (OCI image-spec, descriptor.md, "artifactType".)
+    pub(super) fn listed(&self) -> Descriptor {
+        let Descriptor { media_type, digest, size, .. } = self.descriptor.clone();
+        let mut listed = Descriptor::new(media_type, digest, size);
+        let kind = self.manifest.value().extra.get(ARTIFACT_TYPE).cloned();
+        listed.extra.extend(kind.map(|kind| (ARTIFACT_TYPE.to_owned(), kind)));
+        listed
+    }
+
+    /// One of its statements.
+    pub(crate) fn statement(&self, layer: &Descriptor, store: &Store) -> layerfs::Result<Vec<u8>> {
+        read(layer, store)
+    }
+
     /// The same statements about an image that is in another form now.
-    fn about(
+    pub(super) fn about(
         &self,
         renamed: &dyn Fn(&Digest) -> Option<Descriptor>,
         store: &Store,

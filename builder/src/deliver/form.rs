@@ -9,7 +9,7 @@ use std::thread;
 use layerfs::layer::codec::Codec;
 use layerfs::layer::estargz;
 use layerfs::store::Store;
-use oci::{Compression, Descriptor, DiffId, MediaType, Platform, Raw};
+use oci::{Compression, Descriptor, DiffId, Digest, MediaType, Platform, Raw};
 
 use super::{Artifact, Complete};
 use crate::Error;
@@ -154,6 +154,9 @@ fn image(image: &Complete, form: &Form, store: &Store) -> Result<Complete, Error
         made.descriptor = Descriptor { digest: written.digest, size: written.size, ..made.descriptor };
     }
     made.descriptor.media_type = media_type;
+    let renamed = |digest: &Digest| (*digest == image.descriptor.digest).then(|| made.descriptor.clone());
+    let referrers = image.referrers.iter().map(|one| one.about(&renamed, store));
+    made.referrers = referrers.collect::<Result<_, _>>()?;
     Ok(made)
 }
 

@@ -27,8 +27,10 @@ pub fn layout(
     store: &Store,
 ) -> Result<(), Error> {
     let fail = |source| Error::Store { act: "write the OCI layout", source };
-    let entries: Vec<_> =
-        images.iter().map(|(artifact, names)| (artifact.descriptor().clone(), names.clone())).collect();
+    let named = images.iter().map(|(artifact, names)| (artifact.descriptor().clone(), names.clone()));
+    let all = images.iter().flat_map(|(artifact, _)| artifact.images());
+    let referrers = all.flat_map(|image| &image.referrers).map(|one| (one.listed(), Vec::new()));
+    let entries: Vec<_> = named.chain(referrers).collect();
     let mut parts = store.layout_parts(&entries).map_err(fail)?;
     if readers == Readers::Docker {
         parts.push(docker::list(images));

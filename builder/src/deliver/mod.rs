@@ -14,6 +14,7 @@ pub mod rootfs;
 use layerfs::store::Store;
 use oci::{Descriptor, DiffId, ImageConfig, Manifest, Raw, Reference};
 
+use crate::attest::{self, Statement};
 use crate::source::{BaseImage, ImageSource, progress_events};
 use crate::{Backends, Error, Events, Image, VertexId};
 
@@ -33,6 +34,8 @@ pub struct Complete {
     pub descriptor: Descriptor,
     /// Where its layers may be besides, for mounting them across repositories.
     pub base: Option<Reference>,
+    /// What is attested of it and stands in no index, but goes wherever the image goes and refers to it.
+    pub referrers: Vec<Companion>,
 }
 
 impl Complete {
@@ -43,7 +46,8 @@ impl Complete {
     pub fn load(store: &Store, descriptor: &Descriptor) -> layerfs::Result<Complete> {
         let manifest = store.manifest(descriptor)?;
         let config = store.config(manifest.value())?;
-        Ok(Complete { manifest, config, descriptor: descriptor.clone(), base: None })
+        let (descriptor, referrers) = (descriptor.clone(), Vec::new());
+        Ok(Complete { manifest, config, descriptor, base: None, referrers })
     }
 
     /// Each layer with its diff id, bottom first.
@@ -52,8 +56,31 @@ impl Complete {
     }
 }
 
+/// Says what is stated of each of these images.
+pub type Stating<'a> = dyn Fn(&[Complete]) -> Result<Vec<Vec<Statement>>, Error> + 'a;
+
+/// What is to be stated of images.
+#[derive(Clone, Copy)]
+pub struct Attest<'a> {
+    /// Says it once all of them are in the store.
+    pub statements: &'a Stating<'a>,
+    /// Where it stands.
+    pub place: AttestPlace,
+}
+
+/// Where statements stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AttestPlace {
+    /// In the index, beside the image: so BuildKit has it.
+    #[default]
+    Index,
+    /// Nowhere but in a manifest that refers to the image, which registries list by it.
+    Referrers,
+}
+
 /// Keeps `images`, of which there is at least one, in the store under `names`, or without a name; fetches what the
-/// store lacks of their bases. One image stays itself, several become an index with `annotations`, in their order.
+/// store lacks of their bases. One image of which nothing is stated stays itself; otherwise they become an index with
+/// `annotations`, in their order, the statements behind them.
 ///
 /// # Errors
 /// When a layer of a base cannot be had, or the store cannot be written.
@@ -61,14 +88,25 @@ pub fn store(
     images: &[Image],
     names: &[Reference],
     annotations: &Annotations,
+    attest: Attest<'_>,
     backends: &Backends<'_>,
     line: (VertexId, Events<'_>),
 ) -> Result<Artifact, Error> {
-    let complete =
+    let mut complete =
         images.iter().map(|image| complete(image, backends, line)).collect::<Result<Vec<_>, _>>()?;
+    let statements = (attest.statements)(&complete)?;
+    let mut companions = Vec::new();
+    for (image, statements) in complete.iter_mut().zip(&statements).filter(|(_, own)| !own.is_empty()) {
+        let companion = attest::companion(image, statements, names, backends.store)?;
+        match attest.place {
+            AttestPlace::Index => companions.push(companion),
+            AttestPlace::Referrers => image.referrers.push(companion),
+        }
+    }
     let artifact = match <[Complete; 1]>::try_from(complete) {
-        Ok([one]) => Artifact::Image(Box::new(one)),
-        Err(several) => Artifact::Index(Box::new(index(several, Vec::new(), annotations, backends.store)?)),
+        Ok([one]) if companions.is_empty() => Artifact::Image(Box::new(one)),
+        Ok([one]) => Artifact::Index(Box::new(index(vec![one], companions, annotations, backends.store)?)),
+        Err(several) => Artifact::Index(Box::new(index(several, companions, annotations, backends.store)?)),
     };
     name(backends.store, artifact.descriptor(), names)?;
     Ok(artifact)
@@ -83,6 +121,7 @@ fn complete(image: &Image, backends: &Backends<'_>, line: (VertexId, Events<'_>)
         config: image.config.clone(),
         descriptor: image.descriptor.clone(),
         base: image.base.as_ref().map(|base| base.reference.clone()),
+        referrers: Vec::new(),
     })
 }
 

@@ -52,14 +52,19 @@ pub fn push(
     let manifest = |descriptor: &Descriptor, manifest: &Raw<Manifest>, name: &Reference| {
         client.push_manifest(name, &descriptor.media_type, manifest.bytes()).map(drop).map_err(fail)
     };
+    let at_digest = |(descriptor, document): (&Descriptor, &Raw<Manifest>)| {
+        manifest(descriptor, document, &name.at(descriptor.digest))
+    };
+    let images = artifact.images().iter().map(|image| (&image.descriptor, &image.manifest));
+    let mut companions = artifact.companions().map(|one| (&one.descriptor, &one.manifest));
     match artifact {
-        Artifact::Image(image) => manifest(&image.descriptor, &image.manifest, name),
+        Artifact::Image(image) => {
+            manifest(&image.descriptor, &image.manifest, name)?;
+            // What refers to an image comes after it.
+            companions.try_for_each(at_digest)
+        }
         Artifact::Index(index) => {
-            let images = index.images.iter().map(|image| (&image.descriptor, &image.manifest));
-            let companions = index.companions.iter().map(|one| (&one.descriptor, &one.manifest));
-            for (descriptor, document) in images.chain(companions) {
-                manifest(descriptor, document, &name.at(descriptor.digest))?;
-            }
+            images.chain(companions).try_for_each(at_digest)?;
             let index = (&index.descriptor.media_type, index.index.bytes());
             client.push_manifest(name, index.0, index.1).map(drop).map_err(fail)
         }
@@ -68,7 +73,7 @@ pub fn push(
 
 /// Layers, statements and configurations. Equal ones, such as empty layers, are one blob, and images may share them.
 fn blobs(artifact: &Artifact) -> BTreeMap<Digest, &Descriptor> {
-    let companions = artifact.companions().iter().map(|one| one.manifest.value());
+    let companions = artifact.companions().map(|one| one.manifest.value());
     let manifests = artifact.images().iter().map(|image| image.manifest.value()).chain(companions);
     let blobs = manifests.flat_map(|manifest| manifest.layers.iter().chain([&manifest.config]));
     blobs.map(|blob| (blob.digest, blob)).collect()

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use layerfs::confined::Root;
 use layerfs::entry::{Entry, Kind, Time};
 use layerfs::flat::{self, Flat};
 use layerfs::layer::tar::Writer;
@@ -76,6 +77,14 @@ impl Tree {
             false => String::new(),
         };
         Ok(Tree { folder, view, extra: Vec::new() })
+    }
+
+    /// The root of the file system; none for an image without layers.
+    ///
+    /// # Errors
+    /// When it cannot be opened again.
+    pub fn root(&self) -> layerfs::Result<Option<Root>> {
+        self.view.as_ref().map(|view| Root::duplicate(view.root())).transpose()
     }
 
     /// Puts a file beside those of the image.

@@ -21,6 +21,7 @@ use layerfs::store::Store;
 use oci::descriptor::{IMAGE_NAME, REF_NAME};
 use oci::{Descriptor, Document, Index, Platform, Raw, Reference};
 
+use crate::attest::ARTIFACT_TYPE;
 use crate::source::layout::Layout;
 
 pub use archive::archive;
@@ -54,7 +55,9 @@ fn images(
 ) -> Result<Vec<Loaded>, LoadError> {
     let list = Raw::<Index>::parse(list, "index").map_err(LoadError::List)?;
     let mut loaded: Vec<Loaded> = Vec::new();
-    for entry in &list.value().manifests {
+    // What only refers to an image is none.
+    let is_image = |entry: &&Descriptor| !entry.extra.contains_key(ARTIFACT_TYPE);
+    for entry in list.value().manifests.iter().filter(is_image) {
         let name = name(entry);
         match loaded.iter_mut().find(|known| known.descriptor.digest == entry.digest) {
             Some(known) => known.names.extend(name),

@@ -4,9 +4,10 @@
 use std::io;
 use std::path::Path;
 
-use builder::Image;
+use builder::attest::{self, Statement, sbom};
 use builder::deliver::rootfs::{self, Place};
-use builder::deliver::{self, Artifact, Form};
+use builder::deliver::{self, Artifact, Attest, Complete, Form};
+use builder::{Event, Events, Image, VertexId};
 use layerfs::layout::Target;
 use oci::Reference;
 
@@ -30,7 +31,10 @@ impl Works<'_> {
         let mut next = || lines.next().unwrap_or_default();
         let what = if images.len() == 1 { "storing the image" } else { "storing the images and their index" };
         let stored = command::line(progress, next(), what.to_owned(), |vertex, events| {
-            deliver::store(images, &delivery.names, &delivery.annotations, backends, (vertex, events))
+            let statements =
+                |complete: &[Complete]| self.attest(images, complete, delivery, (vertex, events));
+            let attest = Attest { statements: &statements, place: delivery.attest_place };
+            deliver::store(images, &delivery.names, &delivery.annotations, attest, backends, (vertex, events))
         })?;
         let mut delivered = stored.clone();
         for output in &delivery.outputs {
@@ -52,6 +56,35 @@ impl Works<'_> {
         // What is said of the image is true here as well as where it went.
         command::rename(store, stored.descriptor(), delivered.descriptor(), &delivery.names)?;
         Ok(delivered)
+    }
+
+    /// What was asked to be stated of each image.
+    fn attest(
+        &self,
+        images: &[Image],
+        complete: &[Complete],
+        delivery: &Delivery,
+        (vertex, events): (VertexId, Events<'_>),
+    ) -> Result<Vec<Vec<Statement>>, builder::Error> {
+        let fail = |source| builder::Error::Store { act: "list the packages of the image", source };
+        let name = delivery.names.first().map_or("image".to_owned(), Reference::familiar);
+        let mut statements = Vec::new();
+        for (image, complete) in images.iter().zip(complete) {
+            let created = image.config.value().created.as_deref();
+            let mut own = Vec::new();
+            own.extend(delivery.provenance.as_ref().map(|how| image.facts.statement(how, created)));
+            if delivery.sbom {
+                let one = std::slice::from_ref(complete);
+                let trees = rootfs::open(one, false, self.source(), (vertex, events))?;
+                let root = trees.first().map(rootfs::Tree::root).transpose().map_err(fail)?.flatten();
+                let (statement, notes) = sbom::document(root.as_ref(), &name, created).map_err(fail)?;
+                let told = |note: String| Event::Output { vertex, bytes: (note + "\n").into_bytes() };
+                notes.into_iter().map(told).for_each(events);
+                own.push(statement);
+            }
+            statements.push(own);
+        }
+        Ok(statements)
     }
 
     fn source(&self) -> rootfs::Source<'_> {
@@ -106,7 +139,14 @@ impl Works<'_> {
                 };
                 command::line(self.progress, next(), what, |vertex, events| {
                     let images = artifact.images();
-                    let trees = rootfs::open(images, is_split, self.source(), (vertex, events))?;
+                    let mut trees = rootfs::open(images, is_split, self.source(), (vertex, events))?;
+                    for (tree, image) in trees.iter_mut().zip(images) {
+                        let digest = Some(image.descriptor.digest);
+                        for companion in artifact.companions().filter(|one| one.subject() == digest) {
+                            let files = attest::files(companion, self.backends.store)?;
+                            files.into_iter().for_each(|(name, bytes)| tree.add(name, bytes));
+                        }
+                    }
                     write_files(&trees, to, delivery.epoch)
                 })
             }
