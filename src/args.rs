@@ -14,7 +14,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use oci::{Platform, Reference};
 
-pub(crate) use archive::{ExportArgs, ImportArgs, LoadArgs, SaveArgs, SaveFormat};
+pub(crate) use archive::{CompressionArgs, ExportArgs, ImportArgs, LoadArgs, SaveArgs, SaveFormat};
 pub(crate) use build::{AttestAs, BuildArgs, OutputArgs, StepArgs};
 
 use crate::value::{Bytes, CacheFilter, NanoCpus, Pair, Volume};
@@ -170,6 +170,8 @@ pub(crate) struct PushArgs {
     /// Name of the image in the store and in the registry
     #[arg(value_name = "NAME[:TAG]")]
     pub(crate) name: Reference,
+    #[command(flatten)]
+    pub(crate) compression: CompressionArgs,
     #[command(flatten)]
     pub(crate) transfer: TransferArgs,
 }

@@ -3,8 +3,38 @@
 
 use std::path::PathBuf;
 
+use builder::deliver::{Form, LayerForm};
 use clap::{Args, ValueEnum};
 use oci::{Platform, Reference};
+
+use crate::value::{self, MethodArg};
+
+/// How what is pushed is compressed. The names are kaniko's and podman's.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct CompressionArgs {
+    /// How layers are compressed that are pushed by name: gzip, zstd, estargz or uncompressed [default: gzip]
+    #[arg(long, visible_alias = "compression-format", value_name = "METHOD")]
+    compression: Option<MethodArg>,
+    /// How hard to try: 1 to 9, for zstd 1 to 19
+    #[arg(long, value_name = "N")]
+    compression_level: Option<u32>,
+    /// Compress layers anew that are compressed by another method
+    #[arg(long)]
+    force_compression: bool,
+}
+
+impl CompressionArgs {
+    /// The form that was asked for.
+    ///
+    /// # Errors
+    /// When the method has no such level.
+    pub(crate) fn form(&self) -> Result<Form, String> {
+        let method = self.compression.map(|MethodArg(method)| method).unwrap_or_default();
+        let layers = LayerForm { method, level: self.compression_level, force: self.force_compression };
+        value::check_level(layers)?;
+        Ok(Form { layers, ..Form::default() })
+    }
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct SaveArgs {
@@ -17,6 +47,9 @@ pub(crate) struct SaveArgs {
     /// Form of it [default: an OCI archive that `docker load` reads too]
     #[arg(long, value_enum)]
     pub(crate) format: Option<SaveFormat>,
+    /// Of an index, only the image for this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<Platform>,
     /// Show no progress
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgGroup, Args, ValueEnum};
 use oci::Reference;
 
-use super::{LimitArgs, Network, Progress, RegistryArgs};
+use super::{CompressionArgs, LimitArgs, Network, Progress, RegistryArgs};
 use crate::value::{
     Act, Agent, Annotation, Attest, Bytes, Call, ContextArg, Entitlement, ExtraHost, Output, Pair,
     ProvenanceArg, Resources, SbomArg, Secret, Target, Ulimit,
@@ -142,17 +142,16 @@ pub(crate) struct OutputArgs {
     /// Write the image to a file as Docker's archive, as kaniko does; short for `-o type=docker,dest=FILE`
     #[arg(long, alias = "tarPath", value_name = "FILE")]
     pub(crate) tar_path: Option<PathBuf>,
-    /// Say beside the image where it came from: `min`, `max` or `false`, or `mode=…,version=v1|v0.2` [default: false]
-    #[arg(
-        long,
-        value_name = "PROVENANCE",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    /// Write the image to a directory as an OCI layout, as kaniko does; short for `-o type=oci,tar=false,dest=DIR`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) oci_layout_path: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) compression: CompressionArgs,
+    /// Say beside the image where it came from: `min`, `max`, `true`, `false`, or `mode=…,version=v1|v0.2` [default: false]
+    #[arg(long, value_name = "PROVENANCE")]
     pub(crate) provenance: Option<ProvenanceArg>,
     /// Say beside the image which packages are in it, as SPDX [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL")]
     pub(crate) sbom: Option<SbomArg>,
     /// The same in one option: `type=provenance,mode=…` or `type=sbom`; may be repeated
     #[arg(long = "attest", value_name = "type=TYPE,…")]

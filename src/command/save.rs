@@ -3,8 +3,10 @@
 use std::io::{self, IsTerminal};
 
 use builder::deliver::{self, Artifact, Form, Readers, docker};
+use builder::error::ImageError;
+use builder::source;
 use layerfs::layout::Target;
-use oci::Reference;
+use oci::{Descriptor, Platform, Reference};
 
 use crate::args::{Progress as Display, SaveArgs, SaveFormat};
 use crate::command::{self, Session};
@@ -25,7 +27,7 @@ pub(crate) fn save(args: &SaveArgs, session: &Session) -> Result<Exit, Failure> 
     }
     let home = session.open_home()?;
     let progress = Progress::new(Display::Auto, args.quiet)?;
-    let images = find(&args.images, &home)?;
+    let images = find(args, &home)?;
     let mut stdout = io::stdout();
     let target = match (&args.output, args.format) {
         (None, _) => Target::Stream(&mut stdout),
@@ -49,10 +51,13 @@ pub(crate) fn save(args: &SaveArgs, session: &Session) -> Result<Exit, Failure> 
 }
 
 /// Each image once, with the names by which it was asked for; one that was asked for by its id has none.
-fn find(texts: &[String], home: &Home) -> Result<Vec<(Artifact, Vec<Reference>)>, Failure> {
+fn find(args: &SaveArgs, home: &Home) -> Result<Vec<(Artifact, Vec<Reference>)>, Failure> {
     let mut images: Vec<(Artifact, Vec<Reference>)> = Vec::new();
-    for text in texts {
-        let found = home.find(text)?;
+    for text in &args.images {
+        let mut found = home.find(text)?;
+        if let Some(platform) = &args.platform {
+            found.descriptor = picked(text, &found.descriptor, platform, home)?;
+        }
         let asked: Option<Reference> = text.parse().ok();
         let name = found.reference.filter(|name| asked.as_ref() == Some(name));
         let known = images.iter_mut().find(|(one, _)| one.descriptor().digest == found.descriptor.digest);
@@ -68,4 +73,16 @@ fn find(texts: &[String], home: &Home) -> Result<Vec<(Artifact, Vec<Reference>)>
         names.extend(name.filter(|name| !names.contains(name)));
     }
     Ok(images)
+}
+
+fn picked(
+    text: &str,
+    descriptor: &Descriptor,
+    platform: &Platform,
+    home: &Home,
+) -> Result<Descriptor, Failure> {
+    source::pick(&home.store, descriptor, platform).map_err(|error| match error {
+        ImageError::Store(error) => home.failure("read the image")(error),
+        error => Failure::environment_because(format!("cannot save `{text}`"), error.to_string()),
+    })
 }

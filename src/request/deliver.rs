@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use builder::attest::Provenance;
-use builder::deliver::{Annotations, AttestPlace, Family, Level};
+use builder::deliver::{Annotations, AttestPlace, Family, Form, Level};
 use oci::Reference;
 
 use super::{Order, annotations};
@@ -20,6 +20,8 @@ pub(crate) struct Delivery {
     pub(crate) names: Vec<Reference>,
     /// Those of them that it is pushed under.
     pub(crate) pushed: Vec<Reference>,
+    /// How they are pushed.
+    pub(crate) push_form: Form,
     pub(crate) outputs: Vec<Output>,
     pub(crate) iidfile: Option<PathBuf>,
     pub(crate) metadata_file: Option<PathBuf>,
@@ -56,6 +58,7 @@ impl Delivery {
         let delivery = Delivery {
             names,
             pushed,
+            push_form: output.compression.form().map_err(Failure::usage)?,
             outputs,
             iidfile: output.iidfile.clone(),
             metadata_file: output.metadata_file.clone(),
@@ -129,6 +132,7 @@ fn outputs(order: &Order<'_>) -> Result<Vec<Output>, Failure> {
     let args = &order.args.output;
     let mut outputs = args.outputs.clone();
     outputs.extend(args.tar_path.clone().map(Output::docker_archive));
+    outputs.extend(args.oci_layout_path.clone().map(Output::layout));
     let pushes = |output: &Output| matches!(output.export, Export::Image(Push::Named | Push::ByDigest));
     if args.no_push && outputs.iter().any(pushes) {
         return Err(Failure::usage("`--no-push` contradicts an output that pushes"));

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use builder::attest::provenance::{Mode, Provenance, Version};
 
 use super::fields;
+use super::output::boolean;
 
 /// `--provenance`: none if there is to be none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,13 @@ impl FromStr for ProvenanceArg {
 
     fn from_str(text: &str) -> Result<ProvenanceArg, String> {
         // BuildKit's, where a provenance is asked for and nothing is said of how it is to be.
-        let mut how = Provenance { mode: Mode::Max, version: Version::V1, builder_id: String::new() };
+        let mut how = Provenance {
+            mode: Mode::Max,
+            version: Version::V1,
+            builder_id: String::new(),
+            reproducible: false,
+            inline_only: false,
+        };
         match text {
             "true" | "1" | "" => return Ok(ProvenanceArg(Some(how))),
             "false" | "0" => return Ok(ProvenanceArg(None)),
@@ -43,11 +50,13 @@ impl FromStr for ProvenanceArg {
                 ("version", "v0.2") => how.version = Version::V02,
                 ("version", other) => return Err(format!("unknown version `{other}`: expected v1 or v0.2")),
                 ("builder-id", id) => id.clone_into(&mut how.builder_id),
+                ("reproducible", value) => how.reproducible = boolean("reproducible", value)?,
+                ("inline-only", value) => how.inline_only = boolean("inline-only", value)?,
                 ("disabled", "true") => return Ok(ProvenanceArg(None)),
                 ("disabled", "false") => {}
                 _ => {
                     return Err(format!(
-                        "unknown field `{key}={value}`: expected mode, version or builder-id"
+                        "unknown field `{key}={value}`: expected mode, version, builder-id, reproducible or inline-only"
                     ));
                 }
             }
@@ -104,7 +113,9 @@ mod tests {
     #[test]
     fn attestations_are_asked_for_in_many_ways() {
         let how = |mode, version| {
-            Attest::Provenance(ProvenanceArg(Some(Provenance { mode, version, builder_id: String::new() })))
+            let (builder_id, reproducible, inline_only) = (String::new(), false, false);
+            let how = Provenance { mode, version, builder_id, reproducible, inline_only };
+            Attest::Provenance(ProvenanceArg(Some(how)))
         };
         for (text, expected) in [
             ("type=provenance", how(Mode::Max, Version::V1)),
@@ -122,6 +133,10 @@ mod tests {
             let parsed: ProvenanceArg = text.parse().unwrap();
             assert_eq!(parsed.0.map(|how| how.mode), Some(expected), "{text}");
         }
+        // As `docker/build-push-action` has it.
+        let text = "mode=min,inline-only=true,builder-id=https://example.com/1,reproducible=1";
+        let ProvenanceArg(Some(how)) = text.parse().unwrap() else { panic!("none") };
+        assert!(how.inline_only && how.reproducible && how.builder_id == "https://example.com/1");
         assert_eq!("false".parse(), Ok(ProvenanceArg(None)));
         for (text, expected) in [
             ("mode=max", "no `type`"),
@@ -130,6 +145,7 @@ mod tests {
             ("type=provenance,version=v2", "unknown version `v2`"),
             ("type=provenance,a=b", "unknown field `a=b`"),
             ("type=sbom,generator=x", "no other generator"),
+            ("type=provenance,inline-only=x", "expected `inline-only=true`"),
             ("type=sbom,x", "expected `true` or `false`, found `x`"),
         ] {
             let error = text.parse::<Attest>().expect_err(text);

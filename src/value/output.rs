@@ -64,6 +64,18 @@ pub(crate) enum Destination {
     Path(PathBuf),
 }
 
+/// `--compression`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MethodArg(pub(crate) Method);
+
+impl FromStr for MethodArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<MethodArg, String> {
+        method(text).map(MethodArg)
+    }
+}
+
 const KINDS: &str = "image, registry, oci, docker, local, tar or cacheonly";
 
 impl Output {
@@ -75,6 +87,12 @@ impl Output {
     pub(crate) fn docker_archive(path: PathBuf) -> Output {
         let to = Destination::Path(path);
         Output::plain(Export::Layout { to, archive: Some(true), readers: Readers::Docker })
+    }
+
+    /// An OCI layout in a directory.
+    pub(crate) fn layout(path: PathBuf) -> Output {
+        let to = Destination::Path(path);
+        Output::plain(Export::Layout { to, archive: Some(false), readers: Readers::Oci })
     }
 
     /// Whether it writes to standard output.
@@ -154,6 +172,8 @@ impl Fields {
             }
             // The store always has the image, and unpacks it when it runs.
             "store" | "unpack" => boolean(key, value).map(drop)?,
+            // An image can be found by its digest whatever it is called.
+            "name-canonical" => boolean(key, value).map(drop)?,
             _ => match note(key, value)? {
                 Some(note) => self.form.notes.push(note),
                 None => return Err(format!("unknown field `{key}={value}`")),
@@ -211,7 +231,7 @@ impl Fields {
     }
 }
 
-fn boolean(key: &str, value: &str) -> Result<bool, String> {
+pub(super) fn boolean(key: &str, value: &str) -> Result<bool, String> {
     match value {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
@@ -234,7 +254,7 @@ fn level(value: &str) -> Result<u32, String> {
 }
 
 /// Which levels there are depends on the method, which may stand behind the level.
-fn check_level(layers: LayerForm) -> Result<(), String> {
+pub(crate) fn check_level(layers: LayerForm) -> Result<(), String> {
     // Beyond 19 zstd needs more memory than others give it to read.
     let most = if layers.method == Method::Zstd { 19 } else { 9 };
     match layers.level {
@@ -287,7 +307,7 @@ mod tests {
             ("type=docker", Export::Image(Push::No)),
             ("type=image", Export::Image(Push::No)),
             ("type=image,push=true,unpack=true", Export::Image(Push::Named)),
-            ("type=image,push-by-digest=true,name=a", Export::Image(Push::ByDigest)),
+            ("type=image,push-by-digest=true,name=a,name-canonical=true", Export::Image(Push::ByDigest)),
             ("type=registry", Export::Image(Push::Named)),
             ("type=registry,push=false", Export::Image(Push::No)),
             ("type=local,dest=out", files(Files::Directory("out".into()), None)),

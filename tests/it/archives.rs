@@ -160,6 +160,10 @@ fn an_index_is_saved_with_all_its_images() {
     let inspected: Value =
         serde_json::from_str(&elsewhere.lbuild(&["inspect", "it/two:1"]).success().stdout).unwrap();
     assert_eq!(inspected[0]["Manifests"].as_array().map(Vec::len), Some(2));
+    world.lbuild(&["save", "-o", "one.tar", "--platform=linux/arm64", "it/two:1"]).success();
+    let list = peers::run(Command::new("tar").arg("-xOf").arg(world.path("one.tar")).arg("index.json"));
+    assert!(list.contains("image.manifest.v1+json"), "{list}");
+    world.lbuild(&["save", "-o", "x", "--platform=linux/s390x", "it/two:1"]).failure(3).says("cannot save");
     // Docker's list has room for one of them.
     let unpacked = untar(&world.path("two.tar"), &world.path("unpacked"));
     let list: Value = serde_json::from_slice(&fs::read(unpacked.join("manifest.json")).unwrap()).unwrap();

@@ -74,10 +74,10 @@ fn a_provenance_says_where_an_image_came_from() {
     };
     // Nobody gets what was not asked for.
     let plain = Image::open(&build(&[], "plain"));
-    let (image, statements) = open(&build(&["--provenance"], "max"), None);
+    let (image, statements) = open(&build(&["--provenance", "true"], "max"), None);
     assert_eq!(image.digest, plain.digest, "the image is the same");
     // As a referrer it leaves the image alone.
-    let list = json(&build(&["--provenance", "--attest-as=referrers"], "referrers").join("index.json"));
+    let list = json(&build(&["--provenance=true", "--attest-as=referrers"], "referrers").join("index.json"));
     assert_eq!(list["manifests"][0]["digest"], plain.digest.as_str());
     assert_eq!(list["manifests"][1]["artifactType"], "application/vnd.docker.attestation.manifest.v1+json");
     let [(kind, max)] = &statements[..] else { panic!("one statement") };
@@ -105,7 +105,7 @@ fn a_provenance_says_where_an_image_came_from() {
         assert!(!text.contains("secret value"));
     }
     // Equal builds attest the same, and later words count.
-    let once = json(&build(&["--provenance=max", "--sbom"], "one").join("index.json"));
+    let once = json(&build(&["--provenance=max", "--sbom", "true"], "one").join("index.json"));
     assert_eq!(
         once["manifests"],
         json(&build(&["--attest=type=provenance", "--sbom=true"], "two").join("index.json"))["manifests"]
@@ -120,7 +120,7 @@ fn several_platforms_are_attested_each_and_registries_carry_it() {
     let text = format!("FROM {}\nLABEL a=b\n", busybox_of_two());
     world
         .build(&text)
-        .args(&["--platform=linux/amd64,linux/arm64", "--provenance=min", "--sbom", "-t", &name, "--push"])
+        .args(&["--platform=linux/amd64,linux/arm64", "--provenance=min", "--sbom=1", "-t", &name, "--push"])
         .args(&["-o", "type=oci,tar=false,dest=layout,compression=zstd,force-compression=true"])
         .success();
     for architecture in ["amd64", "arm64"] {
@@ -150,7 +150,8 @@ fn several_platforms_are_attested_each_and_registries_carry_it() {
     assert_eq!(peers::skopeo_raw(&format!("{copy}-again")), index);
     let built = world.build(&format!("FROM {copy}\nRUN echo built on it\n")).success();
     assert!(built.stderr.contains("built on it"), "{}", built.stderr);
-    let refused = world.build(&text).args(&["--sbom", "-o", "type=oci,dest=x,oci-mediatypes=false"]).output();
+    let refused =
+        world.build(&text).args(&["--sbom=true", "-o", "type=oci,dest=x,oci-mediatypes=false"]).output();
     refused.failure(2).says("attestations have no place");
 }
 
@@ -220,8 +221,15 @@ fn a_bill_of_materials_lists_the_packages_of_all_kinds() {
          RUN mkdir -p /var/lib/dpkg/status.d && mkfifo /var/lib/dpkg/status.d/pipe\n",
         debian()
     );
-    let args =
-        ["--sbom", "-o", "type=oci,tar=false,dest=layout", "-o", "type=tar,dest=files.tar", "-o", "files"];
+    let args = [
+        "--sbom=true",
+        "-o",
+        "type=oci,tar=false,dest=layout",
+        "-o",
+        "type=tar,dest=files.tar",
+        "-o",
+        "files",
+    ];
     let output = world.build(&text).args(&args).success();
     assert!(output.stderr.contains("is left out"), "{}", output.stderr);
     let (_, statements) = open(&world.path("layout"), None);

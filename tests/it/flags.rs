@@ -119,7 +119,12 @@ fn kanikos_command_line_builds_and_pushes() {
     world.lbuild(&[&base[..], &["--digest-file", "digest", "--skip-tls-verify"]].concat()).success();
     let digest = fs::read_to_string(world.path("digest")).expect("the digest");
     assert_eq!(peers::skopeo_digest(&name), digest.trim());
-    world.lbuild(&[&base[..], &["--no-push", "--tarPath", "image.tar"]].concat()).success();
+    world
+        .lbuild(
+            &[&base[..], &["--no-push", "--tarPath", "image.tar", "--oci-layout-path", "layout"]].concat(),
+        )
+        .success();
+    assert!(world.path("layout/oci-layout").exists());
     let list = peers::run(
         std::process::Command::new("tar").args(["-xOf"]).arg(world.path("image.tar")).arg("manifest.json"),
     );

@@ -210,6 +210,17 @@ fn an_image_goes_to_registries_by_output() {
     let media_type = zstd["layers"][1]["mediaType"].as_str().unwrap();
     assert_eq!(media_type, "application/vnd.oci.image.layer.v1.tar+zstd");
     assert!(peers::skopeo_raw(&names[0])["layers"][1]["mediaType"].as_str().unwrap().ends_with("gzip"));
+    // Later, by itself, and by kaniko's word for it.
+    let media_type =
+        |name: &str| peers::skopeo_raw(name)["layers"][0]["mediaType"].as_str().unwrap().to_owned();
+    world.lbuild(&["push", "--compression-format=zstd", "--force-compression", &names[0]]).success();
+    assert!(media_type(&names[0]).ends_with("zstd"));
+    world
+        .build(&text)
+        .args(&["--destination", &names[2], "--compression=zstd", "--force-compression"])
+        .success();
+    assert!(media_type(&names[2]).ends_with("zstd"));
+    world.lbuild(&["push", "--compression-level=10", &names[0]]).failure(2).says("from 1 to 9");
     let repository = names[2].rsplit_once(':').unwrap().0;
     let output = format!("type=image,push-by-digest=true,name={repository}");
     let digest = world.build(&text).args(&["-q", "-o", &output]).success().stdout;

@@ -86,6 +86,9 @@ pub fn companion(
     Ok(Companion { manifest, descriptor })
 }
 
+/// The file that a provenance is, for those who take files.
+pub const PROVENANCE_FILE: &str = "provenance.json";
+
 /// The statements of a companion as files, for those who take the files of an image without the image.
 ///
 /// # Errors
@@ -95,7 +98,7 @@ pub fn files(companion: &Companion, store: &Store) -> Result<Vec<(String, Vec<u8
     let file = |layer: &Descriptor| {
         let name = match layer.annotations.get(PREDICATE_TYPE).map(String::as_str) {
             Some(sbom::PREDICATE_TYPE) => "sbom.spdx.json",
-            _ => "provenance.json",
+            _ => PROVENANCE_FILE,
         };
         Ok((name.to_owned(), companion.statement(layer, store).map_err(fail)?))
     };

@@ -26,6 +26,10 @@ pub struct Provenance {
     pub version: Version,
     /// Who built: an address, or nothing.
     pub builder_id: String,
+    /// Whether whoever asks for it says that the build can be repeated; nothing here can know.
+    pub reproducible: bool,
+    /// Whether it is for images alone, and is no file where only files are written.
+    pub inline_only: bool,
 }
 
 /// How much is told.
@@ -170,7 +174,7 @@ impl Facts {
         let materials: Vec<Value> = self.materials.iter().map(Material::value).collect();
         let mut metadata = json!({
             "buildkit_completeness": {"request": how.mode == Mode::Max, "resolvedDependencies": self.is_complete()},
-            "buildkit_reproducible": false,
+            "buildkit_reproducible": how.reproducible,
         });
         times(&mut metadata, ["startedOn", "finishedOn"], created);
         if let Some(told) = self.metadata(how.mode) {
@@ -198,7 +202,7 @@ impl Facts {
             "completeness": {
                 "parameters": how.mode == Mode::Max, "environment": true, "materials": self.is_complete(),
             },
-            "reproducible": false,
+            "reproducible": how.reproducible,
         });
         times(&mut metadata, ["buildStartedOn", "buildFinishedOn"], created);
         if let Some(told) = self.metadata(how.mode) {

@@ -48,7 +48,7 @@ impl Works<'_> {
             }
         }
         if !delivery.pushed.is_empty() {
-            delivered = self.convert(&stored, &Form::default(), next())?;
+            delivered = self.convert(&stored, &delivery.push_form, next())?;
         }
         for name in &delivery.pushed {
             self.push(&delivered, name, next())?;
@@ -143,7 +143,9 @@ impl Works<'_> {
                     for (tree, image) in trees.iter_mut().zip(images) {
                         let digest = Some(image.descriptor.digest);
                         for companion in artifact.companions().filter(|one| one.subject() == digest) {
-                            let files = attest::files(companion, self.backends.store)?;
+                            let mut files = attest::files(companion, self.backends.store)?;
+                            let is_inline = delivery.provenance.as_ref().is_some_and(|how| how.inline_only);
+                            files.retain(|(name, _)| !(is_inline && name == attest::PROVENANCE_FILE));
                             files.into_iter().for_each(|(name, bytes)| tree.add(name, bytes));
                         }
                     }
