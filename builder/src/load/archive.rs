@@ -16,6 +16,10 @@ use crate::deliver::docker::LIST;
 const INDEX: &str = "index.json";
 const LAYOUT: &str = "oci-layout";
 
+/// Each file's path is remembered until the end, so there may not be any number of any length.
+const MAX_FILES: u64 = 100_000;
+const MAX_PATH_BYTES: usize = 1024;
+
 /// How many links may lead to one another.
 const MAX_LINKS: usize = 8;
 
@@ -58,7 +62,8 @@ enum File {
 impl Contents {
     fn read(source: &mut (dyn Read + Send), store: &Store) -> Result<Contents, LoadError> {
         let decoder = any_decoder(source).map_err(LoadError::Read)?;
-        let mut reader = Reader::new(decoder, Limits::default());
+        let limits = Limits { entries: MAX_FILES, path_bytes: MAX_PATH_BYTES, ..Limits::default() };
+        let mut reader = Reader::new(decoder, limits);
         let mut contents = Contents { files: BTreeMap::new(), lists: BTreeMap::new() };
         while let Some(entry) = reader.next_entry()? {
             // Names that are no text are nothing that a list can name.

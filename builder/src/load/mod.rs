@@ -3,7 +3,7 @@
 //! * [`archive()`] reads a tar of either kind, compressed or not, in one pass: every file becomes a blob of the store, by
 //!   what it contains; then its list says which of them are images.
 //! * [`directory`] reads a layout in place.
-//! * [`import`] makes an image of a file system that was none.
+//! * [`import()`] makes an image of a file system that was none.
 //!
 //! Nothing is named here: what comes out is in the store, complete, and it is for the caller to name it.
 //!
