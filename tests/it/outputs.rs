@@ -247,3 +247,27 @@ fn what_cannot_be_is_refused() {
     failed.failure(3).says("cannot create `missing/");
     assert!(!world.path("missing").exists());
 }
+
+#[test]
+fn an_estargz_image_runs_as_any_other() {
+    let world = World::new();
+    world.file("f", "x");
+    let form = "compression=estargz,force-compression=true";
+    let outputs = [1, 2].map(|number| format!("type=oci,dest={number}.tar,{form}"));
+    world.build(&dockerfile()).args(&["-t", "it/estargz:1", "-o", &outputs[0], "-o", &outputs[1]]).success();
+    assert!(fs::read(world.path("1.tar")).unwrap() == fs::read(world.path("2.tar")).unwrap());
+    untar(&world.path("1.tar"), &world.path("layout"));
+    let image = Image::open(&world.path("layout"));
+    for layer in image.manifest["layers"].as_array().unwrap() {
+        let toc = layer["annotations"]["containerd.io/snapshot/stargz/toc.digest"].as_str().unwrap();
+        assert!(toc.starts_with("sha256:"), "{layer}");
+    }
+    assert_eq!(image.names_in_layer(1).last().map(String::as_str), Some("stargz.index.json"));
+    // Others unpack it to the same files, and the table besides.
+    assert_eq!(world.unpack(&image).text("/data/f"), "x");
+    let elsewhere = World::new();
+    elsewhere.lbuild(&["load", "-i", world.path("1.tar").to_str().unwrap()]).success();
+    let run =
+        elsewhere.lbuild(&["run", "--rm", "--network=none", "it/estargz:1", "cat", "/data/hard"]).success();
+    assert_eq!(run.stdout, "x");
+}
