@@ -3,6 +3,7 @@
 //! `lbuild CONTEXT` without a verb builds: [`parse`] puts the verb in where the first word is none. The options of
 //! `build` are in a file of their own.
 
+mod archive;
 mod build;
 mod files;
 
@@ -14,7 +15,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use oci::{Platform, Reference};
 
-pub(crate) use build::{BuildArgs, StepArgs};
+pub(crate) use archive::{CompressionArgs, ExportArgs, ImportArgs, LoadArgs, SaveArgs, SaveFormat};
+pub(crate) use build::{AttestAs, BuildArgs, OutputArgs, StepArgs};
 pub(crate) use files::{CatArgs, DiffArgs, LayerRange, LsArgs, MadeArgs, RebaseArgs, SquashArgs};
 
 use crate::value::{Bytes, CacheFilter, NanoCpus, Pair, Volume};
@@ -63,6 +65,14 @@ pub(crate) enum Verb {
     Squash(SquashArgs),
     /// Put an image on another base
     Rebase(RebaseArgs),
+    /// Write images of the store to an archive or a directory
+    Save(SaveArgs),
+    /// Read images from an archive or a directory
+    Load(LoadArgs),
+    /// Make an image of a file system
+    Import(ImportArgs),
+    /// Write the files of an image to an archive
+    Export(ExportArgs),
     /// Show and free what builds keep for later ones
     #[command(subcommand)]
     Cache(CacheVerb),
@@ -172,6 +182,8 @@ pub(crate) struct PushArgs {
     /// Name of the image in the store and in the registry
     #[arg(value_name = "NAME[:TAG]")]
     pub(crate) name: Reference,
+    #[command(flatten)]
+    pub(crate) compression: CompressionArgs,
     #[command(flatten)]
     pub(crate) transfer: TransferArgs,
 }

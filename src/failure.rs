@@ -14,6 +14,7 @@ use std::path::Path;
 
 use builder::dockerfile::diagnostic::{Diagnostic, Span};
 use builder::error::{CommandFailed, ImageError, MissingReason, Place};
+use builder::load::LoadError;
 use builder::remote::FetchError;
 
 use crate::exit::Exit;
@@ -171,6 +172,16 @@ impl Failure {
         Failure::new(exit_of_fetch(error), message)
             .caused_by(Some(error))
             .or_hint(hint::for_fetch(error, &Facts::default()))
+    }
+
+    /// An archive, or a directory, that was to hold images or files.
+    pub(crate) fn load(name: &str, error: &LoadError) -> Failure {
+        let exit = if error.is_environment() { Exit::Environment } else { Exit::Failed };
+        Failure::new(exit, format!("cannot load `{name}`")).caused_by(Some(error)).or_hint(hint::of(
+            error,
+            None,
+            &Facts::default(),
+        ))
     }
 
     /// Standard input that was to be a context.

@@ -159,6 +159,11 @@ impl Home {
         move |error| Failure::store(act, &error, self.store.root())
     }
 
+    /// What hints may look at where no registry is asked.
+    pub(crate) fn root_facts(&self) -> Facts<'_> {
+        Facts { root: Some(self.store.root()), keychain: None }
+    }
+
     /// What hints may look at.
     pub(crate) fn facts<'a>(&'a self, registries: &'a Registries) -> Facts<'a> {
         Facts { root: Some(self.store.root()), keychain: Some(&registries.keychain) }

@@ -86,6 +86,16 @@ fn run(line: CommandLine) -> Result<Exit, Failure> {
         Verb::Diff(args) => command::diff::diff(&args, &session),
         Verb::Squash(args) => command::squash::squash(&args, &session),
         Verb::Rebase(args) => command::rebase::rebase(&args, &session),
+        Verb::Save(args) => command::save::save(&args, &session),
+        Verb::Load(args) => command::load::load(&args, &session),
+        Verb::Import(args) => {
+            home::need_root("unpacking file systems")?;
+            command::import::import(&args, &session)
+        }
+        Verb::Export(args) => {
+            home::need_root("reading the files of images")?;
+            command::export::export(&args, &session)
+        }
         Verb::Cache(CacheVerb::Ls(args)) => command::cache::ls(&args, &session),
         Verb::Cache(CacheVerb::Prune(args)) => command::cache::prune(&args, &session),
         Verb::Version(args) => command::version::version(&args),

@@ -17,6 +17,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread;
 
+use builder::deliver::Level;
 use builder::remote::{FetcherOptions, Remote};
 use builder::{Files, HostFiles, NamedContext, NoCache, RunSettings, Secrets};
 use oci::Platform;
@@ -25,7 +26,7 @@ use crate::args::{self, BuildArgs, LimitArgs, StepArgs};
 use crate::failure::Failure;
 use crate::home::Environment;
 use crate::host;
-use crate::value::{Annotation, Bytes, Entitlement, Level, NanoCpus, Pair, Resources, Target, Ulimit};
+use crate::value::{Annotation, Bytes, Entitlement, NanoCpus, Pair, Resources, Target, Ulimit};
 use named::NamedPlace;
 use place::{ContextPlace, DockerfilePlace};
 
@@ -112,6 +113,7 @@ impl<'a> Order<'a> {
             dockerfile_name: material.dockerfile.name.clone(),
             dockerfile: material.dockerfile.text.clone(),
             context: material.context.clone(),
+            context_uri: self.context.remote().map(Remote::to_string),
             contexts: material.contexts_for(platform),
             target: args.input.target.clone(),
             build_args: self.build_args.clone(),
@@ -204,6 +206,14 @@ fn epoch(
     if let Some(text) = build_args.get(EPOCH) {
         return Ok(text.parse().ok());
     }
+    epoch_of_environment(environment)
+}
+
+/// What the environment says, where nothing else can.
+///
+/// # Errors
+/// When it is no number.
+pub(crate) fn epoch_of_environment(environment: &Environment) -> Result<Option<i64>, Failure> {
     let text = environment.get(EPOCH);
     let seconds = |text: &str| {
         text.parse()

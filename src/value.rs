@@ -1,21 +1,25 @@
-//! Values of options that are more than a word: sizes, numbers of processors, pairs, volumes, outputs.
+//! Values of options that are more than a word: sizes, numbers of processors, pairs, volumes.
 //!
 //! Each is a type with `FromStr`, whose error is one line for clap to print after the option's name. Nothing
 //! is looked up here: whether a path exists is for `request` and the commands. What only a build has is in
 //! modules of its own.
 
 mod annotation;
+mod attest;
 mod build;
 mod fields;
 mod limit;
+mod output;
 mod secret;
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
-pub(crate) use annotation::{Annotation, Level};
-pub(crate) use build::{Act, CacheFilter, Call, ContextArg, Entitlement, ExtraHost, Refused, Target};
+pub(crate) use annotation::Annotation;
+pub(crate) use attest::{Attest, ProvenanceArg, SbomArg};
+pub(crate) use build::{Act, CacheFilter, Call, ContextArg, Entitlement, ExtraHost, Target};
 pub(crate) use limit::{Resources, Ulimit};
+pub(crate) use output::{Destination, Export, Files, MethodArg, Output, Push, check_level};
 pub(crate) use secret::{Agent, Secret, SecretPlace};
 
 /// A number of bytes, as Docker writes it: `512m`, `1.5g`, `64KiB`, `1024`. Units are powers of 1024.
@@ -135,57 +139,6 @@ impl FromStr for Volume {
     }
 }
 
-/// `-o`: where else a built image goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Output {
-    pub(crate) destination: Destination,
-    /// `tar=`, if it was said.
-    pub(crate) archive: Option<bool>,
-}
-
-/// A place outside the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Destination {
-    Stdout,
-    Path(PathBuf),
-}
-
-impl FromStr for Output {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Output, String> {
-        let (mut kind, mut destination, mut archive) = (None, None, None);
-        for field in fields::split(text)? {
-            match field.split_once('=') {
-                Some(("type", value)) => kind = Some(value.to_owned()),
-                Some(("dest", "-")) => destination = Some(Destination::Stdout),
-                Some(("dest", value)) if !value.is_empty() => {
-                    destination = Some(Destination::Path(value.into()));
-                }
-                Some(("tar", "true")) => archive = Some(true),
-                Some(("tar", "false")) => archive = Some(false),
-                _ => {
-                    return Err(format!(
-                        "expected `type=oci,dest=PATH` or `type=oci,dest=PATH,tar=false`, found `{field}`"
-                    ));
-                }
-            }
-        }
-        match kind.as_deref() {
-            Some("oci") => {}
-            Some(other) => return Err(format!("unknown type `{other}`: expected `oci`")),
-            None => return Err("no `type`: expected `type=oci,dest=PATH`".to_owned()),
-        }
-        match (destination, archive) {
-            (None, _) => Err("no `dest`: expected `type=oci,dest=PATH`".to_owned()),
-            (Some(Destination::Stdout), Some(false)) => {
-                Err("a directory cannot be written to standard output".to_owned())
-            }
-            (Some(destination), archive) => Ok(Output { destination, archive }),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,29 +218,6 @@ mod tests {
         }
         for text in ["/a", "data:/b", "/a:b", "/a:/b:shared", "/a:/b:ro:x", ":/b", "/a:"] {
             assert!(text.parse::<Volume>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn outputs_have_a_type_and_a_place() {
-        let path = |path: &str| Destination::Path(path.into());
-        for (text, destination, archive) in [
-            ("type=oci,dest=a.tar", path("a.tar"), None),
-            ("dest=a,type=oci,tar=false", path("a"), Some(false)),
-            ("type=oci,dest=-", Destination::Stdout, None),
-        ] {
-            assert_eq!(text.parse(), Ok(Output { destination, archive }), "{text}");
-        }
-        for text in [
-            "",
-            "a",
-            "type=oci",
-            "type=docker,dest=a",
-            "dest=a",
-            "type=oci,dest=",
-            "type=oci,dest=-,tar=false",
-        ] {
-            assert!(text.parse::<Output>().is_err(), "{text}");
         }
     }
 }

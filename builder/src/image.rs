@@ -6,6 +6,7 @@
 use layerfs::snapshot::SnapshotId;
 use oci::{ChainId, Descriptor, History, ImageConfig, Manifest, MediaType, Raw, RootFs};
 
+use crate::attest::Facts;
 use crate::plan::{Base, ImageRef, Plan, Stage};
 use crate::solve::Built;
 use crate::source::{BaseImage, Bases};
@@ -25,6 +26,8 @@ pub struct Image {
     pub descriptor: Descriptor,
     /// The image that it was built on.
     pub base: Option<BaseImage>,
+    /// What it was made of.
+    pub facts: Facts,
 }
 
 /// Puts the image of the plan's target together and its documents into the store.
@@ -55,7 +58,8 @@ pub fn assemble(
     if let (Some(snapshot), Some(chain)) = (&built.snapshot, chain) {
         backends.snapshots.alias(snapshot, &SnapshotId::chain(chain)).map_err(store_error)?;
     }
-    Ok(Image { manifest, config, descriptor, base: base.cloned() })
+    let facts = Facts::of(request, plan, bases);
+    Ok(Image { manifest, config, descriptor, base: base.cloned(), facts })
 }
 
 fn to_oci(layer: &Descriptor) -> Descriptor {

@@ -2,7 +2,7 @@
 //!
 //! The straight line is [`build`]: parse, resolve the stages that the target needs and their base images'
 //! configurations, lower the instructions to a plan, solve the plan, assemble the image. Delivering it
-//! somewhere is [`deliver`]. Nothing here prints or reads the environment.
+//! somewhere is [`deliver`]; what others wrote comes in by [`load`]. Nothing here prints or reads the environment.
 //!
 //! Invariants: a step's key is known before anything is unpacked for it; a fully cached build downloads and
 //! unpacks nothing; what is in the store under a name is complete.
@@ -11,6 +11,7 @@
 pub mod dockerfile;
 pub mod ignore;
 
+pub mod attest;
 pub mod cache;
 pub mod call;
 pub mod deliver;
@@ -19,6 +20,7 @@ pub mod event;
 pub mod exec;
 pub mod image;
 pub mod lint;
+pub mod load;
 pub mod lower;
 pub mod plan;
 pub mod remote;

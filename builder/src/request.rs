@@ -23,6 +23,8 @@ pub struct Request {
     pub dockerfile: String,
     /// What `COPY` and `ADD` read.
     pub context: Files,
+    /// Where the context was fetched from, without credentials, if it was.
+    pub context_uri: Option<String>,
     /// `--build-context`, by name; names are in lower case.
     pub contexts: BTreeMap<String, NamedContext>,
     /// The stage to build; the last one if none is named.
@@ -65,6 +67,7 @@ impl Request {
             dockerfile_name: "Dockerfile".to_owned(),
             dockerfile: dockerfile.into(),
             context,
+            context_uri: None,
             contexts: BTreeMap::new(),
             target: None,
             build_args: BTreeMap::new(),
@@ -234,6 +237,11 @@ pub enum SecretSource {
 const MAX_SECRET_BYTES: u64 = 500 * 1024;
 
 impl Secrets {
+    /// The ids.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// Whether `id` is known.
     pub fn contains(&self, id: &str) -> bool {
         self.0.contains_key(id)

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use builder::deliver::{self, Annotations, Artifact, Complete, Layout};
+use builder::attest::{self, Statement};
+use builder::deliver::{self, Annotations, Artifact, Complete, CompleteIndex, Family, Form, Readers};
+use layerfs::layout::Target;
 use layerfs::store::Store;
 use oci::{
     Compression, Descriptor, DiffId, Document, ImageConfig, Index, Manifest, MediaType, Platform, Raw,
@@ -32,7 +34,7 @@ fn image(store: &Store, platform: &str) -> Complete {
     let descriptor = store.put_document(&config, MediaType::OciConfig).unwrap();
     let manifest = Raw::write(Manifest::oci(descriptor, layers));
     let descriptor = store.put_document(&manifest, MediaType::OciManifest).unwrap();
-    Complete { manifest, config, descriptor, base: None }
+    Complete { manifest, config, descriptor, base: None, referrers: Vec::new() }
 }
 
 fn pair(text: &str, value: &str) -> Vec<(String, String)> {
@@ -46,6 +48,10 @@ fn index_of(document: Document) -> Raw<Index> {
     }
 }
 
+fn compressed(index: &CompleteIndex, store: &Store) -> Artifact {
+    deliver::convert(&Artifact::Index(Box::new(index.clone())), &Form::default(), store).unwrap()
+}
+
 #[test]
 fn an_index_is_what_its_images_are() {
     let dir = tempfile::tempdir().unwrap();
@@ -53,7 +59,7 @@ fn an_index_is_what_its_images_are() {
     let mut images = vec![image(&store, "linux/arm/v7"), image(&store, "linux/amd64")];
     images[0].descriptor.annotations.extend(pair("of", "the entry"));
     let annotations = Annotations { index: pair("k", "v"), descriptor: pair("d", "w") };
-    let made = deliver::index(images, &annotations, &store).unwrap();
+    let made = deliver::index(images, Vec::new(), &annotations, &store).unwrap();
     let platforms: Vec<String> = made.index.value().platforms().map(Platform::to_string).collect();
     assert_eq!(platforms, ["linux/arm/v7", "linux/amd64"]);
     let entries = &made.index.value().manifests;
@@ -78,13 +84,12 @@ fn an_index_goes_to_a_registry_with_all_its_images() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("store")).unwrap();
     let images = vec![image(&store, "linux/amd64"), image(&store, "linux/arm64")];
-    let made = deliver::index(images, &Annotations::default(), &store).unwrap();
+    let made = deliver::index(images, Vec::new(), &Annotations::default(), &store).unwrap();
     let registry = Registry::start(Setup::default());
     let client = registry::Client::new(registry::Options::default());
     let name = registry.reference("app:1");
-    let pushed =
-        deliver::push(&Artifact::Index(Box::new(made.clone())), &name, &store, &client, (0, &|_| ()))
-            .unwrap();
+    let pushed = compressed(&made, &store);
+    deliver::push(&pushed, &name, &store, &client, (0, &|_| ())).unwrap();
     assert_ne!(pushed.descriptor().digest, made.descriptor.digest, "its layers are compressed");
     let fetched = client.document(&name).unwrap();
     assert_eq!(fetched.descriptor.digest, pushed.descriptor().digest);
@@ -106,7 +111,7 @@ fn an_index_goes_to_a_registry_with_all_its_images() {
     assert!(puts[5..].iter().all(|path| path.contains("/manifests/")), "{puts:?}");
     assert!(puts.last().unwrap().ends_with("/manifests/1"), "{puts:?}");
     // A second time there is nothing to compress, and it is the same.
-    let again = deliver::push(&pushed, &name, &store, &client, (0, &|_| ())).unwrap();
+    let again = deliver::convert(&pushed, &Form::default(), &store).unwrap();
     assert_eq!(again.descriptor(), pushed.descriptor());
     assert!(store.is_same_image(&made.descriptor, again.descriptor()));
 }
@@ -117,10 +122,12 @@ fn an_index_becomes_a_layout() {
     let store = Store::open(&dir.path().join("store")).unwrap();
     let images = vec![image(&store, "linux/amd64"), image(&store, "linux/arm64")];
     let annotations = Annotations { descriptor: pair("d", "w"), ..Annotations::default() };
-    let made = Artifact::Index(Box::new(deliver::index(images, &annotations, &store).unwrap()));
+    let made = deliver::index(images, Vec::new(), &annotations, &store).unwrap();
     let path = dir.path().join("layout");
     let names: Vec<Reference> = vec!["app:1".parse().unwrap(), "app:2".parse().unwrap()];
-    let written = deliver::oci(&made, &names, Layout::Directory(&path), &store).unwrap();
+    let written = compressed(&made, &store);
+    let images = [(written.clone(), names)];
+    deliver::layout(&images, Readers::Oci, Target::Directory(&path), &store).unwrap();
     let list: Index = serde_json::from_slice(&fs::read(path.join("index.json")).unwrap()).unwrap();
     assert_eq!(list.manifests.len(), 2);
     for entry in &list.manifests {
@@ -130,4 +137,70 @@ fn an_index_becomes_a_layout() {
     }
     // One index, two manifests, two configurations, three layers.
     assert_eq!(fs::read_dir(path.join("blobs/sha256")).unwrap().count(), 8);
+}
+
+#[test]
+fn a_family_is_one_for_all_documents() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let images = vec![image(&store, "linux/amd64"), image(&store, "linux/arm64")];
+    let made = deliver::index(images, Vec::new(), &Annotations::default(), &store).unwrap();
+    let made = Artifact::Index(Box::new(made));
+    let form = |family| Form { family: Some(family), ..Form::default() };
+    let docker = deliver::convert(&made, &form(Family::Docker), &store).unwrap();
+    let Document::Index(list) = store.document(docker.descriptor()).unwrap() else { panic!("no index") };
+    assert_eq!(docker.descriptor().media_type, MediaType::DockerManifestList);
+    assert_eq!(list.value().media_type, Some(MediaType::DockerManifestList));
+    for entry in &list.value().manifests {
+        assert_eq!(entry.media_type, MediaType::DockerManifest);
+        let manifest = store.manifest(entry).unwrap();
+        assert_eq!(manifest.value().media_type, Some(MediaType::DockerManifest));
+        assert_eq!(manifest.value().config.media_type, MediaType::DockerConfig);
+        let is_docker = |layer: &Descriptor| layer.media_type == MediaType::DockerLayer(Compression::Gzip);
+        assert!(manifest.value().layers.iter().all(is_docker));
+    }
+    // And back: the same bytes as if it had never been Docker's.
+    let back = deliver::convert(&docker, &form(Family::Oci), &store).unwrap();
+    let direct = deliver::convert(&made, &Form::default(), &store).unwrap();
+    assert_eq!(back.descriptor().digest, direct.descriptor().digest);
+}
+
+#[test]
+fn what_refers_to_an_image_goes_where_it_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let mut one = image(&store, "linux/amd64");
+    let statement = Statement { predicate_type: "kind", predicate: serde_json::json!({"says": 1}) };
+    one.referrers.push(attest::companion(&one, &[statement], &[], &store).unwrap());
+    let before = one.descriptor.digest;
+    let made = deliver::convert(&Artifact::Image(Box::new(one)), &Form::default(), &store).unwrap();
+    let referrer = made.companions().next().unwrap();
+    assert_ne!(made.descriptor().digest, before);
+    assert_eq!(referrer.subject(), Some(made.descriptor().digest), "it is about the image that leaves");
+    let subject = &referrer.manifest.value().extra["subject"];
+    assert_eq!(subject["digest"], made.descriptor().digest.to_string());
+    assert_eq!(subject["size"], made.descriptor().size);
+    let statement = &referrer.manifest.value().layers[0];
+    let text = String::from_utf8(fs::read(store.blob_path(&statement.digest)).unwrap()).unwrap();
+    assert!(text.contains(&made.descriptor().digest.hex()) && !text.contains(&before.hex()), "{text}");
+    let registry = Registry::start(Setup::default());
+    let client = registry::Client::new(registry::Options::default());
+    let name = registry.reference("app:1");
+    deliver::push(&made, &name, &store, &client, (0, &|_| ())).unwrap();
+    let tagged = client.document(&name).unwrap();
+    assert_eq!(tagged.descriptor.digest, made.descriptor().digest, "the name is the image's own");
+    let pushed = client.document(&name.at(referrer.descriptor.digest)).unwrap();
+    assert_eq!(pushed.document.bytes(), referrer.manifest.bytes());
+    assert!(registry.blob("app", statement.digest).is_some());
+    // A layout lists it as what it is.
+    let path = dir.path().join("layout");
+    deliver::layout(&[(made.clone(), vec![name])], Readers::Oci, Target::Directory(&path), &store).unwrap();
+    let list: Index = serde_json::from_slice(&fs::read(path.join("index.json")).unwrap()).unwrap();
+    assert_eq!(
+        list.manifests[1].extra["artifactType"],
+        "application/vnd.docker.attestation.manifest.v1+json"
+    );
+    assert_eq!(list.manifests[1].digest, referrer.descriptor.digest);
+    let loaded = builder::load::directory(&path, &store).unwrap();
+    assert_eq!(loaded.len(), 1, "the image alone");
 }

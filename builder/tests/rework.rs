@@ -55,7 +55,7 @@ impl World {
         let pointer = self.store.put_document(&config, MediaType::OciConfig).unwrap();
         let manifest = Raw::write(Manifest::oci(pointer, descriptors));
         let descriptor = self.store.put_document(&manifest, MediaType::OciManifest).unwrap();
-        Complete { manifest, config, descriptor, base: None }
+        Complete { manifest, config, descriptor, base: None, referrers: Vec::new() }
     }
 }
 

@@ -32,6 +32,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 
+pub use self::archive::any_decoder;
 pub use self::beside::bring_up;
 use self::file::{Copier, Spot};
 pub use self::mode::ModeChange;

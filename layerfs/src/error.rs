@@ -131,6 +131,11 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// An archive that could not be written out.
+    WriteArchive {
+        /// The cause.
+        source: io::Error,
+    },
     /// A file where a directory has to be.
     NotADirectory {
         /// Where, below the root in question.
@@ -225,6 +230,7 @@ impl fmt::Display for Error {
                 write!(f, "`{}` cannot be part of a layer: {reason}", shown(path))
             }
             Error::WriteLayer { .. } => write!(f, "cannot write the layer"),
+            Error::WriteArchive { .. } => write!(f, "cannot write the archive"),
             Error::NotADirectory { path } => write!(f, "`{}` is not a directory", shown(path)),
             Error::NotAFile { path, found } => {
                 write!(f, "`{}` is not a file: found a {}", shown(path), found.name())
@@ -257,6 +263,7 @@ impl std::error::Error for Error {
             | Error::ReadArchive { source }
             | Error::Unpack { source, .. }
             | Error::Pack { source, .. }
+            | Error::WriteArchive { source }
             | Error::WriteLayer { source } => Some(source),
             Error::State { source, .. } => Some(source),
             // `Document` prints as its source, so the chain goes on behind it.

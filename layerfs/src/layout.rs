@@ -9,8 +9,6 @@
 //!
 //! An image here is one image, or an index of several for several platforms: what a name stands for.
 
-use std::path::Path;
-
 use oci::descriptor::{IMAGE_NAME, REF_NAME};
 use oci::{Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, Reference};
 
@@ -20,7 +18,7 @@ use crate::{Error, IoResultExt, Result};
 
 mod export;
 
-pub use export::Target;
+pub use export::{Content, Part, Target, replacing_file};
 
 /// The content of `oci-layout`.
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -221,14 +219,4 @@ fn nameless(descriptor: &Descriptor) -> Descriptor {
 
 fn take(images: &mut Vec<StoredImage>, which: impl Fn(&StoredImage) -> bool) -> Vec<StoredImage> {
     images.extract_if(.., |image| which(image)).collect()
-}
-
-/// Writes the two files that make a directory a layout with these images.
-fn write_layout_files(dir: &Path, images: Vec<Descriptor>) -> Result<()> {
-    let index = oci::Raw::write(Index::oci(images));
-    for (name, bytes) in [("oci-layout", LAYOUT), ("index.json", index.bytes())] {
-        let path = dir.join(name);
-        std::fs::write(&path, bytes).at("write", &path)?;
-    }
-    Ok(())
 }

@@ -7,6 +7,7 @@
 //! * [`diff`] finds what a snapshot changed, [`layer`] writes it as a tar and applies such tars; [`entry`] and
 //!   [`whiteout`] are their vocabulary.
 //! * [`file_index`] knows what is in layers, and in stacks of them, without unpacking or mounting any.
+//! * [`flat`] takes a whole file system out: a tar, or a directory of this machine.
 //! * [`confined`] resolves paths below a directory; [`walk`], [`copy`] and [`checksum`] serve COPY and ADD.
 //!
 //! What does not live here: what an image means (crate `oci`), where images come from, how a build decides.
@@ -24,6 +25,7 @@ pub mod diff;
 pub mod entry;
 mod error;
 pub mod file_index;
+pub mod flat;
 pub mod gc;
 mod hash;
 mod ingest;

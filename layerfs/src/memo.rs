@@ -3,7 +3,8 @@
 use oci::{Compression, Descriptor, DiffId, MediaType};
 use serde::{Deserialize, Serialize};
 
-use crate::layer::codec::Codec;
+use crate::layer::codec::{self, Codec};
+use crate::layer::estargz;
 use crate::layer::pack::LAYER_FORMAT;
 use crate::store::Store;
 use crate::{Error, IoResultExt, Result};
@@ -15,6 +16,9 @@ pub(crate) struct Memo {
     pub(crate) diff_id: DiffId,
     /// What became of it.
     pub(crate) blob: Descriptor,
+    /// The archive in the blob, where that is not the tar but has something added to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) content: Option<DiffId>,
 }
 
 impl Store {
@@ -22,8 +26,7 @@ impl Store {
     /// this many threads, unless it was before. A tar that is not what its diff id says is an error.
     pub fn compressed(&self, diff_id: DiffId, codec: Codec, threads: usize) -> Result<Descriptor> {
         let media_type = MediaType::OciLayer(codec.compression);
-        let plain = |size| Descriptor::new(MediaType::OciLayer(Compression::None), diff_id.0, size);
-        let tar = self.size_of(&diff_id.0).map(plain).ok_or(Error::MissingBlob { digest: diff_id.0 });
+        let tar = self.stored_tar(diff_id).ok_or(Error::MissingBlob { digest: diff_id.0 });
         if codec.compression == Compression::None {
             return tar;
         }
@@ -33,11 +36,7 @@ impl Store {
         };
         let name = format!("{}-{LAYER_FORMAT}-{name}-{}.json", diff_id.0.hex(), codec.level);
         let path = self.root().join("memo").join(name);
-        // A memo that cannot be read is made again.
-        let known = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Memo>(&bytes).ok());
-        if let Some(Memo { blob, .. }) = known
-            && self.size_of(&blob.digest) == Some(blob.size)
-        {
+        if let Some(Memo { blob, .. }) = self.recall(&path) {
             return Ok(blob);
         }
         let mut tar = self.verified(&tar?)?;
@@ -48,13 +47,66 @@ impl Store {
         })?;
         let (digest, size) = writer.commit()?;
         let blob = Descriptor::new(media_type, digest, size);
-        self.remember(&path, diff_id, &blob)?;
+        self.remember(&path, &Memo { diff_id, blob: blob.clone(), content: None })?;
         Ok(blob)
     }
 
-    fn remember(&self, path: &std::path::Path, diff_id: DiffId, blob: &Descriptor) -> Result<()> {
-        let memo = Memo { diff_id, blob: blob.clone() };
-        let bytes = serde_json::to_vec(&memo).expect("a memo has string keys and no failing parts");
+    /// The layer `diff_id`, whose tar is in the store, as eStargz, and the diff id that it has as that; made now unless
+    /// it was before.
+    pub fn estargz(&self, diff_id: DiffId, level: u32) -> Result<(Descriptor, DiffId)> {
+        let tar = self.stored_tar(diff_id).ok_or(Error::MissingBlob { digest: diff_id.0 })?;
+        let level = level.clamp(1, 9);
+        let name = format!("{}-{LAYER_FORMAT}-estargz-{level}.json", diff_id.0.hex());
+        let path = self.root().join("memo").join(name);
+        if let Some(Memo { blob, content: Some(content), .. }) = self.recall(&path) {
+            return Ok((blob, content));
+        }
+        let mut source = std::io::BufReader::with_capacity(256 * 1024, self.verified(&tar)?);
+        let mut writer = self.writer()?;
+        let written = estargz::write(&mut source, &mut writer, self.scratch_file()?, level)?;
+        let (digest, size) = writer.commit()?;
+        let mut blob = Descriptor::new(MediaType::OciLayer(Compression::Gzip), digest, size);
+        blob.annotations.insert(estargz::TOC_DIGEST.to_owned(), written.toc.to_string());
+        blob.annotations.insert(estargz::UNCOMPRESSED_SIZE.to_owned(), written.size_bytes.to_string());
+        let content = DiffId(written.diff_id);
+        self.remember(&path, &Memo { diff_id, blob: blob.clone(), content: Some(content) })?;
+        Ok((blob, content))
+    }
+
+    /// The tar of `layer`, which has this diff id: decompressed now, unless the store has it.
+    pub fn decompress(&self, layer: &Descriptor, diff_id: DiffId) -> Result<Descriptor> {
+        if let Some(tar) = self.stored_tar(diff_id) {
+            return Ok(tar);
+        }
+        let mut source = codec::decoder(self.verified(layer)?)
+            .map_err(|source| Error::ReadBlob { digest: layer.digest, source })?;
+        let mut writer = self.writer()?;
+        std::io::copy(&mut source, &mut writer)
+            .map_err(|source| Error::ReadBlob { digest: layer.digest, source })?;
+        let tar = writer.close();
+        let found = DiffId(tar.digest);
+        if found != diff_id {
+            return Err(Error::DiffId { expected: diff_id, found });
+        }
+        let descriptor = Descriptor::new(MediaType::OciLayer(Compression::None), tar.digest, tar.size_bytes);
+        tar.keep()?;
+        Ok(descriptor)
+    }
+
+    /// Points to the tar of a layer, if the store has it.
+    fn stored_tar(&self, diff_id: DiffId) -> Option<Descriptor> {
+        let size = self.size_of(&diff_id.0)?;
+        Some(Descriptor::new(MediaType::OciLayer(Compression::None), diff_id.0, size))
+    }
+
+    /// What a memo says, if its blob is still there. One that cannot be read is made again.
+    fn recall(&self, path: &std::path::Path) -> Option<Memo> {
+        let memo: Memo = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        (self.size_of(&memo.blob.digest) == Some(memo.blob.size)).then_some(memo)
+    }
+
+    fn remember(&self, path: &std::path::Path, memo: &Memo) -> Result<()> {
+        let bytes = serde_json::to_vec(memo).expect("a memo has string keys and no failing parts");
         self.ingest().replace_file(path, &bytes)
     }
 

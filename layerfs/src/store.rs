@@ -152,6 +152,14 @@ impl Store {
         self.root.join("blobs/sha256")
     }
 
+    /// A file without a name, which goes when it is closed.
+    pub(crate) fn scratch_file(&self) -> Result<File> {
+        let dir = self.root.join("ingest");
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&dir, flags, Mode::from_raw_mode(0o600)).at("create a file in", &dir)?;
+        Ok(file.into())
+    }
+
     /// Keeps all bytes of `reader`; says their digest and how many there were.
     pub fn put(&self, reader: &mut dyn Read) -> Result<(Digest, u64)> {
         let mut writer = self.writer()?;
@@ -263,26 +271,52 @@ impl BlobWriter {
 
     /// Makes the blob visible under its digest; says the digest and the size in bytes.
     pub fn commit(self) -> Result<(Digest, u64)> {
+        let blob = self.close();
+        let made = (blob.digest, blob.size_bytes);
+        blob.keep()?;
+        Ok(made)
+    }
+
+    /// Ends the blob, which is not visible yet: only now its digest is known.
+    pub fn close(self) -> ClosedBlob {
         let BlobWriter { file, hasher, blobs } = self;
-        let (size, digest) = (hasher.bytes(), hasher.finish());
-        link(&file, &blobs, &digest)?;
-        Ok((digest, size))
+        ClosedBlob { size_bytes: hasher.bytes(), digest: hasher.finish(), file, blobs }
     }
 
     /// As [`BlobWriter::commit`], but only if the bytes are what `descriptor` promises.
     pub fn commit_verified(self, descriptor: &Descriptor) -> Result<()> {
-        let BlobWriter { file, hasher, blobs } = self;
-        let (found_bytes, found) = (hasher.bytes(), hasher.finish());
+        let blob = self.close();
+        let (found_bytes, found) = (blob.size_bytes, blob.digest);
         let (expected, expected_bytes) = (descriptor.digest, descriptor.size);
         let mismatch = if found_bytes != expected_bytes {
             oci::digest::Mismatch::Size { digest: expected, expected_bytes, found_bytes }
         } else if found != expected {
             oci::digest::Mismatch::Digest { expected, found }
         } else {
-            return link(&file, &blobs, &found);
+            return blob.keep();
         };
         let source = io::Error::new(io::ErrorKind::InvalidData, mismatch);
         Err(Error::ReadBlob { digest: expected, source })
+    }
+}
+
+/// A blob that was written; dropped without [`ClosedBlob::keep`] it leaves nothing behind.
+pub struct ClosedBlob {
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// How many there are.
+    pub size_bytes: u64,
+    file: File,
+    blobs: PathBuf,
+}
+
+impl ClosedBlob {
+    /// Makes the blob visible under its digest.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn keep(self) -> Result<()> {
+        link(&self.file, &self.blobs, &self.digest)
     }
 }
 

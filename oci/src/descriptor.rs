@@ -38,6 +38,15 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// containerd's annotation for the full image name in a layout.
 pub const IMAGE_NAME: &str = "io.containerd.image.name";
 
+/// BuildKit's annotation for what an entry of an index is that is no image.
+pub const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+
+/// BuildKit's annotation for the image that such an entry is about: the digest of its manifest.
+pub const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
+
+/// The value of [`REFERENCE_TYPE`] that says that the entry attests something of an image.
+pub const ATTESTATION_MANIFEST: &str = "attestation-manifest";
+
 impl Descriptor {
     /// A descriptor with nothing optional in it.
     pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Descriptor {
@@ -53,6 +62,6 @@ impl Descriptor {
 
     /// Whether BuildKit wrote this entry of an index for an attestation, which is no image to run.
     pub fn is_attestation(&self) -> bool {
-        self.annotations.get("vnd.docker.reference.type").is_some_and(|kind| kind == "attestation-manifest")
+        self.annotations.get(REFERENCE_TYPE).is_some_and(|kind| kind == ATTESTATION_MANIFEST)
     }
 }

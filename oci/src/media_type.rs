@@ -107,6 +107,19 @@ impl MediaType {
             other => other.clone(),
         }
     }
+
+    /// The Docker counterpart of an OCI type, which has the same bytes behind it; others as they are. A zstd layer has
+    /// none.
+    pub fn to_docker(&self) -> Option<MediaType> {
+        Some(match self {
+            MediaType::OciManifest => MediaType::DockerManifest,
+            MediaType::OciIndex => MediaType::DockerManifestList,
+            MediaType::OciConfig => MediaType::DockerConfig,
+            MediaType::OciLayer(Compression::Zstd) => return None,
+            MediaType::OciLayer(compression) => MediaType::DockerLayer(*compression),
+            other => other.clone(),
+        })
+    }
 }
 
 impl fmt::Display for MediaType {
@@ -150,6 +163,10 @@ mod tests {
         ] {
             assert_eq!(MediaType::parse(media_type.as_str()), media_type);
         }
+        for media_type in [MediaType::OciManifest, MediaType::OciIndex, MediaType::OciLayer(Gzip)] {
+            assert_eq!(media_type.to_docker().unwrap().to_oci(), media_type);
+        }
+        assert_eq!(MediaType::OciLayer(Zstd).to_docker(), Option::None);
         assert_eq!(MediaType::parse("application/json; charset=utf-8").as_str(), "application/json");
     }
 }

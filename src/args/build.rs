@@ -4,13 +4,13 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
 use oci::Reference;
 
-use super::{LimitArgs, Network, Progress, RegistryArgs};
+use super::{CompressionArgs, LimitArgs, Network, Progress, RegistryArgs};
 use crate::value::{
-    Act, Agent, Annotation, Bytes, Call, ContextArg, Entitlement, ExtraHost, Output, Pair, Refused,
-    Resources, Secret, Target, Ulimit,
+    Act, Agent, Annotation, Attest, Bytes, Call, ContextArg, Entitlement, ExtraHost, Output, Pair,
+    ProvenanceArg, Resources, SbomArg, Secret, Target, Ulimit,
 };
 
 #[derive(Debug, Args)]
@@ -135,9 +135,30 @@ pub(crate) struct OutputArgs {
     /// Keep the image in the store, which is always done
     #[arg(long)]
     pub(crate) load: bool,
-    /// Also write the image to a file or directory: `type=oci,dest=PATH[,tar=false]`; may be repeated
+    /// What to do with the image: `type=image`, `registry`, `oci`, `docker`, `local`, `tar` or `cacheonly`, and fields
+    /// such as `dest=PATH`; DIR alone takes its files, `-` is a tar of them on standard output; may be repeated
     #[arg(short, long = "output", value_name = "OUTPUT")]
     pub(crate) outputs: Vec<Output>,
+    /// Write the image to a file as Docker's archive, as kaniko does; short for `-o type=docker,dest=FILE`
+    #[arg(long, alias = "tarPath", value_name = "FILE")]
+    pub(crate) tar_path: Option<PathBuf>,
+    /// Write the image to a directory as an OCI layout, as kaniko does; short for `-o type=oci,tar=false,dest=DIR`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) oci_layout_path: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) compression: CompressionArgs,
+    /// Say beside the image where it came from: `min`, `max`, `true`, `false`, or `mode=…,version=v1|v0.2` [default: false]
+    #[arg(long, value_name = "PROVENANCE")]
+    pub(crate) provenance: Option<ProvenanceArg>,
+    /// Say beside the image which packages are in it, as SPDX [default: false]
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) sbom: Option<SbomArg>,
+    /// The same in one option: `type=provenance,mode=…` or `type=sbom`; may be repeated
+    #[arg(long = "attest", value_name = "type=TYPE,…")]
+    pub(crate) attest: Vec<Attest>,
+    /// Where that stands: in the index beside the image, or in manifests that refer to it
+    #[arg(long, value_enum, default_value_t = AttestAs::Index)]
+    pub(crate) attest_as: AttestAs,
     /// Write the image's digest to a file
     #[arg(long, visible_alias = "digest-file", value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -150,6 +171,14 @@ pub(crate) struct OutputArgs {
     /// Print the image's digest and nothing else
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AttestAs {
+    /// As BuildKit has it
+    Index,
+    /// The image is pushed as it is without them; registries list them by it
+    Referrers,
 }
 
 /// What RUN steps see and may use.
@@ -222,16 +251,10 @@ pub(crate) struct BuildRegistryArgs {
 /// What others have and this version has not: to say so is better than not to know it.
 #[derive(Debug, Args)]
 pub(crate) struct UnsupportedArgs {
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    provenance: Option<Refused>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    sbom: Option<Refused>,
     #[arg(long, hide = true, num_args = 1)]
     cache_from: Vec<String>,
     #[arg(long, hide = true, num_args = 1)]
     cache_to: Vec<String>,
-    #[arg(long, hide = true, num_args = 1, alias = "tarPath")]
-    tar_path: Option<PathBuf>,
 }
 
 impl UnsupportedArgs {
@@ -241,7 +264,6 @@ impl UnsupportedArgs {
         [
             (!self.cache_from.is_empty(), "--cache-from", CACHE),
             (!self.cache_to.is_empty(), "--cache-to", CACHE),
-            (self.tar_path.is_some(), "--tar-path", "`-o type=oci,dest=FILE` writes an OCI archive"),
         ]
         .into_iter()
         .find_map(|(is_there, option, instead)| is_there.then_some((option, instead)))

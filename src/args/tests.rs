@@ -67,8 +67,6 @@ fn what_is_not_there_yet_is_told() {
     for (text, option) in [
         ("--cache-from type=registry,ref=x .", Some("--cache-from")),
         ("--cache-to type=inline .", Some("--cache-to")),
-        ("--tar-path x .", Some("--tar-path")),
-        ("--tarPath=x .", Some("--tar-path")),
         ("--provenance=false --sbom=false --load .", None),
     ] {
         assert_eq!(build_args(text).unsupported.first().map(|(option, _)| option), option, "{text}");

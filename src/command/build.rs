@@ -2,17 +2,16 @@
 //!
 //! Order → gather what is elsewhere → one build a platform → the store → registries and files → what is said of it.
 //! Whatever fails on this way fails the command, and what was delivered before stays. [`mod@answer`] answers `--call`
-//! instead, [`interrupt`] is about signals, [`record`] about the files that tell of the image.
+//! instead, [`outputs`] is about where the images go, [`interrupt`] about signals, [`record`] about the files that tell of
+//! the image.
 
 mod answer;
 mod interrupt;
 mod mirror;
+mod outputs;
 mod record;
 
-use std::io;
-
 use builder::cache::LocalCache;
-use builder::deliver::{self, Artifact, Layout};
 use builder::exec::Containers;
 use builder::remote::Fetcher;
 use builder::source::Images;
@@ -29,7 +28,6 @@ use crate::output;
 use crate::progress::Progress;
 use crate::request::{Delivery, Gatherer, Material, Order, annotate_entry};
 use crate::signal::Signals;
-use crate::value::{Destination, Output};
 use interrupt::{Interrupt, Interruptible, InterruptibleFetch};
 use mirror::Mirrored;
 
@@ -126,39 +124,6 @@ impl Works<'_> {
             })
             .collect()
     }
-
-    /// Brings the images to every place that was asked for; gives them as the last of these has them.
-    fn deliver(&self, images: &[Image], delivery: &Delivery) -> Result<Artifact, Failure> {
-        self.bring(images, delivery)
-            .map_err(|error| Failure::delivery(&error, &self.home.facts(self.registries)))
-    }
-
-    fn bring(&self, images: &[Image], delivery: &Delivery) -> Result<Artifact, builder::Error> {
-        let Works { backends, progress, registries, .. } = self;
-        let store = backends.store;
-        let mut lines = 0..;
-        let mut next = || lines.next().unwrap_or_default();
-        let what = if images.len() == 1 { "storing the image" } else { "storing the images and their index" };
-        let stored = command::line(progress, next(), what.to_owned(), |vertex, events| {
-            deliver::store(images, &delivery.names, &delivery.annotations, backends, (vertex, events))
-        })?;
-        let mut delivered = stored.clone();
-        for output in &delivery.outputs {
-            let (name, is_archive) = describe(output);
-            delivered = command::line(progress, next(), format!("writing {name}"), |_, _| {
-                write(&stored, &delivery.names, output, is_archive, store)
-            })?;
-        }
-        for name in &delivery.pushed {
-            delivered =
-                command::line(progress, next(), format!("pushing {}", name.familiar()), |vertex, events| {
-                    deliver::push(&stored, name, store, &registries.client, (vertex, events))
-                })?;
-        }
-        // What is said of the image is true here as well as where it went.
-        command::rename(store, stored.descriptor(), delivered.descriptor(), &delivery.names)?;
-        Ok(delivered)
-    }
 }
 
 /// The same event with its platform, and apart from other platforms' events.
@@ -185,51 +150,9 @@ fn label(event: Event, nth: usize, platform: &Platform) -> Event {
     }
 }
 
-/// What an output is called, and whether it is an archive rather than a directory: as was said, or else by its
-/// looks, an existing directory and a path that ends with a slash being directories.
-fn describe(output: &Output) -> (String, bool) {
-    match &output.destination {
-        Destination::Stdout => ("standard output".to_owned(), true),
-        Destination::Path(path) => {
-            let looks_like_directory = path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
-            (path.display().to_string(), output.archive.unwrap_or(!looks_like_directory))
-        }
-    }
-}
-
-fn write(
-    artifact: &Artifact,
-    names: &[Reference],
-    output: &Output,
-    is_archive: bool,
-    store: &layerfs::store::Store,
-) -> Result<Artifact, builder::Error> {
-    match &output.destination {
-        Destination::Stdout => deliver::oci(artifact, names, Layout::Stream(&mut io::stdout().lock()), store),
-        Destination::Path(path) if is_archive => deliver::oci(artifact, names, Layout::Archive(path), store),
-        Destination::Path(path) => deliver::oci(artifact, names, Layout::Directory(path), store),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_output_is_what_it_looks_like() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().display();
-        for (text, is_archive) in [
-            (format!("type=oci,dest={path}/image.tar"), true),
-            (format!("type=oci,dest={path}/image"), true),
-            (format!("type=oci,dest={path}/image/"), false),
-            (format!("type=oci,dest={path}"), false),
-            (format!("type=oci,dest={path}/image,tar=false"), false),
-            ("type=oci,dest=-".to_owned(), true),
-        ] {
-            assert_eq!(describe(&text.parse().unwrap()).1, is_archive, "{text}");
-        }
-    }
 
     #[test]
     fn lines_of_several_platforms_say_which() {

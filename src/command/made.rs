@@ -65,6 +65,7 @@ impl<'a> Base<'a> {
             config: image.config,
             descriptor: image.descriptor,
             base: Some(name),
+            referrers: Vec::new(),
         })
     }
 }

@@ -15,13 +15,16 @@ pub(crate) fn push(args: &PushArgs, session: &Session) -> Result<Exit, Failure> 
     if name.digest().is_some() {
         return Err(Failure::usage(format!("cannot push `{}`: expected a name and a tag", name.familiar())));
     }
+    let form = args.compression.form().map_err(Failure::usage)?;
     let home = session.open_home()?;
     let registries = Registries::new(&args.transfer.registry, &session.environment)?;
     let progress = Progress::new(args.transfer.progress, args.transfer.quiet)?;
     let stored = home.find(&name.to_string())?;
     let artifact = Artifact::load(&home.store, &stored.descriptor).map_err(home.failure("read the image"))?;
     let pushed = command::line(&progress, 0, format!("pushing {}", name.familiar()), |vertex, events| {
-        deliver::push(&artifact, name, &home.store, &registries.client, (vertex, events))
+        let artifact = deliver::convert(&artifact, &form, &home.store)?;
+        deliver::push(&artifact, name, &home.store, &registries.client, (vertex, events))?;
+        Ok(artifact)
     });
     progress.finish();
     let pushed = pushed.map_err(|error| Failure::delivery(&error, &home.facts(&registries)))?;

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use builder::deliver::Level;
 use oci::Platform;
 
 /// `[TYPE[PLATFORM],…:]KEY=VALUE`
@@ -11,19 +12,6 @@ pub(crate) struct Annotation {
     pub(crate) levels: Vec<(Level, Option<Platform>)>,
     pub(crate) key: String,
     pub(crate) value: String,
-}
-
-/// What may be annotated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
-    /// The manifest of an image.
-    Manifest,
-    /// The entry of the index that points to it.
-    ManifestDescriptor,
-    /// The index of several platforms.
-    Index,
-    /// The entry of a layout that points to the index.
-    IndexDescriptor,
 }
 
 impl FromStr for Annotation {
@@ -44,7 +32,7 @@ impl FromStr for Annotation {
 }
 
 /// `manifest` or `manifest[linux/amd64]`
-fn level(text: &str) -> Result<(Level, Option<Platform>), String> {
+pub(super) fn level(text: &str) -> Result<(Level, Option<Platform>), String> {
     let (name, platform) = match text.strip_suffix(']').and_then(|text| text.split_once('[')) {
         Some((name, platform)) => (name, Some(platform)),
         None => (text, None),

@@ -175,21 +175,6 @@ impl FromStr for CacheFilter {
     }
 }
 
-/// The value of an option that only its absence or `false` serves so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refused;
-
-impl FromStr for Refused {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Refused, String> {
-        match text {
-            "false" | "0" | "disabled=true" => Ok(Refused),
-            _ => Err("attestations are not supported yet: expected `false`".to_owned()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,8 +238,6 @@ mod tests {
         assert_eq!("local".parse(), Ok(Target(Platform::host())));
         assert_eq!("linux/aarch64".parse(), Ok(Target("linux/arm64".parse().unwrap())));
         assert!("".parse::<Target>().is_err() && "a/b/c/d".parse::<Target>().is_err());
-        assert_eq!("false".parse(), Ok(Refused));
-        assert!("mode=max".parse::<Refused>().is_err());
     }
 
     #[test]

@@ -119,7 +119,16 @@ fn kanikos_command_line_builds_and_pushes() {
     world.lbuild(&[&base[..], &["--digest-file", "digest", "--skip-tls-verify"]].concat()).success();
     let digest = fs::read_to_string(world.path("digest")).expect("the digest");
     assert_eq!(peers::skopeo_digest(&name), digest.trim());
-    world.lbuild(&[&base[..], &["--tar-path", "x"]].concat()).failure(2).says("type=oci,dest=FILE");
+    world
+        .lbuild(
+            &[&base[..], &["--no-push", "--tarPath", "image.tar", "--oci-layout-path", "layout"]].concat(),
+        )
+        .success();
+    assert!(world.path("layout/oci-layout").exists());
+    let list = peers::run(
+        std::process::Command::new("tar").args(["-xOf"]).arg(world.path("image.tar")).arg("manifest.json"),
+    );
+    assert!(list.contains("\"RepoTags\":[\"127.0.0.1"), "{list}");
 }
 
 #[test]
@@ -141,8 +150,8 @@ fn what_others_have_and_we_have_not_is_told() {
     for (args, expected) in [
         (&["--cache-from", "type=registry,ref=x"][..], "`--cache-from` is not supported yet"),
         (&["--cache-to=type=inline"], "`--cache-to` is not supported yet"),
-        (&["--provenance=mode=max"], "attestations are not supported yet"),
-        (&["--sbom"], "attestations are not supported yet"),
+        (&["--provenance=mode=mid"], "unknown mode `mid`"),
+        (&["--sbom=generator=x"], "no other generator"),
         (&["--allow", "device"], "expected `security.insecure` or `network.host`"),
         (&["--ssh", "default"], "`$SSH_AUTH_SOCK` is not set"),
         (&["--secret", "id=x,src=absent"], "there is no file `absent` for the secret `x`"),

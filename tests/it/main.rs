@@ -16,6 +16,8 @@ mod source;
 mod tree;
 
 mod add;
+mod archives;
+mod attest;
 mod build;
 mod cache;
 mod call;
@@ -35,6 +37,7 @@ mod look;
 mod mounts;
 mod onbuild;
 mod output;
+mod outputs;
 mod owners;
 mod parity;
 mod peers_language;

@@ -145,6 +145,11 @@ impl Containers {
         serde_json::from_str(&run(self.command("podman").args(args))).expect("podman prints JSON")
     }
 
+    /// Runs podman and gives what it printed.
+    pub(crate) fn podman(&self, args: &[&str]) -> String {
+        run(self.command("podman").args(args))
+    }
+
     /// Runs an image with podman and gives what it printed.
     pub(crate) fn podman_run(&self, reference: &str, args: &[&str]) -> String {
         let fixed = [

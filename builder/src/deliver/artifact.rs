@@ -1,19 +1,25 @@
-//! What a name stands for: one image, or an index of several for several platforms.
+//! What a name stands for: one image, or an index of several for several platforms, with what is attested of them.
 //!
-//! Invariant: the images of a [`CompleteIndex`] are the entries of its document, in their order.
+//! Invariant: the images of a [`CompleteIndex`] and its companions are the entries of its document, each in their
+//! order.
+
+use std::io::Read;
 
 use layerfs::store::Store;
-use oci::{Descriptor, Document, Index, MediaType, Raw};
+use oci::descriptor::REFERENCE_DIGEST;
+use oci::{Descriptor, Digest, Document, Index, Manifest, MediaType, Raw};
 
 use super::Complete;
+use super::form::{Form, Level};
 use crate::Error;
+use crate::attest::ARTIFACT_TYPE;
 
 /// What is delivered under a name: the store has every blob of it.
 #[derive(Clone, Debug)]
 pub enum Artifact {
     /// One image.
     Image(Box<Complete>),
-    /// Several, one a platform.
+    /// Several, one a platform; or one with its companions.
     Index(Box<CompleteIndex>),
 }
 
@@ -24,7 +30,18 @@ pub struct CompleteIndex {
     pub index: Raw<Index>,
     /// Its images.
     pub images: Vec<Complete>,
+    /// What is attested of them.
+    pub companions: Vec<Companion>,
     /// Points to the document.
+    pub descriptor: Descriptor,
+}
+
+/// An entry of an index that is no image to run: statements about one.
+#[derive(Clone, Debug)]
+pub struct Companion {
+    /// The manifest, whose layers are the statements.
+    pub manifest: Raw<Manifest>,
+    /// Points to the manifest.
     pub descriptor: Descriptor,
 }
 
@@ -46,13 +63,16 @@ impl Artifact {
         let Document::Index(index) = store.document(descriptor)? else {
             return Ok(Artifact::Image(Box::new(Complete::load(store, descriptor)?)));
         };
-        let images = index
-            .value()
-            .manifests
-            .iter()
-            .map(|entry| Complete::load(store, entry))
-            .collect::<Result<_, _>>()?;
-        Ok(Artifact::Index(Box::new(CompleteIndex { index, images, descriptor: descriptor.clone() })))
+        let entries = &index.value().manifests;
+        let images = index.value().images().map(|entry| Complete::load(store, entry));
+        let images = images.collect::<Result<_, _>>()?;
+        let companions = entries.iter().filter(|entry| entry.is_attestation());
+        let companion = |entry: &Descriptor| {
+            Ok(Companion { manifest: store.manifest(entry)?, descriptor: entry.clone() })
+        };
+        let companions = companions.map(companion).collect::<layerfs::Result<_>>()?;
+        let descriptor = descriptor.clone();
+        Ok(Artifact::Index(Box::new(CompleteIndex { index, images, companions, descriptor })))
     }
 
     /// Points to the manifest or the index.
@@ -70,15 +90,25 @@ impl Artifact {
             Artifact::Index(index) => &index.images,
         }
     }
+
+    /// What is attested of the images, in the index or beside it.
+    pub fn companions(&self) -> impl Iterator<Item = &Companion> {
+        let in_index = match self {
+            Artifact::Image(_) => &[][..],
+            Artifact::Index(index) => &index.companions,
+        };
+        in_index.iter().chain(self.images().iter().flat_map(|image| &image.referrers))
+    }
 }
 
 /// Joins `images` in an index, which is put into the store under no name. Each entry has the platform of its image's
-/// configuration.
+/// configuration; those of the companions follow.
 ///
 /// # Errors
 /// When the store cannot be written.
 pub fn index(
     images: Vec<Complete>,
+    companions: Vec<Companion>,
     annotations: &Annotations,
     store: &Store,
 ) -> Result<CompleteIndex, Error> {
@@ -86,35 +116,134 @@ pub fn index(
         platform: Some(image.config.value().platform()),
         ..image.descriptor.clone()
     };
-    let mut index = Index::oci(images.iter().map(entry).collect());
+    let entries = images.iter().map(entry).chain(companions.iter().map(|one| one.descriptor.clone()));
+    let mut index = Index::oci(entries.collect());
     index.annotations.extend(annotations.index.iter().cloned());
-    let mut index = put(index, images, MediaType::OciIndex, store)?;
-    index.descriptor.annotations.extend(annotations.descriptor.iter().cloned());
-    Ok(index)
+    let index = Raw::write(index);
+    let mut descriptor = put(&index, MediaType::OciIndex, store)?;
+    descriptor.annotations.extend(annotations.descriptor.iter().cloned());
+    Ok(CompleteIndex { index, images, companions, descriptor })
 }
 
 impl CompleteIndex {
-    /// The same index of the same images in another form.
-    pub(super) fn with_images(&self, images: Vec<Complete>, store: &Store) -> Result<CompleteIndex, Error> {
+    /// The same index with its images in another form, which their companions then speak of.
+    pub(super) fn with_images(
+        &self,
+        images: Vec<Complete>,
+        form: &Form,
+        store: &Store,
+    ) -> Result<CompleteIndex, Error> {
+        let pairs = || self.images.iter().zip(&images);
+        let renamed = |digest: &Digest| {
+            let found = pairs().find(|(old, _)| old.descriptor.digest == *digest);
+            found.map(|(_, new)| new.descriptor.clone())
+        };
+        let companions = self.companions.iter().map(|one| one.about(&renamed, store));
+        let companions = companions.collect::<Result<Vec<_>, _>>()?;
         let mut index = self.index.value().clone();
-        for (entry, image) in index.manifests.iter_mut().zip(&images) {
-            (entry.digest, entry.size) = (image.descriptor.digest, image.descriptor.size);
+        let (mut next_image, mut next_companion) = (images.iter(), companions.iter());
+        for entry in &mut index.manifests {
+            let made = match entry.is_attestation() {
+                true => next_companion.next().map(|one| &one.descriptor),
+                false => next_image.next().map(|one| &one.descriptor),
+            };
+            let Some(made) = made else { continue };
+            (entry.digest, entry.size) = (made.digest, made.size);
+            entry.media_type.clone_from(&made.media_type);
+            entry.annotations.clone_from(&made.annotations);
         }
-        let mut made = put(index, images, self.descriptor.media_type.clone(), store)?;
-        made.descriptor.annotations.clone_from(&self.descriptor.annotations);
+        index.annotations.extend(form.notes(Level::Index, None));
+        let media_type = form.typed(&self.descriptor.media_type);
+        if index.media_type.is_some() || form.family.is_some() {
+            index.media_type = Some(media_type.clone());
+        }
+        let mut made = CompleteIndex { images, companions, ..self.clone() };
+        if index != *self.index.value() {
+            made.index = Raw::write(index);
+            let written = put(&made.index, media_type.clone(), store)?;
+            (made.descriptor.digest, made.descriptor.size) = (written.digest, written.size);
+        }
+        made.descriptor.media_type = media_type;
+        made.descriptor.annotations.extend(form.notes(Level::IndexDescriptor, None));
         Ok(made)
     }
 }
 
-fn put(
-    index: Index,
-    images: Vec<Complete>,
-    media_type: MediaType,
-    store: &Store,
-) -> Result<CompleteIndex, Error> {
-    let index = Raw::write(index);
-    let descriptor = store
-        .put_document(&index, media_type)
-        .map_err(|source| Error::Store { act: "write the image index", source })?;
-    Ok(CompleteIndex { index, images, descriptor })
+impl Companion {
+    /// The digest of the manifest that it is about.
+    pub fn subject(&self) -> Option<Digest> {
+        self.descriptor.annotations.get(REFERENCE_DIGEST)?.parse().ok()
+    }
+
+    /// Points to it in a list that says what kind of thing it is. (OCI image-spec, descriptor.md, "artifactType".)
+    pub(super) fn listed(&self) -> Descriptor {
+        let Descriptor { media_type, digest, size, .. } = self.descriptor.clone();
+        let mut listed = Descriptor::new(media_type, digest, size);
+        let kind = self.manifest.value().extra.get(ARTIFACT_TYPE).cloned();
+        listed.extra.extend(kind.map(|kind| (ARTIFACT_TYPE.to_owned(), kind)));
+        listed
+    }
+
+    /// One of its statements.
+    pub(crate) fn statement(&self, layer: &Descriptor, store: &Store) -> layerfs::Result<Vec<u8>> {
+        read(layer, store)
+    }
+
+    /// The same statements about an image that is in another form now.
+    pub(super) fn about(
+        &self,
+        renamed: &dyn Fn(&Digest) -> Option<Descriptor>,
+        store: &Store,
+    ) -> Result<Companion, Error> {
+        let fail = |source| Error::Store { act: "write the attestations", source };
+        let Some(old) = self.subject() else { return Ok(self.clone()) };
+        let Some(new) = renamed(&old).filter(|new| new.digest != old) else { return Ok(self.clone()) };
+        let mut manifest = self.manifest.value().clone();
+        for statement in &mut manifest.layers {
+            let bytes = renamed_in(read(statement, store).map_err(fail)?, &old, &new.digest);
+            statement.digest = store.put_bytes(&bytes).map_err(fail)?;
+        }
+        if let Some(subject) = manifest.extra.get_mut("subject") {
+            subject["digest"] = new.digest.to_string().into();
+            subject["size"] = new.size.into();
+        }
+        let manifest = Raw::write(manifest);
+        let written = store.put_document(&manifest, self.descriptor.media_type.clone()).map_err(fail)?;
+        let mut descriptor = self.descriptor.clone();
+        (descriptor.digest, descriptor.size) = (written.digest, written.size);
+        descriptor.annotations.insert(REFERENCE_DIGEST.to_owned(), new.digest.to_string());
+        Ok(Companion { manifest, descriptor })
+    }
+}
+
+/// Statements larger than this are nobody's, in bytes.
+const MAX_STATEMENT_BYTES: u64 = 256 << 20;
+
+fn read(statement: &Descriptor, store: &Store) -> layerfs::Result<Vec<u8>> {
+    let Descriptor { digest, size, .. } = *statement;
+    if size > MAX_STATEMENT_BYTES {
+        let limit_bytes = MAX_STATEMENT_BYTES;
+        return Err(layerfs::Error::TooLarge { digest, size_bytes: size, limit_bytes });
+    }
+    let mut bytes = Vec::new();
+    let read = store.verified(statement)?.read_to_end(&mut bytes);
+    read.map_err(|source| layerfs::Error::ReadBlob { digest, source })?;
+    Ok(bytes)
+}
+
+/// The text with one digest in place of another, which is just as long.
+fn renamed_in(mut text: Vec<u8>, old: &Digest, new: &Digest) -> Vec<u8> {
+    let (old, new) = (old.hex(), new.hex());
+    let mut at = 0;
+    while let Some(found) = text[at..].windows(old.len()).position(|window| window == old.as_bytes()) {
+        text[at + found..at + found + old.len()].copy_from_slice(new.as_bytes());
+        at += found + old.len();
+    }
+    text
+}
+
+fn put(index: &Raw<Index>, media_type: MediaType, store: &Store) -> Result<Descriptor, Error> {
+    store
+        .put_document(index, media_type)
+        .map_err(|source| Error::Store { act: "write the image index", source })
 }

@@ -1,41 +1,40 @@
-//! Into an OCI layout: a directory, a file, or a stream.
-
-use std::io::Write;
-use std::path::Path;
+//! Into an OCI layout: a directory, a file, or a stream; with or without what Docker reads.
 
 use layerfs::layout::Target;
 use layerfs::store::Store;
 use oci::Reference;
 
-use super::{Artifact, compress};
+use super::{Artifact, docker};
 use crate::Error;
 
-/// Where an OCI layout goes.
-pub enum Layout<'a> {
-    /// A directory.
-    Directory(&'a Path),
-    /// A tar, as a file.
-    Archive(&'a Path),
-    /// A tar, as a stream.
-    Stream(&'a mut dyn Write),
+/// Whom a layout is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Tools of the OCI.
+    Oci,
+    /// `docker load` as well, which reads a list of its own.
+    Docker,
 }
 
-/// Writes `artifact` as an OCI layout under `names`; its layers are compressed first. Gives it as it is there.
+/// Writes images, each under its names, as one OCI layout. They are written as they are: see [`super::convert`].
 ///
 /// # Errors
-/// When a layer cannot be compressed or the destination cannot be written.
-pub fn oci(
-    artifact: &Artifact,
-    names: &[Reference],
-    to: Layout<'_>,
+/// When a blob is missing or damaged, or the destination cannot be written.
+pub fn layout(
+    images: &[(Artifact, Vec<Reference>)],
+    readers: Readers,
+    to: Target<'_>,
     store: &Store,
-) -> Result<Artifact, Error> {
-    let artifact = compress(artifact, store)?;
-    let written = match to {
-        Layout::Directory(path) => store.export(artifact.descriptor(), names, Target::Directory(path)),
-        Layout::Archive(path) => store.export(artifact.descriptor(), names, Target::Archive(path)),
-        Layout::Stream(out) => store.export_to(artifact.descriptor(), names, out),
-    };
-    written.map_err(|source| Error::Store { act: "write the OCI layout", source })?;
-    Ok(artifact)
+) -> Result<(), Error> {
+    let fail = |source| Error::Store { act: "write the OCI layout", source };
+    let named = images.iter().map(|(artifact, names)| (artifact.descriptor().clone(), names.clone()));
+    let all = images.iter().flat_map(|(artifact, _)| artifact.images());
+    let referrers = all.flat_map(|image| &image.referrers).map(|one| (one.listed(), Vec::new()));
+    let entries: Vec<_> = named.chain(referrers).collect();
+    let mut parts = store.layout_parts(&entries).map_err(fail)?;
+    if readers == Readers::Docker {
+        parts.push(docker::list(images));
+        parts.sort_by(|one, other| one.path.cmp(&other.path));
+    }
+    store.write_parts(&parts, to).map_err(fail)
 }

@@ -1,22 +1,26 @@
-//! Where images go once they are built: the store, a registry, an OCI layout.
+//! Where images go once they are built: the store, a registry, an archive, a directory.
 //!
 //! What goes there under one name is an [`Artifact`]: one image, or an index of several for several platforms.
-//! Order: the images are made [`Complete`], joined, named; then compressed for what leaves the store.
+//! Order: the images are made [`Complete`], joined, named; then brought into the [`Form`] in which they leave the store,
+//! and written. What leaves as files alone ([`rootfs`]) has no form.
 
 mod artifact;
-mod compress;
+pub mod docker;
+mod form;
 mod layout;
 mod push;
+pub mod rootfs;
 
 use layerfs::store::Store;
-use oci::{Descriptor, ImageConfig, Manifest, Raw, Reference};
+use oci::{Descriptor, DiffId, ImageConfig, Manifest, Raw, Reference};
 
+use crate::attest::{self, Statement};
 use crate::source::{BaseImage, ImageSource, progress_events};
 use crate::{Backends, Error, Events, Image, VertexId};
 
-pub use artifact::{Annotations, Artifact, CompleteIndex, index};
-pub use compress::compress;
-pub use layout::{Layout, oci};
+pub use artifact::{Annotations, Artifact, Companion, CompleteIndex, index};
+pub use form::{Family, Form, LayerForm, Level, Method, Note, convert};
+pub use layout::{Readers, layout};
 pub use push::push;
 
 /// One image that is delivered: the store has every blob of it.
@@ -30,6 +34,8 @@ pub struct Complete {
     pub descriptor: Descriptor,
     /// Where its layers may be besides, for mounting them across repositories.
     pub base: Option<Reference>,
+    /// What is attested of it and stands in no index, but goes wherever the image goes and refers to it.
+    pub referrers: Vec<Companion>,
 }
 
 impl Complete {
@@ -40,12 +46,41 @@ impl Complete {
     pub fn load(store: &Store, descriptor: &Descriptor) -> layerfs::Result<Complete> {
         let manifest = store.manifest(descriptor)?;
         let config = store.config(manifest.value())?;
-        Ok(Complete { manifest, config, descriptor: descriptor.clone(), base: None })
+        let (descriptor, referrers) = (descriptor.clone(), Vec::new());
+        Ok(Complete { manifest, config, descriptor, base: None, referrers })
+    }
+
+    /// Each layer with its diff id, bottom first.
+    pub fn layers(&self) -> impl Iterator<Item = (&Descriptor, DiffId)> {
+        self.manifest.value().layers.iter().zip(self.config.value().rootfs.diff_ids.iter().copied())
     }
 }
 
+/// Says what is stated of each of these images.
+pub type Stating<'a> = dyn Fn(&[Complete]) -> Result<Vec<Vec<Statement>>, Error> + 'a;
+
+/// What is to be stated of images.
+#[derive(Clone, Copy)]
+pub struct Attest<'a> {
+    /// Says it once all of them are in the store.
+    pub statements: &'a Stating<'a>,
+    /// Where it stands.
+    pub place: AttestPlace,
+}
+
+/// Where statements stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AttestPlace {
+    /// In the index, beside the image: so BuildKit has it.
+    #[default]
+    Index,
+    /// Nowhere but in a manifest that refers to the image, which registries list by it.
+    Referrers,
+}
+
 /// Keeps `images`, of which there is at least one, in the store under `names`, or without a name; fetches what the
-/// store lacks of their bases. One image stays itself, several become an index with `annotations`, in their order.
+/// store lacks of their bases. One image of which nothing is stated stays itself; otherwise they become an index with
+/// `annotations`, in their order, the statements behind them.
 ///
 /// # Errors
 /// When a layer of a base cannot be had, or the store cannot be written.
@@ -53,14 +88,25 @@ pub fn store(
     images: &[Image],
     names: &[Reference],
     annotations: &Annotations,
+    attest: Attest<'_>,
     backends: &Backends<'_>,
     line: (VertexId, Events<'_>),
 ) -> Result<Artifact, Error> {
-    let complete =
+    let mut complete =
         images.iter().map(|image| complete(image, backends, line)).collect::<Result<Vec<_>, _>>()?;
+    let statements = (attest.statements)(&complete)?;
+    let mut companions = Vec::new();
+    for (image, statements) in complete.iter_mut().zip(&statements).filter(|(_, own)| !own.is_empty()) {
+        let companion = attest::companion(image, statements, names, backends.store)?;
+        match attest.place {
+            AttestPlace::Index => companions.push(companion),
+            AttestPlace::Referrers => image.referrers.push(companion),
+        }
+    }
     let artifact = match <[Complete; 1]>::try_from(complete) {
-        Ok([one]) => Artifact::Image(Box::new(one)),
-        Err(several) => Artifact::Index(Box::new(index(several, annotations, backends.store)?)),
+        Ok([one]) if companions.is_empty() => Artifact::Image(Box::new(one)),
+        Ok([one]) => Artifact::Index(Box::new(index(vec![one], companions, annotations, backends.store)?)),
+        Err(several) => Artifact::Index(Box::new(index(several, companions, annotations, backends.store)?)),
     };
     name(backends.store, artifact.descriptor(), names)?;
     Ok(artifact)
@@ -75,6 +121,7 @@ fn complete(image: &Image, backends: &Backends<'_>, line: (VertexId, Events<'_>)
         config: image.config.clone(),
         descriptor: image.descriptor.clone(),
         base: image.base.as_ref().map(|base| base.reference.clone()),
+        referrers: Vec::new(),
     })
 }
 

@@ -7,24 +7,23 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use layerfs::store::Store;
-use oci::{Descriptor, Digest, Reference};
+use oci::{Descriptor, Digest, Manifest, Raw, Reference};
 
-use super::{Artifact, Complete, compress};
+use super::Artifact;
 use crate::source::join;
 use crate::{Error, Event, Events, VertexId};
 
-/// Pushes `artifact` under `name`; its layers are compressed first. Gives it as it is in the registry.
+/// Pushes `artifact` under `name` as it is: see [`super::convert`].
 ///
 /// # Errors
-/// When a layer cannot be compressed or the registry refuses something.
+/// When the registry refuses something.
 pub fn push(
     artifact: &Artifact,
     name: &Reference,
     store: &Store,
     client: &registry::Client,
     (vertex, events): (VertexId, Events<'_>),
-) -> Result<Artifact, Error> {
-    let artifact = compress(artifact, store)?;
+) -> Result<(), Error> {
     let fail = |source| Error::Push { reference: name.clone(), source };
     let mut mount_from: Vec<Reference> =
         artifact.images().iter().filter_map(|image| image.base.clone()).collect();
@@ -47,27 +46,35 @@ pub fn push(
     };
     thread::scope(|scope| {
         let workers: Vec<_> =
-            blobs(&artifact).into_values().map(|blob| scope.spawn(move || upload(blob))).collect();
+            blobs(artifact).into_values().map(|blob| scope.spawn(move || upload(blob))).collect();
         workers.into_iter().map(join).fold(Ok(()), Result::and)
     })?;
-    let manifest = |image: &Complete, name: &Reference| {
-        let manifest = (&image.descriptor.media_type, image.manifest.bytes());
-        client.push_manifest(name, manifest.0, manifest.1).map(drop).map_err(fail)
+    let manifest = |descriptor: &Descriptor, manifest: &Raw<Manifest>, name: &Reference| {
+        client.push_manifest(name, &descriptor.media_type, manifest.bytes()).map(drop).map_err(fail)
     };
-    match &artifact {
-        Artifact::Image(image) => manifest(image, name)?,
+    let at_digest = |(descriptor, document): (&Descriptor, &Raw<Manifest>)| {
+        manifest(descriptor, document, &name.at(descriptor.digest))
+    };
+    let images = artifact.images().iter().map(|image| (&image.descriptor, &image.manifest));
+    let mut companions = artifact.companions().map(|one| (&one.descriptor, &one.manifest));
+    match artifact {
+        Artifact::Image(image) => {
+            manifest(&image.descriptor, &image.manifest, name)?;
+            // What refers to an image comes after it.
+            companions.try_for_each(at_digest)
+        }
         Artifact::Index(index) => {
-            let at_digest = |image: &Complete| manifest(image, &name.at(image.descriptor.digest));
-            index.images.iter().try_for_each(at_digest)?;
-            client.push_manifest(name, &index.descriptor.media_type, index.index.bytes()).map_err(fail)?;
+            images.chain(companions).try_for_each(at_digest)?;
+            let index = (&index.descriptor.media_type, index.index.bytes());
+            client.push_manifest(name, index.0, index.1).map(drop).map_err(fail)
         }
     }
-    Ok(artifact)
 }
 
-/// Layers and configurations. Equal ones, such as empty layers, are one blob, and images may share them.
+/// Layers, statements and configurations. Equal ones, such as empty layers, are one blob, and images may share them.
 fn blobs(artifact: &Artifact) -> BTreeMap<Digest, &Descriptor> {
-    let manifests = artifact.images().iter().map(|image| image.manifest.value());
+    let companions = artifact.companions().map(|one| one.manifest.value());
+    let manifests = artifact.images().iter().map(|image| image.manifest.value()).chain(companions);
     let blobs = manifests.flat_map(|manifest| manifest.layers.iter().chain([&manifest.config]));
     blobs.map(|blob| (blob.digest, blob)).collect()
 }

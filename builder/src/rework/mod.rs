@@ -126,13 +126,11 @@ pub fn each<E: From<Error>>(
         return Ok(Artifact::Image(Box::new(work(&artifact.images()[0])?)));
     };
     // An attestation is about an image of its digest, which is no longer there.
-    let entries = index.index.value().manifests.iter().zip(&index.images);
-    let images = entries.filter(|(entry, _)| !entry.is_attestation()).map(|(_, image)| work(image));
-    let images = images.collect::<Result<Vec<_>, _>>()?;
+    let images = index.images.iter().map(work).collect::<Result<Vec<_>, _>>()?;
     let annotations = index.index.value().annotations.clone().into_iter().collect();
     let annotations = Annotations { index: annotations, descriptor: Vec::new() };
-    let joined =
-        deliver::index(images, &annotations, store).map_err(|error| Error::Index(Box::new(error)))?;
+    let joined = deliver::index(images, Vec::new(), &annotations, store)
+        .map_err(|error| Error::Index(Box::new(error)))?;
     Ok(Artifact::Index(Box::new(joined)))
 }
 
@@ -155,5 +153,5 @@ fn put(
     let manifest = Raw::write(manifest);
     let written = store.put_document(&manifest, MediaType::OciManifest).map_err(&fail)?;
     let descriptor = Descriptor { platform: like.descriptor.platform.clone(), ..written };
-    Ok(Complete { manifest, config, descriptor, base: None })
+    Ok(Complete { manifest, config, descriptor, base: None, referrers: Vec::new() })
 }

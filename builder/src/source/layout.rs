@@ -157,9 +157,14 @@ fn name(path: &Path, digest: Digest) -> Reference {
     named(&folder).or_else(|_| named("image")).expect("a host, a word and a digest are a reference")
 }
 
+/// A name for what is in the store or nowhere.
+pub(crate) fn nowhere(digest: Digest) -> Reference {
+    name(Path::new(""), digest)
+}
+
 /// A layout that others wrote.
-struct Layout<'a> {
-    path: &'a Path,
+pub(crate) struct Layout<'a> {
+    pub(crate) path: &'a Path,
 }
 
 impl Layout<'_> {
@@ -220,7 +225,8 @@ impl Layout<'_> {
         manifest.layers.iter().chain([&manifest.config]).try_for_each(|blob| self.copy(blob, store))
     }
 
-    fn copy(&self, blob: &Descriptor, store: &Store) -> Result<(), LayoutError> {
+    /// Copies a blob into the store, unless it is there.
+    pub(crate) fn copy(&self, blob: &Descriptor, store: &Store) -> Result<(), LayoutError> {
         if store.size_of(&blob.digest) == Some(blob.size) {
             return Ok(());
         }
@@ -244,7 +250,7 @@ impl Layout<'_> {
     }
 
     /// A document, whole.
-    fn read(&self, path: &Path) -> Result<Vec<u8>, LayoutError> {
+    pub(crate) fn read(&self, path: &Path) -> Result<Vec<u8>, LayoutError> {
         let fail = |source| LayoutError::Read { path: path.to_owned(), source };
         let mut bytes = Vec::new();
         self.open(path)?.take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;

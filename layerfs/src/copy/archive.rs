@@ -83,6 +83,11 @@ fn is_archive(file: &File) -> io::Result<bool> {
     })
 }
 
+/// What `source` holds, decompressed by whatever archives are compressed by: gzip, zstd, bzip2 or xz.
+pub fn any_decoder<'a>(source: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    decompressed(source).and_then(codec::decoder)
+}
+
 /// The bytes of a file, decompressed if they are bzip2's or xz's. Gzip and zstd stay: unpacking reads them.
 fn decompressed<'a>(mut file: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut head = Vec::with_capacity(6);

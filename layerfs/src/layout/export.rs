@@ -1,6 +1,8 @@
 //! Copies of images for elsewhere: a layout as a directory or as a tar, there whole or not at all.
+//!
+//! What is written is a list of [`Part`]s: the layout's own, and whatever a caller adds to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -8,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use oci::{Descriptor, Digest, Document, Index, Raw, Reference};
 
-use super::{LAYOUT, named, write_layout_files};
+use super::{LAYOUT, named};
 use crate::entry::{Entry, Kind, Time};
 use crate::ingest::random_name;
 use crate::layer::tar::Writer;
@@ -16,55 +18,101 @@ use crate::store::Store;
 use crate::{Error, IoResultExt, Result};
 
 /// Where an export goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'a> {
-    /// A layout in a directory, which is replaced if it is one already.
+    /// A directory, which is replaced if it is a layout already.
     Directory(&'a Path),
-    /// A tar of a layout, in a file. Equal images give equal bytes.
+    /// A tar, in a file. Equal images give equal bytes.
     Archive(&'a Path),
+    /// The same tar, to any writer.
+    Stream(&'a mut dyn Write),
+}
+
+/// A file of an export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Relative to the export's root.
+    pub path: String,
+    /// What is in it.
+    pub content: Content,
+}
+
+/// What is in a file of an export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A blob of the store.
+    Blob {
+        /// Its digest.
+        digest: Digest,
+        /// Its size in bytes.
+        size_bytes: u64,
+    },
+    /// These bytes.
+    Bytes(Vec<u8>),
+}
+
+impl Part {
+    /// A file with these bytes.
+    pub fn bytes(path: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Part {
+        Part { path: path.into(), content: Content::Bytes(bytes.into()) }
+    }
+
+    /// A file that is a blob of the store.
+    pub fn blob(path: impl Into<String>, digest: Digest, size_bytes: u64) -> Part {
+        Part { path: path.into(), content: Content::Blob { digest, size_bytes } }
+    }
+
+    fn size_bytes(&self) -> u64 {
+        match &self.content {
+            Content::Blob { size_bytes, .. } => *size_bytes,
+            Content::Bytes(bytes) => bytes.len() as u64,
+        }
+    }
 }
 
 impl Store {
-    /// Copies the image `descriptor` under the given names to `target`.
+    /// Copies the image `descriptor` under the given names to `target`, as a layout.
     pub fn export(&self, descriptor: &Descriptor, names: &[Reference], target: Target<'_>) -> Result<()> {
-        let blobs = self.closure(descriptor)?;
-        let entries = match names {
-            [] => vec![descriptor.clone()],
-            names => names.iter().map(|name| named(descriptor, name)).collect(),
+        self.write_parts(&self.layout_parts(&[(descriptor.clone(), names.to_vec())])?, target)
+    }
+
+    /// The files of a layout with these images, each under its names; a blob that several have is one file.
+    pub fn layout_parts(&self, images: &[(Descriptor, Vec<Reference>)]) -> Result<Vec<Part>> {
+        let mut blobs = BTreeMap::new();
+        let mut entries = Vec::new();
+        for (descriptor, names) in images {
+            self.add_closure(descriptor, &mut blobs, 0)?;
+            match &names[..] {
+                [] => entries.push(descriptor.clone()),
+                names => entries.extend(names.iter().map(|name| named(descriptor, name))),
+            }
+        }
+        let blob = |(digest, size): (Digest, u64)| {
+            Part::blob(format!("blobs/sha256/{}", digest.hex()), digest, size)
         };
+        let mut parts: Vec<Part> = blobs.into_iter().map(blob).collect();
+        parts.push(Part::bytes("index.json", Raw::write(Index::oci(entries)).bytes()));
+        parts.push(Part::bytes("oci-layout", LAYOUT));
+        Ok(parts)
+    }
+
+    /// Writes the files to `target`; each blob is verified on its way.
+    pub fn write_parts(&self, parts: &[Part], target: Target<'_>) -> Result<()> {
         match target {
-            Target::Directory(path) => self.export_directory(path, &blobs, entries),
-            Target::Archive(path) => {
+            Target::Directory(path) => {
                 let temporary = beside(path);
-                let open = File::options().write(true).create_new(true).mode(0o644).open(&temporary);
-                let file = open.at("create", &temporary)?;
-                let done = self
-                    .export_archive(BufWriter::with_capacity(1 << 20, file), &blobs, entries)
-                    .and_then(|()| std::fs::rename(&temporary, path).at("create", path));
+                let done =
+                    self.fill_directory(&temporary, parts).and_then(|()| replace_dir(&temporary, path));
                 done.inspect_err(|_| {
                     // The error that matters is the one being returned.
-                    let _left_over = std::fs::remove_file(&temporary);
+                    let _left_over = std::fs::remove_dir_all(&temporary);
                 })
             }
+            Target::Archive(path) => replacing_file(path, &mut |file| self.write_archive(file, parts)),
+            Target::Stream(out) => self.write_archive(out, parts),
         }
     }
 
-    /// Writes the archive of [`Target::Archive`] to any writer.
-    pub fn export_to(&self, descriptor: &Descriptor, names: &[Reference], out: impl Write) -> Result<()> {
-        let entries = match names {
-            [] => vec![descriptor.clone()],
-            names => names.iter().map(|name| named(descriptor, name)).collect(),
-        };
-        self.export_archive(out, &self.closure(descriptor)?, entries)
-    }
-
-    /// The blobs that an image or an index of images consists of, with their sizes in bytes.
-    fn closure(&self, descriptor: &Descriptor) -> Result<BTreeMap<Digest, u64>> {
-        let mut blobs = BTreeMap::new();
-        self.add_closure(descriptor, &mut blobs, 0)?;
-        Ok(blobs)
-    }
-
+    /// Adds the blobs that an image or an index of images consists of, with their sizes in bytes.
     fn add_closure(
         &self,
         descriptor: &Descriptor,
@@ -96,61 +144,45 @@ impl Store {
         Ok(())
     }
 
-    fn export_directory(
-        &self,
-        path: &Path,
-        blobs: &BTreeMap<Digest, u64>,
-        entries: Vec<Descriptor>,
-    ) -> Result<()> {
-        let temporary = beside(path);
-        let result =
-            self.fill_directory(&temporary, blobs, entries).and_then(|()| replace_dir(&temporary, path));
-        result.inspect_err(|_| {
-            // The error that matters is the one being returned.
-            let _left_over = std::fs::remove_dir_all(&temporary);
-        })
-    }
-
-    fn fill_directory(
-        &self,
-        dir: &Path,
-        blobs: &BTreeMap<Digest, u64>,
-        entries: Vec<Descriptor>,
-    ) -> Result<()> {
-        let folder = dir.join("blobs/sha256");
-        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder).at("create", &folder)?;
-        for digest in blobs.keys() {
-            let (from, to) = (self.blob_path(digest), folder.join(digest.hex()));
-            if !from.exists() {
-                return Err(Error::MissingBlob { digest: *digest });
+    fn fill_directory(&self, dir: &Path, parts: &[Part]) -> Result<()> {
+        let mut make = std::fs::DirBuilder::new();
+        make.recursive(true).mode(0o755);
+        make.create(dir).at("create", dir)?;
+        for folder in folders(parts) {
+            let folder = dir.join(folder);
+            make.create(&folder).at("create", &folder)?;
+        }
+        for part in parts {
+            let path = dir.join(&part.path);
+            match &part.content {
+                Content::Bytes(bytes) => std::fs::write(&path, bytes).at("write", &path)?,
+                Content::Blob { digest, .. } => {
+                    let from = self.blob_path(digest);
+                    if !from.exists() {
+                        return Err(Error::MissingBlob { digest: *digest });
+                    }
+                    std::fs::copy(from, &path).at("write", &path)?;
+                }
             }
-            std::fs::copy(from, &to).at("write", &to)?;
         }
-        write_layout_files(dir, entries)
+        Ok(())
     }
 
-    fn export_archive(
-        &self,
-        out: impl Write,
-        blobs: &BTreeMap<Digest, u64>,
-        entries: Vec<Descriptor>,
-    ) -> Result<()> {
-        let failed = |source| Error::WriteLayer { source };
+    fn write_archive(&self, out: &mut dyn Write, parts: &[Part]) -> Result<()> {
+        let failed = |source| Error::WriteArchive { source };
         let mut tar = Writer::new(out);
-        for dir in ["blobs", "blobs/sha256"] {
-            tar.entry(&entry(dir.to_owned(), Kind::Directory)).map_err(failed)?;
+        for dir in folders(parts) {
+            tar.entry(&entry(dir, Kind::Directory)).map_err(failed)?;
         }
-        for (digest, size) in blobs {
-            let name = format!("blobs/sha256/{}", digest.hex());
-            tar.entry(&entry(name, Kind::File { size: *size })).map_err(failed)?;
-            self.copy_blob(digest, *size, &mut tar)?;
+        for part in parts {
+            let kind = Kind::File { size: part.size_bytes() };
+            tar.entry(&entry(part.path.clone(), kind)).map_err(failed)?;
+            match &part.content {
+                Content::Bytes(bytes) => tar.write_data(bytes).map_err(failed)?,
+                Content::Blob { digest, size_bytes } => self.copy_blob(digest, *size_bytes, &mut tar)?,
+            }
         }
-        let index = Raw::write(Index::oci(entries));
-        for (name, bytes) in [("index.json", index.bytes()), ("oci-layout", LAYOUT)] {
-            tar.entry(&entry(name.to_owned(), Kind::File { size: bytes.len() as u64 })).map_err(failed)?;
-            tar.write_data(bytes).map_err(failed)?;
-        }
-        tar.finish().and_then(|mut out| out.flush()).map_err(failed)
+        tar.finish().and_then(|out| out.flush()).map_err(failed)
     }
 
     fn copy_blob<W: Write>(&self, digest: &Digest, size: u64, tar: &mut Writer<W>) -> Result<()> {
@@ -163,7 +195,7 @@ impl Store {
             if count == 0 {
                 return Ok(());
             }
-            tar.write_data(&buffer[..count]).map_err(|source| Error::WriteLayer { source })?;
+            tar.write_data(&buffer[..count]).map_err(|source| Error::WriteArchive { source })?;
         }
     }
 }
@@ -172,6 +204,38 @@ fn entry(path: String, kind: Kind) -> Entry {
     let mode = if kind == Kind::Directory { 0o755 } else { 0o644 };
     let (path, mtime) = (path.into_bytes(), Time::default());
     Entry { path, kind, mode, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() }
+}
+
+/// The folders of the files, each after those above it.
+fn folders(parts: &[Part]) -> BTreeSet<String> {
+    let above = |part: &Part| {
+        let slashes: Vec<usize> = part.path.match_indices('/').map(|(at, _)| at).collect();
+        slashes.into_iter().map(|at| part.path[..at].to_owned()).collect::<Vec<_>>()
+    };
+    parts.iter().flat_map(above).collect()
+}
+
+/// Writes a file beside `path` and, when it is complete, puts it there: a reader sees the old file or the new one.
+/// A device or a pipe that is there is written to.
+///
+/// # Errors
+/// What `write` says, or that the file cannot be made.
+pub fn replacing_file(path: &Path, write: &mut dyn FnMut(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let found = std::fs::metadata(path).map(|found| found.file_type());
+    if found.is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        let mut file = File::options().write(true).open(path).at("open", path)?;
+        return write(&mut file);
+    }
+    let temporary = beside(path);
+    let open = File::options().write(true).create_new(true).mode(0o644).open(&temporary);
+    let mut file = BufWriter::with_capacity(1 << 20, open.at("create", &temporary)?);
+    let done = write(&mut file)
+        .and_then(|()| file.flush().at("write", &temporary))
+        .and_then(|()| std::fs::rename(&temporary, path).at("create", path));
+    done.inspect_err(|_| {
+        // The error that matters is the one being returned.
+        let _left_over = std::fs::remove_file(&temporary);
+    })
 }
 
 /// A name in the same directory, and so on the same file system.

@@ -128,6 +128,11 @@ impl<R: Read> Reader<R> {
         self.start
     }
 
+    /// The source, from which nothing that the archive needs may be read.
+    pub(crate) fn get_mut(&mut self) -> &mut R {
+        &mut self.source
+    }
+
     /// The source, behind the end of the archive or wherever reading stopped.
     pub fn into_inner(self) -> R {
         self.source

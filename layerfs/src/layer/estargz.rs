@@ -1,0 +1,524 @@
+//! eStargz: a gzip layer out of which single files can be read.
+//! (<https://github.com/containerd/stargz-snapshotter/blob/main/docs/estargz.md>.)
+//!
+//! The archive is cut into pieces, each a gzip member of its own: what stands before a file's content and each chunk of
+//! the content begin a new one. Behind the last entry comes one more, the table of contents, in JSON; and behind that a
+//! member without content, the footer, which says where the table's member begins. Any gunzip reads the whole.
+//!
+//! Order: pieces are gathered until there is a batch, compressed side by side, written in order; a table line waits
+//! until the offset of its piece is known, and then goes into a file without a name. So memory is that of a batch,
+//! whatever the size of the layer, and equal archives give equal bytes whatever the number of threads.
+//!
+//! The headers are copied as they are. The table and the landmark are entries of the archive, so its digest is another:
+//! what has them already loses them first.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+
+use flate2::{Compression, GzBuilder};
+use oci::{Digest, Hasher};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::tar::{BLOCK, Limits, Reader, Writer};
+use crate::entry::{Entry, Kind, Time};
+use crate::{Error, Result};
+
+/// The annotation of a layer that holds the digest of its table, by which all else in it can be verified.
+pub const TOC_DIGEST: &str = "containerd.io/snapshot/stargz/toc.digest";
+
+/// The annotation of a layer that holds the size of its archive in bytes.
+pub const UNCOMPRESSED_SIZE: &str = "io.containers.estargz.uncompressed-size";
+
+/// The entry that is the table.
+const TOC: &str = "stargz.index.json";
+
+/// The entry that says that no files are to be fetched ahead of others; its content is one byte.
+const LANDMARK: &str = ".no.prefetch.landmark";
+const LANDMARK_CONTENT: u8 = 0xf;
+
+/// The entry that says where those end that are.
+const PREFETCH_LANDMARK: &str = ".prefetch.landmark";
+
+/// The longest piece of a file's content, in bytes; other pieces are not longer. Part of the format.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// How much is compressed at once: bytes, and pieces.
+const BATCH_BYTES: usize = 16 << 20;
+const BATCH_PIECES: usize = 4096;
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// The digest of the table.
+    pub(crate) toc: Digest,
+    /// The digest of the archive with the table in it.
+    pub(crate) diff_id: Digest,
+    /// The size of that archive in bytes.
+    pub(crate) size_bytes: u64,
+}
+
+/// Writes the archive `source` as eStargz to `out`; the table is kept in `spool` meanwhile, a new file.
+pub(crate) fn write(source: &mut dyn Read, out: &mut dyn Write, spool: File, level: u32) -> Result<Written> {
+    let mut reader = Reader::new(Recorder { source, seen: Vec::new() }, Limits::default());
+    let mut pieces = Pieces::new(out, spool, level);
+    pieces.landmark()?;
+    // The zeros behind the content of an entry that was left out come with the next header.
+    let mut unwanted = 0;
+    while let Some(entry) = reader.next_entry()? {
+        let seen = std::mem::take(&mut reader.get_mut().seen);
+        let seen = &seen[std::mem::take(&mut unwanted)..];
+        let Kind::File { size } = entry.kind else {
+            pieces.add(seen)?;
+            pieces.other(&entry);
+            continue;
+        };
+        if is_own(&entry.path) {
+            // What precedes its header belongs to the entry before.
+            pieces.add(&seen[..seen.len() % BLOCK])?;
+            io::copy(&mut Content(&mut reader), &mut io::sink()).map_err(read_error)?;
+            unwanted = padding(size);
+            continue;
+        }
+        pieces.add(seen)?;
+        pieces.file(&entry, size, &mut reader)?;
+    }
+    pieces.finish()
+}
+
+/// Whether an entry is what this format adds to an archive.
+fn is_own(path: &[u8]) -> bool {
+    [TOC, LANDMARK, PREFETCH_LANDMARK].iter().any(|name| path == name.as_bytes())
+}
+
+/// Keeps what passes, until it is taken.
+struct Recorder<'a> {
+    source: &'a mut dyn Read,
+    seen: Vec<u8>,
+}
+
+impl Read for Recorder<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.seen.extend_from_slice(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// The content of the present entry.
+struct Content<'r, 'a>(&'r mut Reader<Recorder<'a>>);
+
+impl Read for Content<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.read_data(buffer).map_err(io::Error::other)?;
+        self.0.get_mut().seen.clear();
+        Ok(count)
+    }
+}
+
+/// A line of the table. The names are the format's.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    name: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "is_zero")]
+    size: u64,
+    #[serde(rename = "modtime", skip_serializing_if = "Option::is_none")]
+    modified: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gid: Option<u32>,
+    #[serde(skip_serializing_if = "is_zero")]
+    offset: u64,
+    #[serde(skip_serializing_if = "is_zero_u32")]
+    dev_major: u32,
+    #[serde(skip_serializing_if = "is_zero_u32")]
+    dev_minor: u32,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    xattrs: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
+    #[serde(skip_serializing_if = "is_zero")]
+    chunk_offset: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    chunk_size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chunk_digest: Option<Digest>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero_u32(number: &u32) -> bool {
+    *number == 0
+}
+
+impl Line {
+    fn of(entry: &Entry) -> Line {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut line = Line {
+            name: text(&entry.path),
+            modified: (entry.mtime != Time::default()).then(|| rfc3339(entry.mtime.seconds)),
+            mode: Some(entry.mode),
+            uid: Some(entry.uid),
+            gid: Some(entry.gid),
+            xattrs: entry.xattrs.iter().map(|(name, value)| (text(name), base64(value))).collect(),
+            ..Line::default()
+        };
+        line.kind = match &entry.kind {
+            Kind::File { size } => {
+                line.size = *size;
+                "reg"
+            }
+            Kind::Directory => {
+                line.name.push('/');
+                "dir"
+            }
+            Kind::Symlink { target } => {
+                line.link_name = Some(text(target));
+                "symlink"
+            }
+            Kind::HardLink { target } => {
+                line.link_name = Some(text(target));
+                "hardlink"
+            }
+            Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => {
+                (line.dev_major, line.dev_minor) = (*major, *minor);
+                if matches!(entry.kind, Kind::CharDevice { .. }) { "char" } else { "block" }
+            }
+            Kind::Fifo => "fifo",
+        };
+        line
+    }
+}
+
+/// The archive in pieces, on its way out.
+struct Pieces<'a> {
+    out: &'a mut dyn Write,
+    level: u32,
+    /// The piece in the making.
+    piece: Vec<u8>,
+    batch: Vec<Vec<u8>>,
+    batch_bytes: usize,
+    /// Where each piece that was written begins.
+    offsets: Vec<u64>,
+    written: u64,
+    archive: Hasher,
+    /// Lines whose pieces have not been written, and the numbers of these.
+    waiting: VecDeque<(Option<usize>, Line)>,
+    table: Table,
+}
+
+impl<'a> Pieces<'a> {
+    fn new(out: &'a mut dyn Write, spool: File, level: u32) -> Pieces<'a> {
+        Pieces {
+            out,
+            level,
+            piece: Vec::new(),
+            batch: Vec::new(),
+            batch_bytes: 0,
+            offsets: Vec::new(),
+            written: 0,
+            archive: Hasher::new(),
+            waiting: VecDeque::new(),
+            table: Table::new(spool),
+        }
+    }
+
+    /// Adds bytes to the piece in the making.
+    fn add(&mut self, mut bytes: &[u8]) -> Result<()> {
+        self.archive.update(bytes);
+        while !bytes.is_empty() {
+            let room = CHUNK_BYTES + BLOCK - self.piece.len();
+            if room == 0 {
+                self.begin()?;
+                continue;
+            }
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.piece.extend_from_slice(now);
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Begins a new piece; gives its number.
+    fn begin(&mut self) -> Result<usize> {
+        if !self.piece.is_empty() {
+            let piece = std::mem::take(&mut self.piece);
+            self.batch_bytes += piece.len();
+            self.batch.push(piece);
+        }
+        if self.batch_bytes >= BATCH_BYTES || self.batch.len() >= BATCH_PIECES {
+            self.flush()?;
+        }
+        Ok(self.offsets.len() + self.batch.len())
+    }
+
+    /// Writes what is complete, and the lines that waited for it.
+    fn flush(&mut self) -> Result<()> {
+        let level = self.level;
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        let members: Vec<io::Result<Vec<u8>>> =
+            batch.into_par_iter().map(|piece| member(&piece, level)).collect();
+        for member in members {
+            let member = member.map_err(write_error)?;
+            self.offsets.push(self.written);
+            self.written += member.len() as u64;
+            self.out.write_all(&member).map_err(write_error)?;
+        }
+        while let Some((piece, _)) = self.waiting.front() {
+            let offset = match piece {
+                None => 0,
+                Some(number) => match self.offsets.get(*number) {
+                    None => break,
+                    Some(offset) => *offset,
+                },
+            };
+            let (_, mut line) = self.waiting.pop_front().expect("it is at the front");
+            line.offset = offset;
+            self.table.push(&line).map_err(write_error)?;
+        }
+        Ok(())
+    }
+
+    fn landmark(&mut self) -> Result<()> {
+        let (path, kind) = (LANDMARK.as_bytes().to_vec(), Kind::File { size: 1 });
+        let (mode, mtime, xattrs) = (0o644, Time::default(), BTreeMap::new());
+        let entry = Entry { path, kind, mode, uid: 0, gid: 0, mtime, xattrs };
+        let mut tar = Writer::new(Vec::new());
+        let header = tar.entry(&entry).and_then(|()| tar.write_data(&[LANDMARK_CONTENT]));
+        let bytes = header.and_then(|()| tar.finish()).map_err(write_error)?;
+        // One block for the header, one for the content; the archive does not end here.
+        let (header, content) = bytes[..2 * BLOCK].split_at(BLOCK);
+        self.add(header)?;
+        let piece = self.begin()?;
+        self.add(content)?;
+        let digest = Digest::of(&[LANDMARK_CONTENT]);
+        let line = Line { digest: Some(digest), chunk_digest: Some(digest), ..Line::of(&entry) };
+        self.waiting.push_back((Some(piece), line));
+        Ok(())
+    }
+
+    /// The line of an entry that has no content.
+    fn other(&mut self, entry: &Entry) {
+        self.waiting.push_back((None, Line::of(entry)));
+    }
+
+    /// The content of a file whose header was added, and its lines.
+    fn file(&mut self, entry: &Entry, size: u64, reader: &mut Reader<Recorder<'_>>) -> Result<()> {
+        let mut line = Line::of(entry);
+        if size == 0 {
+            line.digest = Some(Digest::of(b""));
+            self.waiting.push_back((None, line));
+            return Ok(());
+        }
+        let mut whole = Hasher::new();
+        let mut lines = Vec::new();
+        let mut done: u64 = 0;
+        while done < size {
+            let number = self.begin()?;
+            let chunk_bytes = usize::try_from(size - done).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+            let mut chunk = vec![0; chunk_bytes];
+            Content(reader).read_exact(&mut chunk).map_err(read_error)?;
+            whole.update(&chunk);
+            self.add(&chunk)?;
+            line.chunk_offset = done;
+            // The last chunk is what is left.
+            line.chunk_size = if chunk_bytes == CHUNK_BYTES { CHUNK_BYTES as u64 } else { 0 };
+            line.chunk_digest = Some(Digest::of(&chunk));
+            let next = Line { name: line.name.clone(), kind: "chunk", ..Line::default() };
+            lines.push((Some(number), std::mem::replace(&mut line, next)));
+            done += chunk_bytes as u64;
+        }
+        lines[0].1.digest = Some(whole.finish());
+        self.waiting.extend(lines);
+        Ok(())
+    }
+
+    /// The table and the footer.
+    fn finish(mut self) -> Result<Written> {
+        // An archive may end without the zeros that fill its last block.
+        let zeros = [0; BLOCK];
+        self.add(&zeros[..padding(self.archive.bytes())])?;
+        self.begin()?;
+        self.flush()?;
+        let begin = self.written;
+        let (mut table, toc_bytes, toc) = self.table.finish().map_err(write_error)?;
+        let (path, kind) = (TOC.as_bytes().to_vec(), Kind::File { size: toc_bytes });
+        let (mode, mtime, xattrs) = (0o644, Time::default(), BTreeMap::new());
+        let entry = Entry { path, kind, mode, uid: 0, gid: 0, mtime, xattrs };
+        let gzip = GzBuilder::new().write(&mut *self.out, Compression::new(self.level));
+        let tee = Tee { hasher: &mut self.archive, out: gzip };
+        let mut tar = Writer::new(tee);
+        tar.entry(&entry).map_err(write_error)?;
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match table.read(&mut buffer).map_err(write_error)? {
+                0 => break,
+                count => tar.write_data(&buffer[..count]).map_err(write_error)?,
+            }
+        }
+        tar.finish().and_then(|tee| tee.out.finish()).map_err(write_error)?;
+        self.out.write_all(&footer(begin)).map_err(write_error)?;
+        let size_bytes = self.archive.bytes();
+        Ok(Written { toc, diff_id: self.archive.finish(), size_bytes })
+    }
+}
+
+/// How many zeros follow `size` bytes in an archive.
+fn padding(size: u64) -> usize {
+    usize::try_from(size % BLOCK as u64).map_or(0, |over| (BLOCK - over) % BLOCK)
+}
+
+struct Tee<'a, W> {
+    hasher: &'a mut Hasher,
+    out: W,
+}
+
+impl<W: Write> Write for Tee<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// The table of contents, in a file without a name.
+struct Table {
+    out: io::BufWriter<File>,
+    hasher: Hasher,
+    is_empty: bool,
+}
+
+impl Table {
+    fn new(file: File) -> Table {
+        Table { out: io::BufWriter::with_capacity(64 * 1024, file), hasher: Hasher::new(), is_empty: true }
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.out.write_all(bytes)
+    }
+
+    fn push(&mut self, line: &Line) -> io::Result<()> {
+        let head: &[u8] = if self.is_empty { b"{\"version\":1,\"entries\":[" } else { b"," };
+        self.put(head)?;
+        self.is_empty = false;
+        self.put(&serde_json::to_vec(line)?)
+    }
+
+    /// The file from its beginning, how many bytes it has, and their digest.
+    fn finish(mut self) -> io::Result<(File, u64, Digest)> {
+        self.put(b"]}")?;
+        let mut file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.rewind()?;
+        Ok((file, self.hasher.bytes(), self.hasher.finish()))
+    }
+}
+
+fn member(piece: &[u8], level: u32) -> io::Result<Vec<u8>> {
+    let mut encoder =
+        GzBuilder::new().write(Vec::with_capacity(piece.len() / 2 + 64), Compression::new(level));
+    encoder.write_all(piece)?;
+    encoder.finish()
+}
+
+/// A member without content, 51 bytes long, whose extra field says where the table's member begins.
+fn footer(toc_offset: u64) -> Vec<u8> {
+    let mut bytes = vec![0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 255, 26, 0, b'S', b'G', 22, 0];
+    bytes.extend_from_slice(format!("{toc_offset:016x}STARGZ").as_bytes());
+    // One empty stored block, the last one; then checksum and length of nothing.
+    bytes.extend_from_slice(&[1, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0]);
+    bytes
+}
+
+/// Days since 1970 to a date: H. Hinnant's algorithm, which holds for all years here.
+fn rfc3339(seconds: i64) -> String {
+    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// RFC 4648, with padding: how the format writes the values of attributes.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let number = group.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+        let number = number << (8 * (3 - group.len()));
+        for place in 0..4 {
+            let digit = DIGITS[(number >> (18 - 6 * place) & 63) as usize];
+            text.push(if place <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+fn read_error(source: io::Error) -> Error {
+    Error::ReadArchive { source }
+}
+
+fn write_error(source: io::Error) -> Error {
+    Error::WriteLayer { source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_footer_has_51_bytes_that_any_gunzip_reads() {
+        let bytes = footer(0x1234);
+        assert_eq!(bytes.len(), 51);
+        let mut content = Vec::new();
+        flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut content).unwrap();
+        assert!(content.is_empty());
+        assert_eq!(&bytes[16..38], b"0000000000001234STARGZ");
+    }
+
+    #[test]
+    fn times_and_values_are_written_as_others_write_them() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_827_696, "2000-02-29T12:34:56Z"),
+            (1_000_000_000, "2001-09-09T01:46:40Z"),
+            (4_107_542_399, "2100-02-28T23:59:59Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(rfc3339(seconds), expected);
+        }
+        for (bytes, expected) in [
+            (&b""[..], ""),
+            (b"f", "Zg=="),
+            (b"fo", "Zm8="),
+            (b"foo", "Zm9v"),
+            (b"\xff\xfe\xfd\xfc", "//79/A=="),
+        ] {
+            assert_eq!(base64(bytes), expected);
+        }
+    }
+}
