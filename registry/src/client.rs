@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 
 use crate::exchange::{Call, Content, Exchange};
 use crate::transport::{Headers, Method, Response};
+use crate::url::Url;
 use crate::{Error, Options};
 
 /// The documents that are understood, in order of preference.
@@ -96,6 +97,22 @@ impl Client {
         let document = Document::parse(bytes, &media_type)
             .map_err(|source| Error::Document { reference: reference.to_string(), source })?;
         Ok(Fetched { document, descriptor })
+    }
+
+    /// Whether the registry of `reference` lets this client in, as far as the registry tells without a repository.
+    ///
+    /// # Errors
+    /// As [`Client::resolve`].
+    pub fn log_in(&self, reference: &Reference) -> Result<(), Error> {
+        let call = Call {
+            method: Method::Get,
+            url: Url::new(&self.exchange.origin(reference)?, "/v2/"),
+            reference,
+            scopes: Vec::new(),
+            headers: Headers::from([("accept", "application/json".to_owned())]),
+            content: Content::None,
+        };
+        self.exchange.persist(&call).map(drop)
     }
 
     fn manifest_call<'a>(&self, method: Method, reference: &'a Reference) -> Result<Call<'a>, Error> {

@@ -18,7 +18,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
 use crate::exchange::{Content, check, follow};
-use crate::transport::{Direction, Headers, Method, Permit};
+use crate::gate::Permit;
+use crate::transport::{Direction, Headers, Method};
 use crate::url::Url;
 use crate::{Client, Error};
 

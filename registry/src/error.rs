@@ -115,6 +115,13 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A file of credentials could not be written.
+    WriteFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A file of credentials is not the JSON that it should be.
     ParseKeychain {
         /// The file.
@@ -149,6 +156,11 @@ pub enum Error {
         origin: String,
         /// Which rule it breaks.
         reason: &'static str,
+    },
+    /// A server cannot take connections.
+    Listen {
+        /// Why.
+        source: io::Error,
     },
     /// A proxy's address is not one.
     Proxy {
@@ -270,6 +282,7 @@ impl fmt::Display for Error {
             Error::Document { reference, .. } => write!(f, "`{reference}` is not an image that can be read"),
             Error::ReadSource { digest, .. } => write!(f, "cannot read blob `{digest}` to push it"),
             Error::ReadFile { path, .. } => write!(f, "cannot read `{}`", path.display()),
+            Error::WriteFile { path, .. } => write!(f, "cannot write `{}`", path.display()),
             Error::ParseKeychain { path, .. } => {
                 write!(f, "`{}` is not a credential file", path.display())
             }
@@ -285,6 +298,7 @@ impl fmt::Display for Error {
                 write!(f, "the credential helper `{program}` gave no credentials: {output}")
             }
             Error::Certificate { origin, reason } => write!(f, "no certificates from `{origin}`: {reason}"),
+            Error::Listen { .. } => f.write_str("cannot take connections"),
             Error::Proxy { address } => {
                 write!(f, "`{address}` is not a proxy: expected `http://HOST:PORT`")
             }
@@ -299,8 +313,10 @@ impl StdError for Error {
             Error::Authenticate { source, .. } => Some(&**source),
             Error::Verify { source, .. } => Some(source),
             Error::Document { source, .. } => Some(source),
-            Error::ReadSource { source, .. }
+            Error::Listen { source }
+            | Error::ReadSource { source, .. }
             | Error::ReadFile { source, .. }
+            | Error::WriteFile { source, .. }
             | Error::RunHelper { source, .. } => Some(source),
             Error::ParseKeychain { source, .. } => Some(source),
             Error::Status { .. }

@@ -8,6 +8,7 @@
 //! redirect or `Location` says.
 
 use std::io::Read;
+use std::sync::Mutex;
 
 use oci::Reference;
 use serde::Deserialize;
@@ -53,11 +54,17 @@ pub(crate) enum Content<'a> {
 pub(crate) struct Exchange {
     pub(crate) transport: Transport,
     authority: Authority,
+    /// Held while a list of referrers is read and written.
+    pub(crate) lists: Mutex<()>,
 }
 
 impl Exchange {
     pub(crate) fn new(options: Options) -> Exchange {
-        Exchange { transport: Transport::new(options), authority: Authority::default() }
+        Exchange {
+            transport: Transport::new(options),
+            authority: Authority::default(),
+            lists: Mutex::default(),
+        }
     }
 
     pub(crate) fn options(&self) -> &Options {
@@ -103,7 +110,12 @@ impl Exchange {
     }
 
     fn send(&self, call: &Call<'_>, authorization: Option<&str>) -> Result<Response, Error> {
-        follow(&self.transport, call.method, &call.url, &call.headers, authorization, &call.content)
+        let response =
+            follow(&self.transport, call.method, &call.url, &call.headers, authorization, &call.content)?;
+        if response.status == 429 {
+            self.transport.narrow(&self.origin(call.reference)?);
+        }
+        Ok(response)
     }
 }
 

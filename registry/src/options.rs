@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Keychain;
+use crate::{Keychain, Sessions};
 
 /// How a [`Client`](crate::Client) behaves. The default is anonymous, direct and strict.
 #[derive(Clone, Debug)]
@@ -28,10 +28,12 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// When to try again.
     pub retry: Retry,
-    /// How many blobs are transferred at once with one host, in each direction.
+    /// How many blobs are transferred at once with one host, in each direction; fewer where the host refuses.
     pub transfers_per_host: usize,
     /// How large a request may be, in bytes, once a registry has refused a larger one.
     pub chunk_bytes: u64,
+    /// Where uploads are remembered that are not finished.
+    pub sessions: Option<Arc<dyn Sessions>>,
 }
 
 impl Default for Options {
@@ -48,6 +50,7 @@ impl Default for Options {
             retry: Retry::default(),
             transfers_per_host: 6,
             chunk_bytes: 64 * 1024 * 1024,
+            sessions: None,
         }
     }
 }

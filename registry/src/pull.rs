@@ -14,7 +14,8 @@ use oci::{Descriptor, Digest, Reference, Verifier};
 
 use crate::client::pull_scope;
 use crate::exchange::{Call, Content, Exchange};
-use crate::transport::{Direction, Headers, Method, Permit, Response};
+use crate::gate::Permit;
+use crate::transport::{Direction, Headers, Method, Response};
 use crate::{Client, Error};
 
 /// A connection that brought this much before it broke has earned another try.

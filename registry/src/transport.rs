@@ -7,13 +7,14 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use ureq::http::{self, HeaderMap};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, Proxy, SendBody};
 
+use crate::gate::{Gate, Permit};
 use crate::url::{Origin, Scheme, Url};
 use crate::{Error, Options};
 
@@ -154,12 +155,18 @@ impl Transport {
 
     /// Waits until one more transfer with the host may run.
     pub(crate) fn permit(&self, origin: &Origin, direction: Direction) -> Permit {
-        let limit = self.options.transfers_per_host.max(1);
+        let most = self.options.transfers_per_host;
         let gate = lock(&self.gates)
             .entry((origin.clone(), direction))
-            .or_insert_with(|| Arc::new(Gate { free: Mutex::new(limit), freed: Condvar::new() }))
+            .or_insert_with(|| Arc::new(Gate::new(most)))
             .clone();
         gate.enter()
+    }
+
+    /// Lets fewer transfers run with a host that has had enough.
+    pub(crate) fn narrow(&self, origin: &Origin) {
+        let gates = lock(&self.gates);
+        gates.iter().filter(|((of, _), _)| of == origin).for_each(|(_, gate)| gate.narrow());
     }
 
     /// Whether the user lifted the rules for this host; an entry without a port is for all of them.
@@ -334,36 +341,6 @@ impl Response {
     /// The body as a stream; without a limit, which is the caller's to set.
     pub(crate) fn reader(self) -> impl Read + Send + use<> {
         self.body.into_with_config().limit(u64::MAX).reader()
-    }
-}
-
-/// How many more transfers a host may have.
-struct Gate {
-    free: Mutex<usize>,
-    freed: Condvar,
-}
-
-impl Gate {
-    fn enter(self: Arc<Self>) -> Permit {
-        let mut free = lock(&self.free);
-        while *free == 0 {
-            free = self.freed.wait(free).unwrap_or_else(|poisoned| poisoned.into_inner());
-        }
-        *free -= 1;
-        drop(free);
-        Permit { gate: self }
-    }
-}
-
-/// The right to one transfer, given back when dropped.
-pub(crate) struct Permit {
-    gate: Arc<Gate>,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        *lock(&self.gate.free) += 1;
-        self.gate.freed.notify_one();
     }
 }
 

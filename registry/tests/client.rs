@@ -4,6 +4,8 @@
 mod auth;
 #[path = "client/download.rs"]
 mod download;
+#[path = "client/lists.rs"]
+mod lists;
 #[path = "client/pull.rs"]
 mod pull;
 #[path = "client/push.rs"]
