@@ -129,6 +129,13 @@ pub enum Error {
         /// What the JSON parser says.
         source: serde_json::Error,
     },
+    /// A file that says how a registry is reached says something else.
+    ParseHosts {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An entry of a credential file does not decode.
     DecodeCredential {
         /// The file.
@@ -286,6 +293,9 @@ impl fmt::Display for Error {
             Error::ParseKeychain { path, .. } => {
                 write!(f, "`{}` is not a credential file", path.display())
             }
+            Error::ParseHosts { path, reason } => {
+                write!(f, "`{}` is no hosts file: {reason}", path.display())
+            }
             Error::DecodeCredential { path, registry } => {
                 write!(
                     f,
@@ -325,6 +335,7 @@ impl StdError for Error {
             | Error::Address { .. }
             | Error::Answer { .. }
             | Error::TooLarge { .. }
+            | Error::ParseHosts { .. }
             | Error::DecodeCredential { .. }
             | Error::AskHelper { .. }
             | Error::Certificate { .. }

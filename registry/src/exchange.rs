@@ -11,15 +11,17 @@ use std::io::Read;
 use std::sync::Mutex;
 
 use oci::Reference;
+use oci::reference::HUB;
 use serde::Deserialize;
 use time::OffsetDateTime;
 
 use crate::auth::{Authority, Need};
 use crate::error::Code;
+use crate::hosts::{Can, Host};
 use crate::retry::parse_retry_after;
 use crate::transport::{Body, Headers, Method, Response, Transport};
-use crate::url::{Origin, Url};
-use crate::{Error, Options};
+use crate::url::{Origin, Scheme, Url};
+use crate::{Error, Options, Retry};
 
 const MAX_REDIRECTS: usize = 10;
 const MAX_ERROR_BYTES: u64 = 64 * 1024;
@@ -31,12 +33,37 @@ const HUB_HOST: &str = "registry-1.docker.io";
 pub(crate) struct Call<'a> {
     pub(crate) method: Method,
     pub(crate) url: Url,
-    /// Names the registry and the credential.
-    pub(crate) reference: &'a Reference,
+    /// To whom it goes.
+    pub(crate) way: &'a Way,
     /// What a token must allow.
     pub(crate) scopes: Vec<String>,
     pub(crate) headers: Headers,
     pub(crate) content: Content<'a>,
+}
+
+/// A way to a registry: itself, or a host that stands for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    /// Whom the credential is for.
+    pub(crate) origin: Origin,
+    /// What stands before the repository.
+    prefix: String,
+    /// Names the credential and the repository.
+    pub(crate) reference: Reference,
+    /// The registry that a mirror is asked for.
+    stands_for: Option<String>,
+}
+
+impl Way {
+    /// The address of `path` below the repository.
+    pub(crate) fn url(&self, path: &str) -> Url {
+        let path = format!("{}/{}/{path}", self.prefix, self.reference.repository());
+        let url = Url::new(&self.origin, &path);
+        match &self.stands_for {
+            Some(registry) => url.with_query("ns", registry),
+            None => url,
+        }
+    }
 }
 
 /// What a call carries, in a form that can be sent again.
@@ -71,18 +98,71 @@ impl Exchange {
         self.transport.options()
     }
 
-    /// The registry's own scheme, host and port.
-    pub(crate) fn origin(&self, reference: &Reference) -> Result<Origin, Error> {
-        match reference.registry() {
-            oci::reference::HUB => self.transport.origin(HUB_HOST),
-            host => self.transport.origin(host),
+    /// The way to the registry itself.
+    pub(crate) fn way(&self, reference: &Reference) -> Result<Way, Error> {
+        let known = self.transport.hosts.of(reference.registry())?;
+        if let Some(server) = &known.server {
+            return self.way_to(server, reference, None);
+        }
+        let authority = match reference.registry() {
+            HUB => HUB_HOST,
+            host => host,
+        };
+        let origin = self.transport.origin(authority)?;
+        Ok(Way { origin, prefix: "/v2".to_owned(), reference: reference.clone(), stands_for: None })
+    }
+
+    /// The way that pushes take: a host that the user named for that, or the registry itself.
+    pub(crate) fn push_way(&self, reference: &Reference) -> Result<Way, Error> {
+        let known = self.transport.hosts.of(reference.registry())?;
+        match known.mirrors.iter().find(|host| host.can(Can::Push)) {
+            Some(host) => self.way_to(host, reference, None),
+            None => self.way(reference),
         }
     }
 
-    /// The address of `path` below the repository.
-    pub(crate) fn url(&self, reference: &Reference, path: &str) -> Result<Url, Error> {
-        let origin = self.origin(reference)?;
-        Ok(Url::new(&origin, &format!("/v2/{}/{path}", reference.repository())))
+    /// Asks the hosts that stand for the registry, in order, and then the registry itself, whose failure counts. A
+    /// mirror has one try: what it cannot do now, the registry can.
+    pub(crate) fn through<T>(
+        &self,
+        reference: &Reference,
+        act: Can,
+        mut ask: impl FnMut(&Way, &Retry) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let retry = &self.options().retry;
+        let once = Retry { attempts: 1, ..retry.clone() };
+        let known = self.transport.hosts.of(reference.registry())?;
+        for mirror in known.mirrors.iter().filter(|host| host.can(act)) {
+            let way = self.way_to(mirror, reference, Some(reference.registry()))?;
+            if let Ok(answer) = ask(&way, &once) {
+                return Ok(answer);
+            }
+        }
+        ask(&self.way(reference)?, retry)
+    }
+
+    fn way_to(&self, host: &Host, reference: &Reference, stands_for: Option<&str>) -> Result<Way, Error> {
+        let Host { scheme, authority, prefix, .. } = host;
+        let origin = match scheme {
+            Some("http") => Origin::new(Scheme::Http, authority),
+            Some(_) => Origin::new(Scheme::Https, authority),
+            None => Some(self.transport.origin(authority)?),
+        };
+        let fail = || Error::Answer { url: authority.clone(), reason: "expected a host's name and port" };
+        let origin = origin.ok_or_else(fail)?;
+        // Its credential is the host's own, never that of the registry that it stands for.
+        let own = format!("{authority}/{}", reference.repository()).parse::<Reference>();
+        let own = own.ok().filter(|own| own.registry() == authority);
+        let reference = own.or_else(|| {
+            let is_registrys = authority == reference.registry();
+            is_registrys.then(|| reference.clone())
+        });
+        Ok(Way {
+            origin,
+            prefix: prefix.clone(),
+            reference: reference.ok_or_else(fail)?,
+            stands_for: stands_for.map(str::to_owned),
+        })
     }
 
     /// Sends `call` until it has an answer or retries are used up.
@@ -92,12 +172,12 @@ impl Exchange {
 
     /// Sends `call` once, or twice if the registry wants a new authorisation.
     pub(crate) fn once(&self, call: &Call<'_>) -> Result<Response, Error> {
-        let origin = self.origin(call.reference)?;
-        let need = Need { origin: &origin, reference: call.reference, scopes: &call.scopes };
-        let is_own = call.url.origin == origin;
+        let origin = &call.way.origin;
+        let need = Need { origin, reference: &call.way.reference, scopes: &call.scopes };
+        let is_own = call.url.origin == *origin;
         let known = if is_own { self.authority.known(&self.transport, &need)? } else { None };
         let response = self.send(call, known.as_deref())?;
-        if response.status != 401 || response.url.origin != origin {
+        if response.status != 401 || response.url.origin != *origin {
             return check(call.method, response);
         }
         match self.authority.answer(&self.transport, &need, &response, known.as_deref())? {
@@ -113,7 +193,7 @@ impl Exchange {
         let response =
             follow(&self.transport, call.method, &call.url, &call.headers, authorization, &call.content)?;
         if response.status == 429 {
-            self.transport.narrow(&self.origin(call.reference)?);
+            self.transport.narrow(&call.way.origin);
         }
         Ok(response)
     }

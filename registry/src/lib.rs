@@ -30,6 +30,7 @@ pub mod download;
 mod error;
 mod exchange;
 mod gate;
+mod hosts;
 mod lists;
 mod options;
 pub mod pull;

@@ -29,7 +29,8 @@ impl Client {
         }
         let mut tags: Vec<String> = Vec::new();
         let mut seen = std::collections::HashSet::new();
-        let mut url = self.exchange.url(repository, "tags/list")?.with_query("n", PAGE);
+        let way = self.exchange.way(repository)?;
+        let mut url = way.url("tags/list").with_query("n", PAGE);
         loop {
             let fail = |reason| Error::Answer { url: url.to_string(), reason };
             if !seen.insert(url.wire()) || tags.len() > MAX_TAGS {
@@ -38,7 +39,7 @@ impl Client {
             let call = Call {
                 method: Method::Get,
                 url: url.clone(),
-                reference: repository,
+                way: &way,
                 scopes: vec![pull_scope(repository)],
                 headers: Headers::from([("accept", "application/json".to_owned())]),
                 content: Content::None,

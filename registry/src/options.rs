@@ -14,6 +14,8 @@ pub struct Options {
     pub insecure_hosts: Vec<String>,
     /// Further certificate authorities to trust, each PEM text of one or more certificates.
     pub extra_ca_pem: Vec<Vec<u8>>,
+    /// Folders with one folder a registry in them: `hosts.toml`, certificates; see `hosts`.
+    pub host_folders: Vec<PathBuf>,
     /// The system's bundle of certificate authorities; `None` looks where distributions keep it.
     pub ca_bundle: Option<PathBuf>,
     /// Who the user is, by registry.
@@ -41,6 +43,7 @@ impl Default for Options {
         Options {
             insecure_hosts: Vec::new(),
             extra_ca_pem: Vec::new(),
+            host_folders: Vec::new(),
             ca_bundle: None,
             keychain: Keychain::default(),
             user_agent: concat!("lbuild/", env!("CARGO_PKG_VERSION")).to_owned(),

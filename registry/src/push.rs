@@ -1,7 +1,7 @@
 //! Pushing: blobs first, then the manifest that names them.
 //!
 //! Order for a blob: ask whether it is there; go on with an upload that another process could not finish; let the
-//! registry mount it from a repository that has it; else [`upload`] its bytes. (OCI distribution-spec, "Push".)
+//! registry mount it from a repository that has it; else send its bytes (`upload`). (OCI distribution-spec, "Push".)
 //!
 //! Invariants: memory does not grow with the blob; what `progress` is told adds up to the blob's size if the
 //! push succeeds, and to nothing if it fails; a manifest is sent by whoever has sent what it names.
@@ -86,8 +86,9 @@ impl Client {
         progress: &(dyn Fn(i64) + Sync),
     ) -> Result<Pushed, Error> {
         let exchange = &*self.exchange;
-        let upload = Upload::new(exchange, to, descriptor, source, progress);
-        let _permit = exchange.transport.permit(&exchange.origin(to)?, Direction::Push);
+        let way = exchange.push_way(to)?;
+        let upload = Upload::new(exchange, &way, descriptor, source, progress);
+        let _permit = exchange.transport.permit(&way.origin, Direction::Push);
         if upload.exists()? {
             return Ok(upload.done(Pushed::Existed));
         }
@@ -136,7 +137,8 @@ impl Client {
     ) -> Result<Response, Error> {
         let digest = Digest::of(bytes);
         let target = to.tag().map_or_else(|| to.target(), str::to_owned);
-        let url = self.exchange.url(to, &format!("manifests/{target}"))?;
+        let way = self.exchange.push_way(to)?;
+        let url = way.url(&format!("manifests/{target}"));
         if let Some(expected) = to.digest().filter(|&expected| expected != digest) {
             let source = Mismatch::Digest { expected, found: digest };
             return Err(Error::Verify { url: url.to_string(), source });
@@ -144,7 +146,7 @@ impl Client {
         let call = Call {
             method: Method::Put,
             url,
-            reference: to,
+            way: &way,
             scopes: vec![push_scope(to)],
             headers: Headers::from([("content-type", media_type.as_str().to_owned())]),
             content: Content::Bytes(bytes),

@@ -87,7 +87,8 @@ impl Client {
         subject: Digest,
         kind: Option<&str>,
     ) -> Result<Vec<Descriptor>, Error> {
-        let mut url = self.exchange.url(near, &format!("referrers/{subject}"))?;
+        let way = self.exchange.way(near)?;
+        let mut url = way.url(&format!("referrers/{subject}"));
         if let Some(kind) = kind {
             url = url.with_query("artifactType", kind);
         }
@@ -96,7 +97,7 @@ impl Client {
             let call = Call {
                 method: Method::Get,
                 url: url.clone(),
-                reference: near,
+                way: &way,
                 scopes: vec![pull_scope(near)],
                 headers: Headers::from([("accept", MediaType::OciIndex.as_str().to_owned())]),
                 content: Content::None,

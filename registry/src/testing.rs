@@ -10,6 +10,7 @@
 mod access;
 mod faults;
 mod memory;
+pub mod parsers;
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};

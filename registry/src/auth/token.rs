@@ -90,7 +90,7 @@ pub(crate) fn fetch(
     let fail =
         |source| Error::Authenticate { registry: subject.registry.to_owned(), source: Box::new(source) };
     let answer = answer.map_err(fail)?;
-    answer.token(&realm).map_err(fail)
+    answer.token(&realm.to_string()).map_err(fail)
 }
 
 /// Token servers know GET, POST or both, and say in different ways that they do not.
@@ -165,19 +165,28 @@ struct Answer {
 impl Answer {
     fn read(response: Response) -> Result<Answer, Error> {
         let url = response.url.to_string();
-        let bytes = response.bytes(MAX_TOKEN_BYTES)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|_| Error::Answer { url, reason: "expected JSON with a token" })
+        Answer::parse(&response.bytes(MAX_TOKEN_BYTES)?, &url)
     }
 
-    fn token(self, realm: &Url) -> Result<Token, Error> {
+    fn parse(bytes: &[u8], url: &str) -> Result<Answer, Error> {
+        let reason = "expected JSON with a token";
+        serde_json::from_slice(bytes).map_err(|_| Error::Answer { url: url.to_owned(), reason })
+    }
+
+    fn token(self, realm: &str) -> Result<Token, Error> {
         let token = [self.token, self.access_token].into_iter().flatten().find(|token| !token.is_empty());
-        let fail = |reason| Error::Answer { url: realm.to_string(), reason };
+        let fail = |reason| Error::Answer { url: realm.to_owned(), reason };
         let token = token.ok_or_else(|| fail("expected `token` or `access_token`"))?;
         let life = self.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         Token::parse(token, Some(life.unwrap_or(DEFAULT_LIFE)))
             .map_err(|_| fail("the token has characters that no header may have"))
     }
+}
+
+/// The token of a token server's answer.
+#[cfg(feature = "testing")]
+pub(crate) fn parse(answer: &[u8], url: &str) -> Result<Token, Error> {
+    Answer::parse(answer, url)?.token(url)
 }
 
 impl Token {

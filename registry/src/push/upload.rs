@@ -16,7 +16,7 @@ use oci::{Descriptor, Digest, Reference};
 use super::meter::{Exact, Meter};
 use super::{BlobSource, Pushed, expect_digest, push_scope};
 use crate::Error;
-use crate::exchange::{Call, Content, Exchange, target};
+use crate::exchange::{Call, Content, Exchange, Way, target};
 use crate::transport::{Headers, Method, Response};
 use crate::url::Url;
 
@@ -45,7 +45,7 @@ struct Place {
 /// One blob on its way.
 pub(super) struct Upload<'a> {
     exchange: &'a Exchange,
-    to: &'a Reference,
+    way: &'a Way,
     descriptor: &'a Descriptor,
     source: &'a dyn BlobSource,
     meter: Meter<'a>,
@@ -59,14 +59,14 @@ pub(super) struct Upload<'a> {
 impl<'a> Upload<'a> {
     pub(super) fn new(
         exchange: &'a Exchange,
-        to: &'a Reference,
+        way: &'a Way,
         descriptor: &'a Descriptor,
         source: &'a dyn BlobSource,
         progress: &'a (dyn Fn(i64) + Sync),
     ) -> Upload<'a> {
         let meter = Meter::new(progress);
         let (place, in_chunks, furthest) = (RefCell::default(), Cell::default(), Cell::default());
-        Upload { exchange, to, descriptor, source, meter, place, in_chunks, furthest }
+        Upload { exchange, way, descriptor, source, meter, place, in_chunks, furthest }
     }
 
     /// The blob is there, however it came.
@@ -76,12 +76,12 @@ impl<'a> Upload<'a> {
     }
 
     fn call(&self, method: Method, url: Url) -> Call<'a> {
-        let (reference, scopes) = (self.to, vec![push_scope(self.to)]);
-        Call { method, url, reference, scopes, headers: Headers::new(), content: Content::None }
+        let scopes = vec![push_scope(&self.way.reference)];
+        Call { method, url, way: self.way, scopes, headers: Headers::new(), content: Content::None }
     }
 
     pub(super) fn exists(&self) -> Result<bool, Error> {
-        let url = self.exchange.url(self.to, &format!("blobs/{}", self.descriptor.digest))?;
+        let url = self.way.url(&format!("blobs/{}", self.descriptor.digest));
         match self.exchange.persist(&self.call(Method::Head, url)) {
             Ok(_) => Ok(true),
             // Not there, or a registry that does not answer HEAD; what else is wrong, the upload will tell,
@@ -94,7 +94,7 @@ impl<'a> Upload<'a> {
 
     /// Asks once; any failure leaves the plain upload, which has its own retries and its own error.
     pub(super) fn mount(&self, from: &Reference) -> Option<Mount> {
-        let url = self.uploads().ok()?;
+        let url = self.uploads();
         let url = url.with_query("mount", &self.descriptor.digest.to_string());
         let mut call = self.call(Method::Post, url.with_query("from", from.repository()));
         call.scopes.push(crate::client::pull_scope(from));
@@ -113,10 +113,8 @@ impl<'a> Upload<'a> {
         let saved = sessions.and_then(|sessions| sessions.load(&self.key()));
         let Some(session) = saved.and_then(|saved| Url::parse(&saved)) else { return false };
         // Whoever can write where sessions are kept shall not make this client send anything anywhere.
-        let is_allowed = self.exchange.origin(self.to).is_ok_and(|origin| {
-            origin.objection(&session.origin).is_none()
-                || self.exchange.transport.is_insecure(&session.origin)
-        });
+        let is_allowed = self.way.origin.objection(&session.origin).is_none()
+            || self.exchange.transport.is_insecure(&session.origin);
         let place = Place { session, offset: 0, least: 0, is_old: true };
         let asked = if is_allowed { self.ask(place).ok().flatten() } else { None };
         let is_there = asked.is_some();
@@ -180,7 +178,7 @@ impl<'a> Upload<'a> {
     }
 
     fn begin(&self) -> Result<Place, Error> {
-        let response = self.exchange.once(&self.call(Method::Post, self.uploads()?))?;
+        let response = self.exchange.once(&self.call(Method::Post, self.uploads()))?;
         let place = self.opened(&response)?;
         self.keep(&place);
         Ok(place)
@@ -191,12 +189,12 @@ impl<'a> Upload<'a> {
         Ok(Place { session: self.session(response)?, offset: 0, least, is_old: false })
     }
 
-    fn uploads(&self) -> Result<Url, Error> {
-        self.exchange.url(self.to, "blobs/uploads/")
+    fn uploads(&self) -> Url {
+        self.way.url("blobs/uploads/")
     }
 
     fn session(&self, response: &Response) -> Result<Url, Error> {
-        target(&self.exchange.transport, &self.exchange.origin(self.to)?, response)
+        target(&self.exchange.transport, &self.way.origin, response)
     }
 
     /// How far an old session has come; `None` where it is of no use. One without a byte is as good as none: nobody
@@ -301,7 +299,7 @@ impl<'a> Upload<'a> {
 
     /// Under which name the session is remembered.
     fn key(&self) -> String {
-        let name = format!("{}\n{}", self.to.name(), self.descriptor.digest);
+        let name = format!("{}\n{}", self.way.reference.name(), self.descriptor.digest);
         Digest::of(name.as_bytes()).hex()
     }
 
