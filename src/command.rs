@@ -2,14 +2,19 @@
 
 pub(crate) mod build;
 pub(crate) mod cache;
+pub(crate) mod copy;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod inspect;
+pub(crate) mod login;
+pub(crate) mod manifest;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod serve;
 pub(crate) mod tag;
+pub(crate) mod tags;
 pub(crate) mod version;
 
 use std::collections::BTreeMap;
