@@ -9,6 +9,8 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 use registry::server::{Answered, Log, Server, Setup};
 
@@ -20,6 +22,9 @@ use crate::output;
 use crate::signal::Signals;
 use crate::text;
 use shelf::Shelf;
+
+/// How often it is looked whether the store is still in use.
+const PAUSE: Duration = Duration::from_secs(10);
 
 pub(crate) fn serve(args: &ServeArgs, session: &Session, signals: &Signals) -> Result<Exit, Failure> {
     let home = session.open_home()?;
@@ -37,11 +42,14 @@ pub(crate) fn serve(args: &ServeArgs, session: &Session, signals: &Signals) -> R
     let setup = Setup { tls, log, ..Setup::default() };
     // Signals are waited for before anyone can know that there is somebody to send them to.
     let (ended, _subscription) = signals.subscribe();
-    let server = Server::start(listener, Arc::new(Shelf::new(home.store, address)), setup)
-        .map_err(|error| Failure::environment(&error))?;
+    let shelf = Arc::new(Shelf::new(home.store, address));
+    let server =
+        Server::start(listener, shelf.clone(), setup).map_err(|error| Failure::environment(&error))?;
     output::print(&format!("{scheme}://{address}\n"))?;
     // The sender lives as long as the subscription, so this ends by a signal alone.
-    ended.recv().ok();
+    while ended.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+        shelf.rest();
+    }
     drop(server);
     Ok(Exit::Done)
 }

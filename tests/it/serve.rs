@@ -85,7 +85,7 @@ fn what_others_push_runs_and_comes_back() {
     let serving = Serving::start(&world, &[]);
     let (host, name) = (&serving.host, format!("{}/me/app:1", serving.localhost()));
     peers::skopeo_copy(&format!("docker://{}", busybox()), &format!("docker://{name}"));
-    assert_eq!(names(&world), [name.clone()]);
+    assert_eq!(names(&world), [name.as_str()]);
     let ran = world.lbuild(&["run", "--rm", "--network=none", &name, "echo", "it runs"]).success();
     assert_eq!(ran.line(), "it runs");
     // By every name of this machine it is the same image.
@@ -99,7 +99,7 @@ fn what_others_push_runs_and_comes_back() {
     assert_eq!(containers.podman_run(&name, &["echo", "there too"]), "there too\n");
     // An index with all that it names, and a second push of a tag, which leaves nothing without a name.
     peers::skopeo_copy_all(&format!("docker://{}", busybox_of_two()), &format!("docker://{name}"));
-    assert_eq!(names(&world), [name.clone()]);
+    assert_eq!(names(&world), [name.as_str()]);
     assert_eq!(peers::skopeo_raw(&name)["manifests"].as_array().map(Vec::len), Some(2));
     assert_eq!(get(host, "/v2/me/app/tags/list")["tags"], serde_json::json!(["1"]));
     peers::run(Command::new("skopeo").args(["delete", "--tls-verify=false", &format!("docker://{name}")]));

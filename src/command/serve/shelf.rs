@@ -9,13 +9,15 @@
 //! what refers to a subject is kept by the name that the specification has for its list, `sha256-<hex>`.
 //! (OCI distribution-spec, "Referrers Tag Schema".)
 //!
-//! Invariant: bytes are deleted by a collection only. A manifest or blob that is deleted here is one that this server
-//! no longer shows.
+//! Invariants: bytes are deleted by a collection only, and a manifest or blob that is deleted here is one that this server
+//! no longer shows; a server that nobody asks for anything keeps nobody from collecting.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use layerfs::layout::StoredImage;
 use layerfs::store::{BlobWriter, Store};
@@ -26,22 +28,58 @@ use registry::server::storage::{Content, Repository, StoredManifest, Target, Upl
 /// The names of this machine to itself.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
+/// How long a store stays open that nobody asks for anything: whoever has pushed a blob pushes what names it sooner.
+const REST: Duration = Duration::from_secs(60);
+
 /// What was deleted from which repository, by its name.
 type Gone = Arc<Mutex<BTreeSet<(String, Digest)>>>;
 
 /// The store's images as repositories.
 pub(super) struct Shelf {
-    store: Store,
+    root: PathBuf,
+    open: Mutex<Option<Open>>,
     address: SocketAddr,
     gone: Gone,
     /// Held while a name is given to something else, so that nothing is lost between reading and writing.
     naming: Mutex<()>,
 }
 
+/// The store while it is in use.
+struct Open {
+    store: Arc<Store>,
+    used: Instant,
+}
+
 impl Shelf {
     /// All of `store`, for a server at `address`.
     pub(super) fn new(store: Store, address: SocketAddr) -> Shelf {
-        Shelf { store, address, gone: Gone::default(), naming: Mutex::default() }
+        let (root, used) = (store.root().to_owned(), Instant::now());
+        let open = Mutex::new(Some(Open { store: Arc::new(store), used }));
+        Shelf { root, open, address, gone: Gone::default(), naming: Mutex::default() }
+    }
+
+    /// The store, opened if it was left.
+    fn store(&self) -> io::Result<Arc<Store>> {
+        let mut open = lock(&self.open);
+        let store = match open.take() {
+            Some(open) => open.store,
+            None => Arc::new(Store::open(&self.root).map_err(io::Error::other)?),
+        };
+        *open = Some(Open { store: store.clone(), used: Instant::now() });
+        Ok(store)
+    }
+
+    /// Leaves a store that nobody has asked for anything for a while, so that it can be collected. To be called now and
+    /// then. Who is in the middle of something keeps it open.
+    pub(super) fn rest(&self) {
+        self.rest_after(REST);
+    }
+
+    fn rest_after(&self, rest: Duration) {
+        let mut open = lock(&self.open);
+        if open.as_ref().is_some_and(|open| open.used.elapsed() >= rest) {
+            *open = None;
+        }
     }
 
     /// The name under which `tag` of `repository` is put: the client's for this machine, if it is one.
@@ -72,7 +110,7 @@ impl Shelf {
     }
 
     fn images(&self) -> io::Result<Vec<StoredImage>> {
-        self.store.images().map_err(io::Error::other)
+        self.store()?.images().map_err(io::Error::other)
     }
 
     /// The image with this tag, under the first name that has it.
@@ -91,10 +129,10 @@ impl Shelf {
     }
 
     /// Gives a name to an image. What had it is no longer listed, unless it has another.
-    fn name(&self, name: &Reference, descriptor: &Descriptor) -> layerfs::Result<()> {
-        let before = self.store.images()?;
+    fn name(store: &Store, name: &Reference, descriptor: &Descriptor) -> layerfs::Result<()> {
+        let before = store.images()?;
         let old = before.iter().find(|image| image.reference.as_ref() == Some(name));
-        self.store.tag(name, descriptor)?;
+        store.tag(name, descriptor)?;
         let Some(old) = old.map(|old| old.descriptor.digest).filter(|old| *old != descriptor.digest) else {
             return Ok(());
         };
@@ -102,7 +140,7 @@ impl Shelf {
             |image: &&StoredImage| image.descriptor.digest == old && image.reference.as_ref() != Some(name);
         // An image that somebody keeps without a name was kept before.
         if !before.iter().any(|image| has_other(&image)) {
-            self.store.forget(&old)?;
+            store.forget(&old)?;
         }
         Ok(())
     }
@@ -111,7 +149,7 @@ impl Shelf {
         let Some(image) = self.tagged(&self.own_names(repository), &list_tag(subject))? else {
             return Ok(Vec::new());
         };
-        match self.store.document(&image.descriptor).map_err(io::Error::other)? {
+        match self.store()?.document(&image.descriptor).map_err(io::Error::other)? {
             Document::Index(index) => Ok(index.value().manifests.clone()),
             Document::Manifest(_) => Ok(Vec::new()),
         }
@@ -134,7 +172,7 @@ impl Storage for Shelf {
         if self.is_gone(repository, digest) {
             return Ok(None);
         }
-        match self.store.open_blob(digest) {
+        match self.store()?.open_blob(digest) {
             Ok(file) => {
                 let length = file.metadata()?.len();
                 Ok(Some(Content::File(file, length)))
@@ -146,7 +184,7 @@ impl Storage for Shelf {
 
     fn mount(&self, _from: Option<&str>, to: &Repository, digest: &Digest) -> io::Result<bool> {
         // The store has each blob once, for whoever names it.
-        let is_here = self.store.has(digest);
+        let is_here = self.store()?.has(digest);
         if is_here {
             lock(&self.gone).remove(&(to.name.clone(), *digest));
         }
@@ -154,23 +192,26 @@ impl Storage for Shelf {
     }
 
     fn remove_blob(&self, repository: &Repository, digest: &Digest) -> io::Result<bool> {
-        let is_there = self.store.has(digest);
+        let is_there = self.store()?.has(digest);
         Ok(is_there && lock(&self.gone).insert((repository.name.clone(), *digest)))
     }
 
     fn begin(&self, _: &Repository) -> io::Result<Box<dyn Upload>> {
-        let writer = self.store.writer().map_err(io::Error::other)?;
-        Ok(Box::new(Incoming { writer, gone: self.gone.clone() }))
+        let store = self.store()?;
+        let writer = store.writer().map_err(io::Error::other)?;
+        Ok(Box::new(Incoming { writer, gone: self.gone.clone(), _store: store }))
     }
 
     fn manifest(&self, repository: &Repository, target: &Target) -> io::Result<Option<StoredManifest>> {
         let descriptor = match target {
             Target::Tag(tag) => self.tagged(&self.names(repository), tag)?.map(|image| image.descriptor),
             Target::Digest(digest) if self.is_gone(repository, digest) => None,
-            Target::Digest(digest) => self.store.find_document(digest).map(|document| document.descriptor()),
+            Target::Digest(digest) => {
+                self.store()?.find_document(digest).map(|document| document.descriptor())
+            }
         };
         let Some(descriptor) = descriptor else { return Ok(None) };
-        match self.store.read_document(&descriptor) {
+        match self.store()?.read_document(&descriptor) {
             Ok(bytes) => Ok(Some(StoredManifest { media_type: descriptor.media_type, bytes })),
             Err(layerfs::Error::MissingBlob { .. }) => Ok(None),
             Err(error) => Err(io::Error::other(error)),
@@ -183,13 +224,14 @@ impl Storage for Shelf {
         tag: Option<&str>,
         manifest: &StoredManifest,
     ) -> io::Result<()> {
-        let digest = self.store.put_bytes(&manifest.bytes).map_err(io::Error::other)?;
+        let store = self.store()?;
+        let digest = store.put_bytes(&manifest.bytes).map_err(io::Error::other)?;
         lock(&self.gone).remove(&(repository.name.clone(), digest));
         let Some(tag) = tag else { return Ok(()) };
         let name = self.own_name(repository, tag).ok_or(io::ErrorKind::InvalidInput)?;
         let size = manifest.bytes.len() as u64;
         let _naming = lock(&self.naming);
-        self.name(&name, &Descriptor::new(manifest.media_type.clone(), digest, size))
+        Shelf::name(&store, &name, &Descriptor::new(manifest.media_type.clone(), digest, size))
             .map_err(io::Error::other)
     }
 
@@ -206,10 +248,10 @@ impl Storage for Shelf {
         let mut is_found = false;
         for name in self.images()?.iter().filter(|image| is_meant(image)).filter_map(|i| i.reference.as_ref())
         {
-            is_found |= self.store.untag(name).map_err(io::Error::other)?;
+            is_found |= self.store()?.untag(name).map_err(io::Error::other)?;
         }
         if let Target::Digest(digest) = target {
-            is_found |= self.store.find_document(digest).is_some() && !self.is_gone(repository, digest);
+            is_found |= self.store()?.find_document(digest).is_some() && !self.is_gone(repository, digest);
             lock(&self.gone).insert((repository.name.clone(), *digest));
         }
         Ok(is_found)
@@ -248,13 +290,15 @@ impl Storage for Shelf {
         all.push(referrer.clone());
         let name = self.own_name(repository, &list_tag(subject)).ok_or(io::ErrorKind::InvalidInput)?;
         let list = Raw::write(Index::oci(all));
-        let put = self.store.put_document(&list, MediaType::OciIndex);
-        put.and_then(|descriptor| self.name(&name, &descriptor)).map_err(io::Error::other)
+        let store = self.store()?;
+        let put = store.put_document(&list, MediaType::OciIndex);
+        put.and_then(|descriptor| Shelf::name(&store, &name, &descriptor)).map_err(io::Error::other)
     }
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> io::Result<Vec<Descriptor>> {
         let mut all = self.list_of_referrers(repository, subject)?;
-        all.retain(|entry| self.store.has(&entry.digest) && !self.is_gone(repository, &entry.digest));
+        let store = self.store()?;
+        all.retain(|entry| store.has(&entry.digest) && !self.is_gone(repository, &entry.digest));
         Ok(all)
     }
 }
@@ -263,6 +307,8 @@ impl Storage for Shelf {
 struct Incoming {
     writer: BlobWriter,
     gone: Gone,
+    /// Nobody collects while something is on its way.
+    _store: Arc<Store>,
 }
 
 impl Write for Incoming {
@@ -324,6 +370,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use layerfs::gc::{Collected, Roots};
+
     use super::*;
 
     fn shelf(address: &str) -> (tempfile::TempDir, Shelf) {
@@ -372,6 +420,24 @@ mod tests {
         }
         let (_other, everywhere) = super::tests::shelf("0.0.0.0:5000");
         assert_eq!(everywhere.objection("registry.example"), None);
+    }
+
+    #[test]
+    fn an_idle_server_keeps_nobody_from_collecting() {
+        let (folder, shelf) = shelf("127.0.0.1:5000");
+        let mut other = Store::open(&folder.path().join("store")).unwrap();
+        let mut is_busy = || other.collect(&Roots::default()).unwrap() == Collected::Busy;
+        assert!(is_busy());
+        shelf.rest();
+        assert!(is_busy(), "it was used just now");
+        let to = repository("localhost:5000", "app");
+        let upload = shelf.begin(&to).unwrap();
+        shelf.rest_after(Duration::ZERO);
+        assert!(is_busy(), "something is on its way");
+        drop(upload);
+        assert!(!is_busy());
+        assert!(shelf.tags(&to).unwrap().is_none());
+        assert!(is_busy(), "it is in use again");
     }
 
     #[test]
