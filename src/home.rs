@@ -159,8 +159,8 @@ impl Registries {
     ) -> Result<Registries, Failure> {
         let keychain = registry::Keychain::from_files(&environment.credential_files())
             .map_err(|error| Failure::environment(&error))?;
-        let mut options = registry::Options::default();
-        options.sessions = Some(Arc::new(Uploads::of(home.store.root())));
+        let sessions = Some(Arc::new(Uploads::of(home.store.root())) as Arc<dyn registry::Sessions>);
+        let mut options = registry::Options { sessions, ..registry::Options::default() };
         if let Some(retries) = retries {
             options.retry.attempts = retries.saturating_add(1);
         }

@@ -150,12 +150,17 @@ impl Exchange {
         };
         let fail = || Error::Answer { url: authority.clone(), reason: "expected a host's name and port" };
         let origin = origin.ok_or_else(fail)?;
-        // Its credential is the host's own, never that of the registry that it stands for.
+        // Its credential is the host's own, never that of the registry that it stands for. The Hub has several names.
         let own = format!("{authority}/{}", reference.repository()).parse::<Reference>();
-        let own = own.ok().filter(|own| own.registry() == authority);
-        let reference = own.or_else(|| {
-            let is_registrys = authority == reference.registry();
-            is_registrys.then(|| reference.clone())
+        let own = own.ok().filter(|own| {
+            let is_alias =
+                own.registry() == reference.registry() && own.repository() == reference.repository();
+            own.registry() == authority || is_alias
+        });
+        let reference = own.or_else(|| match authority == reference.registry() {
+            true => Some(reference.clone()),
+            // A host that no reference can name has no credential.
+            false => format!("host.invalid/{}", reference.repository()).parse().ok(),
         });
         Ok(Way {
             origin,
@@ -302,6 +307,30 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_has_its_own_credential() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "server = \"https://registry-1.docker.io\"\n[host.\"https://mirror\"]\n[host.\"https://m.example:1\"]\n";
+        std::fs::create_dir(folder.path().join("docker.io")).unwrap();
+        std::fs::write(folder.path().join("docker.io/hosts.toml"), text).unwrap();
+        let options = Options { host_folders: vec![folder.path().to_owned()], ..Options::default() };
+        let exchange = Exchange::new(options);
+        let mut asked = Vec::new();
+        let refused = || Error::Answer { url: String::new(), reason: "" };
+        let answer: Result<(), Error> = exchange.through(&"debian".parse().unwrap(), Can::Pull, |way, _| {
+            asked.push((way.url("x").wire(), way.reference.name()));
+            Err(refused())
+        });
+        answer.unwrap_err();
+        let expected = [
+            ("https://mirror/v2/library/debian/x?ns=docker.io", "host.invalid/library/debian"),
+            ("https://m.example:1/v2/library/debian/x?ns=docker.io", "m.example:1/library/debian"),
+            ("https://registry-1.docker.io/v2/library/debian/x", "docker.io/library/debian"),
+        ];
+        let asked: Vec<_> = asked.iter().map(|(url, name)| (url.as_str(), name.as_str())).collect();
+        assert_eq!(asked, expected);
+    }
 
     #[test]
     fn reads_codes_of_every_form() {

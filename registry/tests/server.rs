@@ -373,6 +373,16 @@ fn what_refers_to_a_manifest_is_listed() {
 }
 
 #[test]
+fn a_web_page_cannot_make_its_reader_push() {
+    let registry = strict();
+    let page = [("origin", "https://evil.example"), ("content-type", "text/plain")];
+    let target = format!("/v2/a/blobs/uploads/?digest={}", Digest::of(b"x"));
+    assert_eq!(ask(&registry, "POST", &target, &page, b"x").code(), "DENIED");
+    assert_eq!(get(&registry, &format!("/v2/a/blobs/{}", Digest::of(b"x"))).status, 404);
+    assert_eq!(ask(&registry, "GET", "/v2/", &page, b"").status, 200);
+}
+
+#[test]
 fn a_connection_serves_many_requests_and_none_in_disguise() {
     let registry = strict();
     let mut stream = TcpStream::connect(registry.host()).unwrap();

@@ -21,13 +21,13 @@ use crate::tree::Tree;
 use crate::{parity, peers, registry};
 
 /// Docker's daemon, with a folder and a socket of its own.
-struct Dockerd {
+pub(crate) struct Dockerd {
     folder: PathBuf,
     daemon: Child,
 }
 
 impl Dockerd {
-    fn start(folder: PathBuf) -> Dockerd {
+    pub(crate) fn start(folder: PathBuf) -> Dockerd {
         fs::create_dir(&folder).expect("a folder");
         assert!(folder.join("socket").as_os_str().len() < 108, "a socket's path has no room (unix(7))");
         let log = File::create(folder.join("log")).expect("a log");
@@ -58,7 +58,7 @@ impl Dockerd {
     }
 
     /// Debian's client: another one may come first in the path and want more than the daemon has.
-    fn docker(&self, args: &[&str]) {
+    pub(crate) fn docker(&self, args: &[&str]) {
         peers::run(
             Command::new("/usr/bin/docker")
                 .arg(format!("--host=unix://{}", self.folder.join("socket").display()))

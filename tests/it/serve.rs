@@ -3,8 +3,6 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,6 +15,7 @@ use serde_json::Value;
 use crate::base::{busybox, busybox_of_two};
 use crate::harness::World;
 use crate::peers::{self, Containers};
+use crate::peers_language::Dockerd;
 
 /// The program as a registry over a world's store.
 pub(crate) struct Serving {
@@ -144,47 +143,17 @@ fn what_was_built_is_pulled() {
 fn dockers_daemon_pulls_and_pushes() {
     let world = World::new();
     let serving = Serving::start(&world, &[]);
-    let folder = world.path("docker");
-    fs::create_dir(&folder).expect("a folder");
-    let socket = format!("unix://{}", folder.join("s").display());
-    let mut daemon = dockerd(&folder, &socket);
-    let docker = |args: &[&str]| {
-        peers::run(Command::new("/usr/bin/docker").args(["--host", &socket]).args(args).env("HOME", &folder))
-    };
+    let dockerd = Dockerd::start(world.path("docker"));
     let dockerfile = format!("FROM {}\nRUN echo built > /name\n", busybox());
     world.build(&dockerfile).args(&["-t", "built:1"]).success();
-    docker(&["pull", "--quiet", &format!("{}/built:1", serving.host)]);
+    dockerd.docker(&["pull", "--quiet", &format!("{}/built:1", serving.host)]);
     let theirs = format!("{}/theirs:1", serving.localhost());
-    docker(&["tag", &format!("{}/built:1", serving.host), &theirs]);
-    docker(&["push", "--quiet", &theirs]);
-    rustix::process::kill_process(Pid::from_child(&daemon), Signal::TERM).expect("it runs");
-    daemon.wait().expect("its end");
+    dockerd.docker(&["tag", &format!("{}/built:1", serving.host), &theirs]);
+    dockerd.docker(&["push", "--quiet", &theirs]);
+    drop(dockerd);
     let ran = world.lbuild(&["run", "--rm", "--network=none", &theirs, "cat", "/name"]).success();
     assert_eq!(ran.line(), "built");
     serving.end();
-}
-
-fn dockerd(folder: &Path, socket: &str) -> Child {
-    let place = |name: &str| -> PathBuf { folder.join(name) };
-    let mut daemon = Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "dockerd", "--iptables=false", "--bridge=none", "--host", socket])
-        .arg("--data-root")
-        .arg(place("data"))
-        .arg("--exec-root")
-        .arg(place("exec"))
-        .arg("--pidfile")
-        .arg(place("pid"))
-        .args(["--storage-driver", "vfs"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("dockerd is installed; `make test` installs it");
-    while UnixStream::connect(place("s")).is_err() {
-        assert!(daemon.try_wait().expect("its state").is_none(), "dockerd ended");
-        thread::sleep(Duration::from_millis(5));
-    }
-    daemon
 }
 
 #[test]
@@ -278,6 +247,24 @@ fn a_web_page_does_not_reach_it_by_another_name() {
         let answer = ask(&serving.host, &request);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {answer}");
     }
+}
+
+#[test]
+fn it_speaks_tls_with_a_certificate() {
+    let world = World::new();
+    let request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=it \
+                   -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE -keyout key.pem -out cert.pem";
+    peers::run(Command::new("openssl").args(request.split_whitespace()).current_dir(world.path("")));
+    world.build("FROM scratch\nLABEL a=b\n").args(&["-t", "app:1"]).success();
+    let serving = Serving::start(&world, &["--tls-cert", "cert.pem", "--tls-key", "key.pem"]);
+    let name = format!("{}/app:1", serving.host);
+    let other = World::new();
+    other.lbuild(&["pull", &name]).failure(3).says("--cacert");
+    let authority = world.path("cert.pem");
+    let pulled =
+        other.lbuild(&["pull", "-q", "--cacert", authority.to_str().expect("UTF-8"), &name]).success();
+    assert!(pulled.line().starts_with("sha256:"));
+    serving.end();
 }
 
 #[test]

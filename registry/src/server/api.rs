@@ -73,6 +73,10 @@ impl Api {
         if let Some(reason) = self.storage.objection(&host) {
             return Ok(refuse(421, "DENIED", &reason));
         }
+        // A browser says whose page it acts for; no registry's client does.
+        if request.head.header("origin").is_some() && read_only(&request.head).is_some() {
+            return Ok(refuse(403, "DENIED", "a web page may not write here"));
+        }
         let path = decode(request.head.path());
         let Some(rest) = path.strip_prefix("/v2/").or_else(|| (path == "/v2").then_some("")) else {
             return Ok(refuse(404, "UNSUPPORTED", "this is a registry: its paths begin with `/v2/`"));
