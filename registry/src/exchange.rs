@@ -52,6 +52,8 @@ pub(crate) struct Way {
     pub(crate) reference: Reference,
     /// The registry that a mirror is asked for.
     stands_for: Option<String>,
+    /// What the user wants it to be told with every request.
+    headers: Vec<(String, String)>,
 }
 
 impl Way {
@@ -109,7 +111,8 @@ impl Exchange {
             host => host,
         };
         let origin = self.transport.origin(authority)?;
-        Ok(Way { origin, prefix: "/v2".to_owned(), reference: reference.clone(), stands_for: None })
+        let (prefix, reference) = ("/v2".to_owned(), reference.clone());
+        Ok(Way { origin, prefix, reference, stands_for: None, headers: Vec::new() })
     }
 
     /// The way that pushes take: a host that the user named for that, or the registry itself.
@@ -142,7 +145,7 @@ impl Exchange {
     }
 
     fn way_to(&self, host: &Host, reference: &Reference, stands_for: Option<&str>) -> Result<Way, Error> {
-        let Host { scheme, authority, prefix, .. } = host;
+        let Host { scheme, authority, prefix, headers, .. } = host;
         let origin = match scheme {
             Some("http") => Origin::new(Scheme::Http, authority),
             Some(_) => Origin::new(Scheme::Https, authority),
@@ -167,6 +170,7 @@ impl Exchange {
             prefix: prefix.clone(),
             reference: reference.ok_or_else(fail)?,
             stands_for: stands_for.map(str::to_owned),
+            headers: headers.clone(),
         })
     }
 
@@ -195,8 +199,12 @@ impl Exchange {
     }
 
     fn send(&self, call: &Call<'_>, authorization: Option<&str>) -> Result<Response, Error> {
-        let response =
-            follow(&self.transport, call.method, &call.url, &call.headers, authorization, &call.content)?;
+        let mut own: Vec<(&str, &str)> =
+            authorization.map(|value| ("authorization", value)).into_iter().collect();
+        if call.url.origin == call.way.origin {
+            own.extend(call.way.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        }
+        let response = follow(&self.transport, call.method, &call.url, &call.headers, &own, &call.content)?;
         if response.status == 429 {
             self.transport.narrow(&call.way.origin);
         }
@@ -204,7 +212,8 @@ impl Exchange {
     }
 }
 
-/// Sends a request through its redirects; `authorization` goes to the first address's origin alone.
+/// Sends a request through its redirects; the headers `own`, a credential among them, go to the first address's origin
+/// alone.
 ///
 /// Only what keeps method and body is followed where there is a body: 307 and 308. (RFC 9110, 15.4.)
 pub(crate) fn follow(
@@ -212,22 +221,23 @@ pub(crate) fn follow(
     method: Method,
     first: &Url,
     headers: &Headers,
-    authorization: Option<&str>,
+    own: &[(&str, &str)],
     content: &Content<'_>,
 ) -> Result<Response, Error> {
     let is_read = matches!(method, Method::Get | Method::Head);
     let mut url = first.clone();
     for _ in 0..=MAX_REDIRECTS {
-        let mut headers = headers.clone();
-        if let Some(value) = authorization.filter(|_| url.origin == first.origin) {
-            headers.push(("authorization", value.to_owned()));
+        let mut sent: Vec<(&str, &str)> =
+            headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        if url.origin == first.origin {
+            sent.extend(own);
         }
         let response = match content {
-            Content::None => transport.send(method, &url, &headers, Body::None)?,
-            Content::Bytes(bytes) => transport.send(method, &url, &headers, Body::Bytes(bytes))?,
+            Content::None => transport.send(method, &url, &sent, Body::None)?,
+            Content::Bytes(bytes) => transport.send(method, &url, &sent, Body::Bytes(bytes))?,
             Content::Stream { open, bytes } => {
                 let body = Body::Stream { reader: &mut *open()?, bytes: *bytes };
-                transport.send(method, &url, &headers, body)?
+                transport.send(method, &url, &sent, body)?
             }
         };
         let is_redirect = match response.status {

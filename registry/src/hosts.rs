@@ -35,6 +35,8 @@ pub(crate) struct Host {
     pub(crate) authority: String,
     /// What stands before a repository's name: `/v2`.
     pub(crate) prefix: String,
+    /// What it is told with every request.
+    pub(crate) headers: Vec<(String, String)>,
     can: [bool; 3],
 }
 
@@ -193,7 +195,23 @@ fn host(address: &str, settings: &Table, registry: &str) -> Option<Host> {
         None => name != "push" || is_self || settings.contains_key("server"),
     });
     // A query or a fragment is no part of a host.
-    (url.to_string() == url.wire()).then(|| Host { scheme, authority: authority.to_owned(), prefix, can })
+    (url.to_string() == url.wire()).then(|| Host {
+        scheme,
+        authority: authority.to_owned(),
+        prefix,
+        headers: headers(settings),
+        can,
+    })
+}
+
+/// The table `header`: names, and a text or a list of texts each.
+fn headers(settings: &Table) -> Vec<(String, String)> {
+    let texts = |value: &Value| match value {
+        Value::Array(all) => all.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect(),
+        one => one.as_str().map(str::to_owned).into_iter().collect::<Vec<_>>(),
+    };
+    let all = settings.get("header").and_then(Value::as_table).into_iter().flatten();
+    all.flat_map(|(name, value)| texts(value).into_iter().map(move |text| (name.clone(), text))).collect()
 }
 
 fn add_tls(path: &Path, host: &Host, settings: &Table, known: &mut Known) -> Result<(), String> {

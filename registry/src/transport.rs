@@ -128,14 +128,14 @@ impl Transport {
         &self,
         method: Method,
         url: &Url,
-        headers: &Headers,
+        headers: &[(&str, &str)],
         body: Body<'_>,
     ) -> Result<Response, Error> {
         let reach = |error| reach(url, error);
         let agent = self.agent(&url.origin)?;
         let mut request = http::Request::builder().method(method.name()).uri(url.wire());
         for (name, value) in headers {
-            request = request.header(*name, value);
+            request = request.header(*name, *value);
         }
         let length = match &body {
             Body::None => matches!(method, Method::Post | Method::Put).then_some(0),

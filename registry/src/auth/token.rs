@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::basic;
 use crate::exchange::{Content, check, follow};
-use crate::transport::{Body, Headers, Method, Response, Transport};
+use crate::transport::{Body, Method, Response, Transport};
 use crate::url::{Origin, Url, encode};
 use crate::{Credential, Error};
 
@@ -129,7 +129,8 @@ fn get(
         authorization = Some(basic(username, password));
     }
     let headers = vec![("accept", "application/json".to_owned())];
-    let response = follow(transport, Method::Get, &url, &headers, authorization.as_deref(), &Content::None)?;
+    let own = authorization.as_deref().map(|value| ("authorization", value));
+    let response = follow(transport, Method::Get, &url, &headers, own.as_slice(), &Content::None)?;
     Answer::read(check(Method::Get, response)?)
 }
 
@@ -145,10 +146,7 @@ fn post(
     pairs.extend(grant);
     let form: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
     let form = form.join("&");
-    let headers: Headers = vec![
-        ("accept", "application/json".to_owned()),
-        ("content-type", "application/x-www-form-urlencoded".to_owned()),
-    ];
+    let headers = [("accept", "application/json"), ("content-type", "application/x-www-form-urlencoded")];
     // Not by `follow`: the form holds the secret, which must not go where a redirect points.
     let response = transport.send(Method::Post, realm, &headers, Body::Bytes(form.as_bytes()))?;
     Answer::read(check(Method::Post, response)?)

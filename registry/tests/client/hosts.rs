@@ -81,6 +81,26 @@ fn nothing_is_pushed_to_a_mirror() {
 }
 
 #[test]
+fn a_host_is_told_what_the_user_wants_and_no_other_is() {
+    let (own, blob) = with_image();
+    let (storage, _) = with_image();
+    let text = format!(
+        "[host.\"http://{}\"]\n[host.\"http://{}\".header]\nx-token = \"secret\"\nx-more = [\"a\", \"b\"]\n",
+        own.host(),
+        own.host()
+    );
+    let folder = folder("registry.invalid", &text);
+    let client = client(folder.path(), Keychain::anonymous());
+    let reference: Reference = "registry.invalid/me/app:1".parse().unwrap();
+    own.fault("GET", "/blobs/", 1, Act::Redirect(format!("http://{}", storage.host())));
+    assert_eq!(read(client.blob(&reference, &blob).unwrap()).unwrap(), b"a blob");
+    let told = |name: &str| own.seen()[0].headers.iter().filter(|(key, _)| key == name).count();
+    assert_eq!((own.seen()[0].header("x-token"), told("x-more")), (Some("secret"), 2));
+    assert_eq!(storage.seen().len(), 1);
+    assert_eq!(storage.seen()[0].header("x-token"), None);
+}
+
+#[test]
 fn a_path_can_stand_before_the_repository() {
     let (own, _) = with_image();
     own.put_manifest("cache/hub/library/app", "1", &MediaType::OciManifest, &manifest("z"));
