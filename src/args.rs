@@ -6,6 +6,7 @@
 mod archive;
 mod build;
 mod files;
+mod registry;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -18,6 +19,10 @@ use oci::{Platform, Reference};
 pub(crate) use archive::{CompressionArgs, ExportArgs, ImportArgs, LoadArgs, SaveArgs, SaveFormat};
 pub(crate) use build::{AttestAs, BuildArgs, OutputArgs, StepArgs};
 pub(crate) use files::{CatArgs, DiffArgs, LayerRange, LsArgs, MadeArgs, RebaseArgs, SquashArgs};
+pub(crate) use registry::{
+    CopyArgs, LoginArgs, LogoutArgs, ManifestAnnotateArgs, ManifestCreateArgs, ManifestInspectArgs,
+    ManifestPushArgs, ManifestRmArgs, ManifestVerb, ServeArgs, TagsArgs,
+};
 
 use crate::value::{Bytes, CacheFilter, NanoCpus, Pair, Volume};
 
@@ -73,6 +78,19 @@ pub(crate) enum Verb {
     Import(ImportArgs),
     /// Write the files of an image to an archive
     Export(ExportArgs),
+    /// Copy an image between registries, layouts and the store
+    Copy(CopyArgs),
+    /// List the tags of a repository
+    Tags(TagsArgs),
+    /// Make an index of images that are in registries
+    #[command(subcommand)]
+    Manifest(ManifestVerb),
+    /// Keep a registry's account
+    Login(LoginArgs),
+    /// Forget a registry's account
+    Logout(LogoutArgs),
+    /// Be a registry: push to the store, and pull from it
+    Serve(ServeArgs),
     /// Show and free what builds keep for later ones
     #[command(subcommand)]
     Cache(CacheVerb),
@@ -182,6 +200,9 @@ pub(crate) struct PushArgs {
     /// Name of the image in the store and in the registry
     #[arg(value_name = "NAME[:TAG]")]
     pub(crate) name: Reference,
+    /// How often a request that failed is tried again [default: 5]
+    #[arg(long, value_name = "N")]
+    pub(crate) push_retry: Option<u32>,
     #[command(flatten)]
     pub(crate) compression: CompressionArgs,
     #[command(flatten)]
@@ -266,9 +287,14 @@ pub(crate) struct HistoryArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// Names, ids or digests
+    /// Names, ids or digests; with `--raw` also `docker://NAME` and `oci:DIR[:TAG]`
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
+    /// Show the manifest or index, byte for byte
+    #[arg(long)]
+    pub(crate) raw: bool,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
     /// Form of the answer; there is one
     #[arg(long, value_enum, default_value_t = JsonOnly::Json)]
     pub(crate) format: JsonOnly,

@@ -3,6 +3,7 @@
 pub(crate) mod build;
 pub(crate) mod cache;
 pub(crate) mod cat;
+pub(crate) mod copy;
 pub(crate) mod diff;
 pub(crate) mod export;
 mod files;
@@ -11,16 +12,20 @@ pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod load;
+pub(crate) mod login;
 pub(crate) mod ls;
 mod made;
+pub(crate) mod manifest;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod rebase;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod save;
+pub(crate) mod serve;
 pub(crate) mod squash;
 pub(crate) mod tag;
+pub(crate) mod tags;
 pub(crate) mod version;
 
 use std::collections::BTreeMap;

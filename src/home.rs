@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use builder::remote::{Address, FetcherOptions};
 use layerfs::layout::StoredImage;
@@ -14,6 +15,7 @@ use oci::{Digest, Document};
 
 use crate::args::RegistryArgs;
 use crate::failure::{Facts, Failure};
+use crate::uploads::Uploads;
 
 /// Where root's state is kept when nobody says otherwise.
 const SYSTEM_ROOT: &str = "/var/lib/lbuild";
@@ -68,15 +70,37 @@ impl Environment {
 
     /// Files that may hold registry credentials, the first that knows a registry wins.
     fn credential_files(&self) -> Vec<PathBuf> {
-        let docker = self.path("DOCKER_CONFIG").or_else(|| Some(self.path("HOME")?.join(".docker")));
+        let user = rustix::process::geteuid().as_raw();
+        let runtime = self.path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
+        let config = self.path("XDG_CONFIG_HOME").or_else(|| Some(self.path("HOME")?.join(".config")));
         [
             self.path("REGISTRY_AUTH_FILE"),
-            docker.map(|dir| dir.join("config.json")),
-            self.path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json")),
+            self.docker_config(),
+            runtime.or_else(|| Some(PathBuf::from(format!("/run/containers/{user}/auth.json")))),
+            config.map(|dir| dir.join("containers/auth.json")),
         ]
         .into_iter()
         .flatten()
         .collect()
+    }
+
+    fn docker_config(&self) -> Option<PathBuf> {
+        let dir = self.path("DOCKER_CONFIG").or_else(|| Some(self.path("HOME")?.join(".docker")));
+        dir.map(|dir| dir.join("config.json"))
+    }
+
+    /// Folders that say how registries are reached: the user's, then containerd's, Docker's and podman's.
+    fn host_folders(&self) -> Vec<PathBuf> {
+        let config = self.path("XDG_CONFIG_HOME").or_else(|| Some(self.path("HOME")?.join(".config")));
+        let own =
+            config.into_iter().flat_map(|config| ["containers", "docker"].map(|name| config.join(name)));
+        let all = ["/etc/containerd", "/etc/docker", "/etc/containers"].map(PathBuf::from);
+        own.chain(all).map(|folder| folder.join("certs.d")).collect()
+    }
+
+    /// The file in which a new credential is kept.
+    pub(crate) fn login_file(&self) -> Option<PathBuf> {
+        self.path("REGISTRY_AUTH_FILE").or_else(|| self.docker_config())
     }
 
     /// The first of these variables that is set and not empty, in lower or in upper case.
@@ -119,6 +143,48 @@ impl Registries {
     pub(crate) fn new(args: &RegistryArgs, environment: &Environment) -> Result<Registries, Failure> {
         let keychain = registry::Keychain::from_files(&environment.credential_files())
             .map_err(|error| Failure::environment(&error))?;
+        Registries::with_options(keychain, args, environment, registry::Options::default())
+    }
+
+    /// The same for pushes: what does not come to its end is remembered in `home`, and a request is tried again so
+    /// often.
+    ///
+    /// # Errors
+    /// As [`Registries::new`].
+    pub(crate) fn for_push(
+        args: &RegistryArgs,
+        retries: Option<u32>,
+        environment: &Environment,
+        home: &Home,
+    ) -> Result<Registries, Failure> {
+        let keychain = registry::Keychain::from_files(&environment.credential_files())
+            .map_err(|error| Failure::environment(&error))?;
+        let sessions = Some(Arc::new(Uploads::of(home.store.root())) as Arc<dyn registry::Sessions>);
+        let mut options = registry::Options { sessions, ..registry::Options::default() };
+        if let Some(retries) = retries {
+            options.retry.attempts = retries.saturating_add(1);
+        }
+        Registries::with_options(keychain, args, environment, options)
+    }
+
+    /// The same with these credentials and no others.
+    ///
+    /// # Errors
+    /// When a file of certificates cannot be read.
+    pub(crate) fn with_keychain(
+        keychain: registry::Keychain,
+        args: &RegistryArgs,
+        environment: &Environment,
+    ) -> Result<Registries, Failure> {
+        Registries::with_options(keychain, args, environment, registry::Options::default())
+    }
+
+    fn with_options(
+        keychain: registry::Keychain,
+        args: &RegistryArgs,
+        environment: &Environment,
+        options: registry::Options,
+    ) -> Result<Registries, Failure> {
         let read = |path: &PathBuf| {
             std::fs::read(path).map_err(|error| Failure::file("read the certificates", path, &error))
         };
@@ -126,9 +192,10 @@ impl Registries {
             insecure_hosts: args.insecure_registry.clone(),
             extra_ca_pem: args.cacert.iter().map(read).collect::<Result<_, _>>()?,
             ca_bundle: environment.path("SSL_CERT_FILE"),
+            host_folders: environment.host_folders(),
             keychain: keychain.clone(),
             proxies: environment.proxies(),
-            ..registry::Options::default()
+            ..options
         });
         Ok(Registries { client, keychain })
     }
@@ -252,7 +319,11 @@ mod tests {
             ("ALL_PROXY", "http://all:1"),
             ("NO_PROXY", "localhost"),
         ]);
-        let files = ["/home/me/.docker/config.json", "/run/user/7/containers/auth.json"];
+        let files = [
+            "/home/me/.docker/config.json",
+            "/run/user/7/containers/auth.json",
+            "/home/me/.config/containers/auth.json",
+        ];
         assert_eq!(environment.credential_files(), files.map(PathBuf::from));
         let proxies = environment.proxies();
         assert_eq!(proxies.https.as_deref(), Some("http://lower:1"));

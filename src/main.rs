@@ -19,6 +19,7 @@ mod progress;
 mod request;
 mod signal;
 mod text;
+mod uploads;
 mod value;
 
 use std::env;
@@ -95,6 +96,15 @@ fn run(line: CommandLine) -> Result<Exit, Failure> {
         Verb::Export(args) => {
             home::need_root("reading the files of images")?;
             command::export::export(&args, &session)
+        }
+        Verb::Copy(args) => command::copy::copy(&args, &session),
+        Verb::Tags(args) => command::tags::tags(&args, &session),
+        Verb::Manifest(verb) => command::manifest::manifest(&verb, &session),
+        Verb::Login(args) => command::login::login(&args, &session),
+        Verb::Logout(args) => command::login::logout(&args, &session),
+        Verb::Serve(args) => {
+            let signals = Signals::start(signal::ENDING)?;
+            command::serve::serve(&args, &session, &signals)
         }
         Verb::Cache(CacheVerb::Ls(args)) => command::cache::ls(&args, &session),
         Verb::Cache(CacheVerb::Prune(args)) => command::cache::prune(&args, &session),

@@ -31,6 +31,7 @@ pub mod source;
 pub mod stage;
 mod step;
 mod timestamp;
+pub mod transfer;
 
 pub use error::Error;
 pub use event::{Event, Events, VertexId};

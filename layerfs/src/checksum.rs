@@ -7,7 +7,7 @@
 //! type, mode (0777 for a link), uid, gid, device numbers, the link's target, the number of extended
 //! attributes and their names and values, and the BLAKE3 hash of the data, which leaves no machine and is three times
 //! as fast as a digest by SHA-256. A listing's digest is that of
-//! `LISTING`, the sources, and for each of them the number of entries and, for every [`GROUP`] of them, the digest of
+//! `LISTING`, the sources, and for each of them the number of entries and, for every `GROUP` of them, the digest of
 //! their paths and records, so that threads can share the work. Neither sees the time, the inode, the number of links, or any name above a selected directory; of a selected
 //! directory itself nothing counts, because nothing of it is copied, and of a selected file also its name,
 //! because a destination directory takes it.

@@ -10,9 +10,11 @@ use oci::{Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, MediaType, Reference
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::exchange::{Call, Content, Exchange};
+use crate::exchange::{Call, Content, Exchange, Way};
+use crate::hosts::Can;
 use crate::transport::{Headers, Method, Response};
-use crate::{Error, Options};
+use crate::url::Url;
+use crate::{Error, Options, Retry};
 
 /// The documents that are understood, in order of preference.
 const DOCUMENTS: [MediaType; 4] =
@@ -51,18 +53,23 @@ impl Client {
     /// # Errors
     /// [`Error::is_not_found`], [`Error::is_unauthorized`] and [`Error::is_unreachable`] tell the usual ones.
     pub fn resolve(&self, reference: &Reference) -> Result<Descriptor, Error> {
-        match self.exchange.persist(&self.manifest_call(Method::Head, reference)?) {
+        self.exchange.through(reference, Can::Resolve, |way, retry| self.resolve_by(way, retry, reference))
+    }
+
+    fn resolve_by(&self, way: &Way, retry: &Retry, reference: &Reference) -> Result<Descriptor, Error> {
+        let call = manifest_call(Method::Head, way, reference);
+        match retry.run(|_| self.exchange.once(&call)) {
             Ok(response) => match described(&response) {
                 Some(descriptor) => {
                     expect_digest(&response, reference, descriptor.digest)?;
                     Ok(descriptor)
                 }
                 // Some registries leave out the digest or the length; the document itself tells.
-                None => Ok(self.document(reference)?.descriptor),
+                None => Ok(self.document_by(way, retry, reference)?.descriptor),
             },
             // An answer to HEAD has no body that says why, and some registries do not know HEAD at all.
             Err(Error::Status { status: 400 | 403..=405 | 501, .. }) => {
-                Ok(self.document(reference)?.descriptor)
+                Ok(self.document_by(way, retry, reference)?.descriptor)
             }
             Err(error) => Err(error),
         }
@@ -73,8 +80,12 @@ impl Client {
     /// # Errors
     /// As [`Client::resolve`]; [`Error::Verify`] and [`Error::Document`] when the registry lies.
     pub fn document(&self, reference: &Reference) -> Result<Fetched, Error> {
-        let call = self.manifest_call(Method::Get, reference)?;
-        let (bytes, media_type) = self.exchange.options().retry.run(|_| {
+        self.exchange.through(reference, Can::Pull, |way, retry| self.document_by(way, retry, reference))
+    }
+
+    fn document_by(&self, way: &Way, retry: &Retry, reference: &Reference) -> Result<Fetched, Error> {
+        let call = manifest_call(Method::Get, way, reference);
+        let (bytes, media_type) = retry.run(|_| {
             let response = self.exchange.once(&call)?;
             let announced = response.header("content-type").map(MediaType::parse);
             let promised = response.header("docker-content-digest").and_then(|text| text.parse().ok());
@@ -98,16 +109,33 @@ impl Client {
         Ok(Fetched { document, descriptor })
     }
 
-    fn manifest_call<'a>(&self, method: Method, reference: &'a Reference) -> Result<Call<'a>, Error> {
-        let accept = DOCUMENTS.iter().map(MediaType::as_str).collect::<Vec<_>>().join(", ");
-        Ok(Call {
-            method,
-            url: self.exchange.url(reference, &format!("manifests/{}", reference.target()))?,
-            reference,
-            scopes: vec![pull_scope(reference)],
-            headers: Headers::from([("accept", accept)]),
+    /// Whether the registry of `reference` lets this client in, as far as the registry tells without a repository.
+    ///
+    /// # Errors
+    /// As [`Client::resolve`].
+    pub fn log_in(&self, reference: &Reference) -> Result<(), Error> {
+        let way = self.exchange.way(reference)?;
+        let call = Call {
+            method: Method::Get,
+            url: Url::new(&way.origin, "/v2/"),
+            way: &way,
+            scopes: Vec::new(),
+            headers: Headers::from([("accept", "application/json".to_owned())]),
             content: Content::None,
-        })
+        };
+        self.exchange.persist(&call).map(drop)
+    }
+}
+
+fn manifest_call<'a>(method: Method, way: &'a Way, reference: &Reference) -> Call<'a> {
+    let accept = DOCUMENTS.iter().map(MediaType::as_str).collect::<Vec<_>>().join(", ");
+    Call {
+        method,
+        url: way.url(&format!("manifests/{}", reference.target())),
+        way,
+        scopes: vec![pull_scope(reference)],
+        headers: Headers::from([("accept", accept)]),
+        content: Content::None,
     }
 }
 

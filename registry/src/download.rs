@@ -18,7 +18,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
 use crate::exchange::{Content, check, follow};
-use crate::transport::{Direction, Headers, Method, Permit};
+use crate::gate::Permit;
+use crate::transport::{Direction, Headers, Method};
 use crate::url::Url;
 use crate::{Client, Error};
 
@@ -69,14 +70,14 @@ impl Client {
     pub fn download(&self, request: &Download<'_>) -> Result<Downloaded, Error> {
         let (url, login) = address(request.url)?;
         let authorization = request.authorization.clone().or(login);
+        let own = authorization.as_deref().map(|value| ("authorization", value));
         let headers = headers(request);
         let is_conditional = request.etag.is_some();
         let exchange = &self.exchange;
         let permit = exchange.transport.permit(&url.origin, Direction::Pull);
         let response = exchange.options().retry.run(|_| {
             let (method, none) = (Method::Get, Content::None);
-            let response =
-                follow(&exchange.transport, method, &url, &headers, authorization.as_deref(), &none)?;
+            let response = follow(&exchange.transport, method, &url, &headers, own.as_slice(), &none)?;
             match response.status {
                 304 if is_conditional => Ok(response),
                 _ => check(method, response),

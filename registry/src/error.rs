@@ -115,12 +115,26 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A file of credentials could not be written.
+    WriteFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A file of credentials is not the JSON that it should be.
     ParseKeychain {
         /// The file.
         path: PathBuf,
         /// What the JSON parser says.
         source: serde_json::Error,
+    },
+    /// A file that says how a registry is reached says something else.
+    ParseHosts {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// An entry of a credential file does not decode.
     DecodeCredential {
@@ -149,6 +163,11 @@ pub enum Error {
         origin: String,
         /// Which rule it breaks.
         reason: &'static str,
+    },
+    /// A server cannot take connections.
+    Listen {
+        /// Why.
+        source: io::Error,
     },
     /// A proxy's address is not one.
     Proxy {
@@ -270,8 +289,12 @@ impl fmt::Display for Error {
             Error::Document { reference, .. } => write!(f, "`{reference}` is not an image that can be read"),
             Error::ReadSource { digest, .. } => write!(f, "cannot read blob `{digest}` to push it"),
             Error::ReadFile { path, .. } => write!(f, "cannot read `{}`", path.display()),
+            Error::WriteFile { path, .. } => write!(f, "cannot write `{}`", path.display()),
             Error::ParseKeychain { path, .. } => {
                 write!(f, "`{}` is not a credential file", path.display())
+            }
+            Error::ParseHosts { path, reason } => {
+                write!(f, "`{}` is no hosts file: {reason}", path.display())
             }
             Error::DecodeCredential { path, registry } => {
                 write!(
@@ -285,6 +308,7 @@ impl fmt::Display for Error {
                 write!(f, "the credential helper `{program}` gave no credentials: {output}")
             }
             Error::Certificate { origin, reason } => write!(f, "no certificates from `{origin}`: {reason}"),
+            Error::Listen { .. } => f.write_str("cannot take connections"),
             Error::Proxy { address } => {
                 write!(f, "`{address}` is not a proxy: expected `http://HOST:PORT`")
             }
@@ -299,8 +323,10 @@ impl StdError for Error {
             Error::Authenticate { source, .. } => Some(&**source),
             Error::Verify { source, .. } => Some(source),
             Error::Document { source, .. } => Some(source),
-            Error::ReadSource { source, .. }
+            Error::Listen { source }
+            | Error::ReadSource { source, .. }
             | Error::ReadFile { source, .. }
+            | Error::WriteFile { source, .. }
             | Error::RunHelper { source, .. } => Some(source),
             Error::ParseKeychain { source, .. } => Some(source),
             Error::Status { .. }
@@ -309,6 +335,7 @@ impl StdError for Error {
             | Error::Address { .. }
             | Error::Answer { .. }
             | Error::TooLarge { .. }
+            | Error::ParseHosts { .. }
             | Error::DecodeCredential { .. }
             | Error::AskHelper { .. }
             | Error::Certificate { .. }

@@ -8,17 +8,20 @@
 //! redirect or `Location` says.
 
 use std::io::Read;
+use std::sync::Mutex;
 
 use oci::Reference;
+use oci::reference::HUB;
 use serde::Deserialize;
 use time::OffsetDateTime;
 
 use crate::auth::{Authority, Need};
 use crate::error::Code;
+use crate::hosts::{Can, Host};
 use crate::retry::parse_retry_after;
 use crate::transport::{Body, Headers, Method, Response, Transport};
-use crate::url::{Origin, Url};
-use crate::{Error, Options};
+use crate::url::{Origin, Scheme, Url};
+use crate::{Error, Options, Retry};
 
 const MAX_REDIRECTS: usize = 10;
 const MAX_ERROR_BYTES: u64 = 64 * 1024;
@@ -30,12 +33,39 @@ const HUB_HOST: &str = "registry-1.docker.io";
 pub(crate) struct Call<'a> {
     pub(crate) method: Method,
     pub(crate) url: Url,
-    /// Names the registry and the credential.
-    pub(crate) reference: &'a Reference,
+    /// To whom it goes.
+    pub(crate) way: &'a Way,
     /// What a token must allow.
     pub(crate) scopes: Vec<String>,
     pub(crate) headers: Headers,
     pub(crate) content: Content<'a>,
+}
+
+/// A way to a registry: itself, or a host that stands for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    /// Whom the credential is for.
+    pub(crate) origin: Origin,
+    /// What stands before the repository.
+    prefix: String,
+    /// Names the credential and the repository.
+    pub(crate) reference: Reference,
+    /// The registry that a mirror is asked for.
+    stands_for: Option<String>,
+    /// What the user wants it to be told with every request.
+    headers: Vec<(String, String)>,
+}
+
+impl Way {
+    /// The address of `path` below the repository.
+    pub(crate) fn url(&self, path: &str) -> Url {
+        let path = format!("{}/{}/{path}", self.prefix, self.reference.repository());
+        let url = Url::new(&self.origin, &path);
+        match &self.stands_for {
+            Some(registry) => url.with_query("ns", registry),
+            None => url,
+        }
+    }
 }
 
 /// What a call carries, in a form that can be sent again.
@@ -53,29 +83,95 @@ pub(crate) enum Content<'a> {
 pub(crate) struct Exchange {
     pub(crate) transport: Transport,
     authority: Authority,
+    /// Held while a list of referrers is read and written.
+    pub(crate) lists: Mutex<()>,
 }
 
 impl Exchange {
     pub(crate) fn new(options: Options) -> Exchange {
-        Exchange { transport: Transport::new(options), authority: Authority::default() }
+        Exchange {
+            transport: Transport::new(options),
+            authority: Authority::default(),
+            lists: Mutex::default(),
+        }
     }
 
     pub(crate) fn options(&self) -> &Options {
         self.transport.options()
     }
 
-    /// The registry's own scheme, host and port.
-    pub(crate) fn origin(&self, reference: &Reference) -> Result<Origin, Error> {
-        match reference.registry() {
-            oci::reference::HUB => self.transport.origin(HUB_HOST),
-            host => self.transport.origin(host),
+    /// The way to the registry itself.
+    pub(crate) fn way(&self, reference: &Reference) -> Result<Way, Error> {
+        let known = self.transport.hosts.of(reference.registry())?;
+        if let Some(server) = &known.server {
+            return self.way_to(server, reference, None);
+        }
+        let authority = match reference.registry() {
+            HUB => HUB_HOST,
+            host => host,
+        };
+        let origin = self.transport.origin(authority)?;
+        let (prefix, reference) = ("/v2".to_owned(), reference.clone());
+        Ok(Way { origin, prefix, reference, stands_for: None, headers: Vec::new() })
+    }
+
+    /// The way that pushes take: a host that the user named for that, or the registry itself.
+    pub(crate) fn push_way(&self, reference: &Reference) -> Result<Way, Error> {
+        let known = self.transport.hosts.of(reference.registry())?;
+        match known.mirrors.iter().find(|host| host.can(Can::Push)) {
+            Some(host) => self.way_to(host, reference, None),
+            None => self.way(reference),
         }
     }
 
-    /// The address of `path` below the repository.
-    pub(crate) fn url(&self, reference: &Reference, path: &str) -> Result<Url, Error> {
-        let origin = self.origin(reference)?;
-        Ok(Url::new(&origin, &format!("/v2/{}/{path}", reference.repository())))
+    /// Asks the hosts that stand for the registry, in order, and then the registry itself, whose failure counts. A
+    /// mirror has one try: what it cannot do now, the registry can.
+    pub(crate) fn through<T>(
+        &self,
+        reference: &Reference,
+        act: Can,
+        mut ask: impl FnMut(&Way, &Retry) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let retry = &self.options().retry;
+        let once = Retry { attempts: 1, ..retry.clone() };
+        let known = self.transport.hosts.of(reference.registry())?;
+        for mirror in known.mirrors.iter().filter(|host| host.can(act)) {
+            let way = self.way_to(mirror, reference, Some(reference.registry()))?;
+            if let Ok(answer) = ask(&way, &once) {
+                return Ok(answer);
+            }
+        }
+        ask(&self.way(reference)?, retry)
+    }
+
+    fn way_to(&self, host: &Host, reference: &Reference, stands_for: Option<&str>) -> Result<Way, Error> {
+        let Host { scheme, authority, prefix, headers, .. } = host;
+        let origin = match scheme {
+            Some("http") => Origin::new(Scheme::Http, authority),
+            Some(_) => Origin::new(Scheme::Https, authority),
+            None => Some(self.transport.origin(authority)?),
+        };
+        let fail = || Error::Answer { url: authority.clone(), reason: "expected a host's name and port" };
+        let origin = origin.ok_or_else(fail)?;
+        // Its credential is the host's own, never that of the registry that it stands for. The Hub has several names.
+        let own = format!("{authority}/{}", reference.repository()).parse::<Reference>();
+        let own = own.ok().filter(|own| {
+            let is_alias =
+                own.registry() == reference.registry() && own.repository() == reference.repository();
+            own.registry() == authority || is_alias
+        });
+        let reference = own.or_else(|| match authority == reference.registry() {
+            true => Some(reference.clone()),
+            // A host that no reference can name has no credential.
+            false => format!("host.invalid/{}", reference.repository()).parse().ok(),
+        });
+        Ok(Way {
+            origin,
+            prefix: prefix.clone(),
+            reference: reference.ok_or_else(fail)?,
+            stands_for: stands_for.map(str::to_owned),
+            headers: headers.clone(),
+        })
     }
 
     /// Sends `call` until it has an answer or retries are used up.
@@ -85,12 +181,12 @@ impl Exchange {
 
     /// Sends `call` once, or twice if the registry wants a new authorisation.
     pub(crate) fn once(&self, call: &Call<'_>) -> Result<Response, Error> {
-        let origin = self.origin(call.reference)?;
-        let need = Need { origin: &origin, reference: call.reference, scopes: &call.scopes };
-        let is_own = call.url.origin == origin;
+        let origin = &call.way.origin;
+        let need = Need { origin, reference: &call.way.reference, scopes: &call.scopes };
+        let is_own = call.url.origin == *origin;
         let known = if is_own { self.authority.known(&self.transport, &need)? } else { None };
         let response = self.send(call, known.as_deref())?;
-        if response.status != 401 || response.url.origin != origin {
+        if response.status != 401 || response.url.origin != *origin {
             return check(call.method, response);
         }
         match self.authority.answer(&self.transport, &need, &response, known.as_deref())? {
@@ -103,11 +199,21 @@ impl Exchange {
     }
 
     fn send(&self, call: &Call<'_>, authorization: Option<&str>) -> Result<Response, Error> {
-        follow(&self.transport, call.method, &call.url, &call.headers, authorization, &call.content)
+        let mut own: Vec<(&str, &str)> =
+            authorization.map(|value| ("authorization", value)).into_iter().collect();
+        if call.url.origin == call.way.origin {
+            own.extend(call.way.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        }
+        let response = follow(&self.transport, call.method, &call.url, &call.headers, &own, &call.content)?;
+        if response.status == 429 {
+            self.transport.narrow(&call.way.origin);
+        }
+        Ok(response)
     }
 }
 
-/// Sends a request through its redirects; `authorization` goes to the first address's origin alone.
+/// Sends a request through its redirects; the headers `own`, a credential among them, go to the first address's origin
+/// alone.
 ///
 /// Only what keeps method and body is followed where there is a body: 307 and 308. (RFC 9110, 15.4.)
 pub(crate) fn follow(
@@ -115,22 +221,23 @@ pub(crate) fn follow(
     method: Method,
     first: &Url,
     headers: &Headers,
-    authorization: Option<&str>,
+    own: &[(&str, &str)],
     content: &Content<'_>,
 ) -> Result<Response, Error> {
     let is_read = matches!(method, Method::Get | Method::Head);
     let mut url = first.clone();
     for _ in 0..=MAX_REDIRECTS {
-        let mut headers = headers.clone();
-        if let Some(value) = authorization.filter(|_| url.origin == first.origin) {
-            headers.push(("authorization", value.to_owned()));
+        let mut sent: Vec<(&str, &str)> =
+            headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        if url.origin == first.origin {
+            sent.extend(own);
         }
         let response = match content {
-            Content::None => transport.send(method, &url, &headers, Body::None)?,
-            Content::Bytes(bytes) => transport.send(method, &url, &headers, Body::Bytes(bytes))?,
+            Content::None => transport.send(method, &url, &sent, Body::None)?,
+            Content::Bytes(bytes) => transport.send(method, &url, &sent, Body::Bytes(bytes))?,
             Content::Stream { open, bytes } => {
                 let body = Body::Stream { reader: &mut *open()?, bytes: *bytes };
-                transport.send(method, &url, &headers, body)?
+                transport.send(method, &url, &sent, body)?
             }
         };
         let is_redirect = match response.status {
@@ -210,6 +317,30 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_has_its_own_credential() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "server = \"https://registry-1.docker.io\"\n[host.\"https://mirror\"]\n[host.\"https://m.example:1\"]\n";
+        std::fs::create_dir(folder.path().join("docker.io")).unwrap();
+        std::fs::write(folder.path().join("docker.io/hosts.toml"), text).unwrap();
+        let options = Options { host_folders: vec![folder.path().to_owned()], ..Options::default() };
+        let exchange = Exchange::new(options);
+        let mut asked = Vec::new();
+        let refused = || Error::Answer { url: String::new(), reason: "" };
+        let answer: Result<(), Error> = exchange.through(&"debian".parse().unwrap(), Can::Pull, |way, _| {
+            asked.push((way.url("x").wire(), way.reference.name()));
+            Err(refused())
+        });
+        answer.unwrap_err();
+        let expected = [
+            ("https://mirror/v2/library/debian/x?ns=docker.io", "host.invalid/library/debian"),
+            ("https://m.example:1/v2/library/debian/x?ns=docker.io", "m.example:1/library/debian"),
+            ("https://registry-1.docker.io/v2/library/debian/x", "docker.io/library/debian"),
+        ];
+        let asked: Vec<_> = asked.iter().map(|(url, name)| (url.as_str(), name.as_str())).collect();
+        assert_eq!(asked, expected);
+    }
 
     #[test]
     fn reads_codes_of_every_form() {

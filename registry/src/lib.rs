@@ -1,4 +1,4 @@
-//! Talking to registries: the OCI distribution API, from the client's side.
+//! Talking to registries: the OCI distribution API, from the client's side, and in [`server`] from the other.
 //!
 //! What lives here: naming a registry's address, authentication, verified pulling, streaming pushing, retries.
 //! What does not: where blobs are kept (`layerfs`), what an image is (`oci`), and what users read (`lbuild`).
@@ -29,19 +29,25 @@ pub mod client;
 pub mod download;
 mod error;
 mod exchange;
+mod gate;
+mod hosts;
+mod lists;
 mod options;
 pub mod pull;
 pub mod push;
+pub mod referrers;
 mod retry;
+pub mod server;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod transport;
 mod url;
 
+pub use auth::config_file::ConfigFile;
 pub use auth::keychain::{Credential, Keychain};
 pub use client::{Client, Fetched};
 pub use download::{Download, Downloaded};
 pub use error::{Code, Error};
 pub use options::{Options, Proxies, Retry};
 pub use pull::BlobReader;
-pub use push::{BlobSource, Pushed};
+pub use push::{BlobSource, Pushed, Sessions};

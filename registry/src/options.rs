@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Keychain;
+use crate::{Keychain, Sessions};
 
 /// How a [`Client`](crate::Client) behaves. The default is anonymous, direct and strict.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub struct Options {
     pub insecure_hosts: Vec<String>,
     /// Further certificate authorities to trust, each PEM text of one or more certificates.
     pub extra_ca_pem: Vec<Vec<u8>>,
+    /// Folders with one folder a registry in them: `hosts.toml`, certificates; see `hosts`.
+    pub host_folders: Vec<PathBuf>,
     /// The system's bundle of certificate authorities; `None` looks where distributions keep it.
     pub ca_bundle: Option<PathBuf>,
     /// Who the user is, by registry.
@@ -28,10 +30,12 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// When to try again.
     pub retry: Retry,
-    /// How many blobs are transferred at once with one host, in each direction.
+    /// How many blobs are transferred at once with one host, in each direction; fewer where the host refuses.
     pub transfers_per_host: usize,
     /// How large a request may be, in bytes, once a registry has refused a larger one.
     pub chunk_bytes: u64,
+    /// Where uploads are remembered that are not finished.
+    pub sessions: Option<Arc<dyn Sessions>>,
 }
 
 impl Default for Options {
@@ -39,6 +43,7 @@ impl Default for Options {
         Options {
             insecure_hosts: Vec::new(),
             extra_ca_pem: Vec::new(),
+            host_folders: Vec::new(),
             ca_bundle: None,
             keychain: Keychain::default(),
             user_agent: concat!("lbuild/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -48,6 +53,7 @@ impl Default for Options {
             retry: Retry::default(),
             transfers_per_host: 6,
             chunk_bytes: 64 * 1024 * 1024,
+            sessions: None,
         }
     }
 }

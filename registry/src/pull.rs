@@ -13,8 +13,10 @@ use oci::digest::Mismatch;
 use oci::{Descriptor, Digest, Reference, Verifier};
 
 use crate::client::pull_scope;
-use crate::exchange::{Call, Content, Exchange};
-use crate::transport::{Direction, Headers, Method, Permit, Response};
+use crate::exchange::{Call, Content, Exchange, Way};
+use crate::gate::Permit;
+use crate::hosts::Can;
+use crate::transport::{Direction, Headers, Method, Response};
 use crate::{Client, Error};
 
 /// A connection that brought this much before it broke has earned another try.
@@ -43,18 +45,21 @@ impl Client {
     /// # Errors
     /// As [`Client::resolve`]; [`Error::Verify`] if the registry announces another size.
     pub fn blob(&self, reference: &Reference, descriptor: &Descriptor) -> Result<BlobReader, Error> {
-        let mut source = Resuming {
-            exchange: self.exchange.clone(),
-            reference: reference.clone(),
-            digest: descriptor.digest,
-            size: descriptor.size,
-            offset: 0,
-            body: None,
-            tries: 0,
-            tried_at: 0,
-            _permit: self.exchange.transport.permit(&self.exchange.origin(reference)?, Direction::Pull),
-        };
-        source.body = Some(self.exchange.options().retry.run(|_| source.open())?);
+        let source = self.exchange.through(reference, Can::Pull, |way, retry| {
+            let mut source = Resuming {
+                exchange: self.exchange.clone(),
+                way: way.clone(),
+                digest: descriptor.digest,
+                size: descriptor.size,
+                offset: 0,
+                body: None,
+                tries: 0,
+                tried_at: 0,
+                _permit: self.exchange.transport.permit(&way.origin, Direction::Pull),
+            };
+            source.body = Some(retry.run(|_| source.open())?);
+            Ok(source)
+        })?;
         Ok(BlobReader { verifier: Verifier::new(source, descriptor.digest, descriptor.size) })
     }
 }
@@ -62,7 +67,7 @@ impl Client {
 /// The blob's bytes as they come, over as many connections as it takes.
 struct Resuming {
     exchange: Arc<Exchange>,
-    reference: Reference,
+    way: Way,
     digest: Digest,
     size: u64,
     offset: u64,
@@ -83,9 +88,9 @@ impl Resuming {
         }
         let call = Call {
             method: Method::Get,
-            url: self.exchange.url(&self.reference, &format!("blobs/{}", self.digest))?,
-            reference: &self.reference,
-            scopes: vec![pull_scope(&self.reference)],
+            url: self.way.url(&format!("blobs/{}", self.digest)),
+            way: &self.way,
+            scopes: vec![pull_scope(&self.way.reference)],
             headers,
             content: Content::None,
         };
@@ -136,12 +141,7 @@ impl Resuming {
         self.tries += 1;
         let retry = &self.exchange.options().retry;
         if self.tries >= retry.attempts {
-            let url = format!(
-                "{}/v2/{}/blobs/{}",
-                self.reference.registry(),
-                self.reference.repository(),
-                self.digest
-            );
+            let url = self.way.url(&format!("blobs/{}", self.digest)).to_string();
             return Err(io::Error::other(lost(url, cause).after(self.tries)));
         }
         (retry.sleep)(retry.pause(self.tries - 1));

@@ -6,14 +6,17 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use ureq::http::{self, HeaderMap};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig};
 use ureq::{Agent, Proxy, SendBody};
 
+use crate::gate::{Gate, Permit};
+use crate::hosts::{Hosts, Tls};
 use crate::url::{Origin, Scheme, Url};
 use crate::{Error, Options};
 
@@ -77,6 +80,7 @@ pub(crate) enum Direction {
 /// Sends requests. Shared by threads.
 pub(crate) struct Transport {
     options: Options,
+    pub(crate) hosts: Hosts,
     agents: Mutex<HashMap<Route, Agent>>,
     roots: OnceLock<Vec<Certificate<'static>>>,
     schemes: Mutex<HashMap<String, Arc<Mutex<Option<Scheme>>>>>,
@@ -91,7 +95,7 @@ struct Route {
 }
 
 /// Which certificates are good.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum Trust {
     /// No TLS at all.
     Plain,
@@ -99,11 +103,14 @@ enum Trust {
     Roots,
     /// Any, as the user said for this host.
     Anyone,
+    /// What the user's folders say of this host.
+    Own(Tls),
 }
 
 impl Transport {
     pub(crate) fn new(options: Options) -> Transport {
         Transport {
+            hosts: Hosts::new(options.host_folders.clone()),
             options,
             agents: Mutex::default(),
             roots: OnceLock::new(),
@@ -121,14 +128,14 @@ impl Transport {
         &self,
         method: Method,
         url: &Url,
-        headers: &Headers,
+        headers: &[(&str, &str)],
         body: Body<'_>,
     ) -> Result<Response, Error> {
         let reach = |error| reach(url, error);
         let agent = self.agent(&url.origin)?;
         let mut request = http::Request::builder().method(method.name()).uri(url.wire());
         for (name, value) in headers {
-            request = request.header(*name, value);
+            request = request.header(*name, *value);
         }
         let length = match &body {
             Body::None => matches!(method, Method::Post | Method::Put).then_some(0),
@@ -154,12 +161,18 @@ impl Transport {
 
     /// Waits until one more transfer with the host may run.
     pub(crate) fn permit(&self, origin: &Origin, direction: Direction) -> Permit {
-        let limit = self.options.transfers_per_host.max(1);
+        let most = self.options.transfers_per_host;
         let gate = lock(&self.gates)
             .entry((origin.clone(), direction))
-            .or_insert_with(|| Arc::new(Gate { free: Mutex::new(limit), freed: Condvar::new() }))
+            .or_insert_with(|| Arc::new(Gate::new(most)))
             .clone();
         gate.enter()
+    }
+
+    /// Lets fewer transfers run with a host that has had enough.
+    pub(crate) fn narrow(&self, origin: &Origin) {
+        let gates = lock(&self.gates);
+        gates.iter().filter(|((of, _), _)| of == origin).for_each(|(_, gate)| gate.narrow());
     }
 
     /// Whether the user lifted the rules for this host; an entry without a port is for all of them.
@@ -198,7 +211,10 @@ impl Transport {
 
     /// Which scheme the host speaks, and whether it has said so itself.
     fn greet(&self, https: &Origin) -> Result<(Scheme, bool), Error> {
-        let agent = self.agent_for(Route { trust: Trust::Anyone, proxy: self.proxy(https) })?;
+        // Whoever it is, he may want to see the user's certificate before he says anything.
+        let own = self.hosts.tls(&https.authority())?.map(|own| Tls { skip_verify: true, ..own });
+        let trust = own.map_or(Trust::Anyone, Trust::Own);
+        let agent = self.agent_for(Route { trust, proxy: self.proxy(https) })?;
         let request = http::Request::get(Url::new(https, "/v2/").wire()).body(());
         let request = request.map_err(|error| reach(&Url::new(https, "/v2/"), error.into()))?;
         let timeout = Some(PROBE_TIMEOUT.min(self.options.connect_timeout));
@@ -217,7 +233,10 @@ impl Transport {
         let trust = match origin.scheme {
             Scheme::Http => Trust::Plain,
             Scheme::Https if self.is_insecure(origin) => Trust::Anyone,
-            Scheme::Https => Trust::Roots,
+            Scheme::Https => match self.hosts.tls(&origin.authority())? {
+                Some(tls) => Trust::Own(tls),
+                None => Trust::Roots,
+            },
         };
         self.agent_for(Route { trust, proxy: self.proxy(origin) })
     }
@@ -235,10 +254,17 @@ impl Transport {
         };
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
-        let tls = match route.trust {
+        let tls = match &route.trust {
             Trust::Roots => tls.root_certs(RootCerts::new_with_certs(self.roots()?)),
             Trust::Anyone => tls.disable_verification(true),
             Trust::Plain => tls,
+            Trust::Own(own) => {
+                let tls = tls.client_cert(own.client.as_ref().map(client_certificate).transpose()?);
+                match own.skip_verify {
+                    true => tls.disable_verification(true),
+                    false => tls.root_certs(RootCerts::new_with_certs(&self.roots_and(&own.authorities)?)),
+                }
+            }
         };
         let options = &self.options;
         let agent = Agent::config_builder()
@@ -268,6 +294,15 @@ impl Transport {
         };
         let proxy = proxy.filter(|proxy| !proxy.is_empty())?;
         (!origin.is_loopback() && !is_direct(&proxies.no_proxy, origin)).then(|| proxy.clone())
+    }
+
+    /// The authorities for all, and these; there may be none but these.
+    fn roots_and(&self, files: &[PathBuf]) -> Result<Vec<Certificate<'static>>, Error> {
+        let own = files.iter().map(|file| read_bundle(file)).collect::<Result<Vec<_>, _>>()?.concat();
+        match self.roots() {
+            Err(Error::Certificate { .. }) if !own.is_empty() => Ok(own),
+            roots => Ok([roots?, &own].concat()),
+        }
     }
 
     /// The system's authorities and the user's; the system may have none if the user has some.
@@ -337,36 +372,6 @@ impl Response {
     }
 }
 
-/// How many more transfers a host may have.
-struct Gate {
-    free: Mutex<usize>,
-    freed: Condvar,
-}
-
-impl Gate {
-    fn enter(self: Arc<Self>) -> Permit {
-        let mut free = lock(&self.free);
-        while *free == 0 {
-            free = self.freed.wait(free).unwrap_or_else(|poisoned| poisoned.into_inner());
-        }
-        *free -= 1;
-        drop(free);
-        Permit { gate: self }
-    }
-}
-
-/// The right to one transfer, given back when dropped.
-pub(crate) struct Permit {
-    gate: Arc<Gate>,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        *lock(&self.gate.free) += 1;
-        self.gate.freed.notify_one();
-    }
-}
-
 /// A poisoned lock here guards a map that is whole between any two statements.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -402,6 +407,14 @@ fn read_bundle(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {
     parse_bundle(&path.display().to_string(), &pem)
 }
 
+/// The user's certificate and its key, from two files or one.
+fn client_certificate((chain, key): &(PathBuf, PathBuf)) -> Result<ClientCert, Error> {
+    let fail = |reason| Error::Certificate { origin: key.display().to_string(), reason };
+    let text = std::fs::read(key).map_err(|source| Error::ReadFile { path: key.clone(), source })?;
+    let key = PrivateKey::from_pem(&text).map_err(|_| fail("expected PEM text with a private key"))?;
+    Ok(ClientCert::new_with_certs(&read_bundle(chain)?, key))
+}
+
 fn parse_bundle(origin: &str, pem: &[u8]) -> Result<Vec<Certificate<'static>>, Error> {
     let fail = |reason| Error::Certificate { origin: origin.to_owned(), reason };
     let mut certificates = Vec::new();
@@ -425,7 +438,8 @@ fn redact(address: &str) -> String {
     }
 }
 
-/// Whether `no_proxy` lists the host: itself, a domain above it, or `*`; with its port if an entry has one.
+/// Whether `no_proxy` lists the host: itself, a domain above it, a network that its address is in, or `*`; with its port
+/// if an entry has one.
 fn is_direct(no_proxy: &str, origin: &Origin) -> bool {
     no_proxy.split([',', ' ']).map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
         let entry = entry.to_ascii_lowercase();
@@ -434,8 +448,25 @@ fn is_direct(no_proxy: &str, origin: &Origin) -> bool {
         let with_port = format!("{}:{}", origin.host, origin.port);
         let is_below =
             |host: &str| host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
-        entry == "*" || is_below(&origin.host) || is_below(&with_port)
+        let is_in_network = || origin.address().is_some_and(|address| is_within(&entry, address));
+        entry == "*" || is_below(&origin.host) || is_below(&with_port) || is_in_network()
     })
+}
+
+/// Whether `network`, such as `10.0.0.0/8`, has the address in it.
+fn is_within(network: &str, address: IpAddr) -> bool {
+    let Some((first, bits)) = network.split_once('/') else { return false };
+    let Ok(bits) = bits.parse::<u32>() else { return false };
+    let differs = match (first.parse(), address) {
+        (Ok(IpAddr::V4(first)), IpAddr::V4(address)) if bits <= 32 => {
+            u128::from(u32::from(first) ^ u32::from(address)).checked_shr(32 - bits)
+        }
+        (Ok(IpAddr::V6(first)), IpAddr::V6(address)) if bits <= 128 => {
+            Some((u128::from(first) ^ u128::from(address)).checked_shr(128 - bits).unwrap_or(0))
+        }
+        _ => None,
+    };
+    differs == Some(0)
 }
 
 #[cfg(test)]
@@ -462,6 +493,15 @@ mod tests {
             ("ghcr.io:443", "ghcr.io", true),
             ("ghcr.io:8443", "ghcr.io", false),
             ("10.0.0.1", "10.0.0.1:5000", true),
+            ("10.0.0.0/8", "10.1.2.3:5000", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("0.0.0.0/0", "11.0.0.1", true),
+            ("11.0.0.1/32", "11.0.0.2", false),
+            ("fd00::/8", "[fd12::1]:5000", true),
+            ("::/0", "[fd12::1]", true),
+            ("fd00::/8", "[fe80::1]", false),
+            ("10.0.0.0/33", "10.0.0.0", false),
+            ("10.0.0.0/8", "ghcr.io", false),
         ] {
             assert_eq!(is_direct(no_proxy, &origin(authority)), direct, "{no_proxy} {authority}");
         }

@@ -59,8 +59,16 @@ impl Origin {
         is_host.then(|| Origin { scheme, host: host.to_ascii_lowercase(), port })
     }
 
+    /// The host, and the port if it is not the scheme's own.
+    pub(crate) fn authority(&self) -> String {
+        match self.port == self.scheme.port() {
+            true => self.host.clone(),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
     /// The address that the host is written as, if it is one.
-    fn address(&self) -> Option<IpAddr> {
+    pub(crate) fn address(&self) -> Option<IpAddr> {
         self.host.trim_start_matches('[').trim_end_matches(']').parse().ok()
     }
 

@@ -132,6 +132,9 @@ pub(crate) struct OutputArgs {
     /// Send the image nowhere, whatever `--destination` says
     #[arg(long)]
     pub(crate) no_push: bool,
+    /// How often a request to a registry that failed is tried again [default: 5]
+    #[arg(long, value_name = "N")]
+    pub(crate) push_retry: Option<u32>,
     /// Keep the image in the store, which is always done
     #[arg(long)]
     pub(crate) load: bool,

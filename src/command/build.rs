@@ -44,7 +44,7 @@ pub(crate) fn build(
     let delivery = Delivery::of(&order, environment)?;
     let progress = Progress::new(args.output.progress, args.output.quiet)?;
     let home = session.open_home()?;
-    let registries = Registries::new(&args.registries(), environment)?;
+    let registries = Registries::for_push(&args.registries(), args.output.push_retry, environment, &home)?;
     let snapshots = home.store.snapshots();
     let images = Images::new(&home.store, &snapshots, &registries.client);
     let mirrored = Mirrored { images: &images, store: &home.store, mirrors: &args.registry.mirrors };

@@ -5,21 +5,51 @@
 use std::collections::BTreeSet;
 
 use builder::deliver::Artifact;
+use oci::Reference;
 use serde_json::{Value, json};
 
 use crate::args::{InspectArgs, JsonOnly};
 use crate::command::{self, Session, images};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::home::{self, Home};
+use crate::home::{self, Home, Registries};
 use crate::output;
 
 pub(crate) fn inspect(args: &InspectArgs, session: &Session) -> Result<Exit, Failure> {
     let home = session.open_home()?;
+    if args.raw {
+        return raw(args, &home, session);
+    }
     let images: Vec<Value> =
         args.images.iter().map(|text| describe(text, &home)).collect::<Result<_, _>>()?;
     match args.format {
         JsonOnly::Json => output::print_json(&images)?,
+    }
+    Ok(Exit::Done)
+}
+
+/// The documents themselves, wherever they are: in the store, where nothing else is said.
+fn raw(args: &InspectArgs, home: &Home, session: &Session) -> Result<Exit, Failure> {
+    let registries = Registries::new(&args.registry, &session.environment)?;
+    for text in &args.images {
+        let is_elsewhere = text.starts_with("docker://") || text.starts_with("oci:");
+        let bytes = if is_elsewhere {
+            let place = command::copy::place(text, home, &registries)?;
+            place.read_root().map_err(|error| {
+                let name = text.strip_prefix("docker://").and_then(|name| name.parse::<Reference>().ok());
+                let message = format!("look at `{text}`");
+                match name {
+                    Some(name) => {
+                        Failure::image(format!("cannot {message}"), &name, &error, &home.facts(&registries))
+                    }
+                    None => Failure::store(&message, &error, home.store.root()),
+                }
+            })?
+        } else {
+            let found = home.find(text)?;
+            home.store.read_document(&found.descriptor).map_err(home.failure("read the image"))?
+        };
+        output::print_bytes(&bytes)?;
     }
     Ok(Exit::Done)
 }

@@ -17,7 +17,8 @@ pub(crate) fn push(args: &PushArgs, session: &Session) -> Result<Exit, Failure> 
     }
     let form = args.compression.form().map_err(Failure::usage)?;
     let home = session.open_home()?;
-    let registries = Registries::new(&args.transfer.registry, &session.environment)?;
+    let registries =
+        Registries::for_push(&args.transfer.registry, args.push_retry, &session.environment, &home)?;
     let progress = Progress::new(args.transfer.progress, args.transfer.quiet)?;
     let stored = home.find(&name.to_string())?;
     let artifact = Artifact::load(&home.store, &stored.descriptor).map_err(home.failure("read the image"))?;

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use builder::error::ImageError;
 use builder::remote::FetchError;
+use builder::transfer::TransferError;
 use oci::{Platform, Reference};
 use registry::{Credential, Keychain};
 use runner::emulation::Emulation;
@@ -128,9 +129,9 @@ fn for_registry(error: &registry::Error, reference: &Reference, facts: &Facts<'_
         let known = facts.keychain.map(|keychain| keychain.lookup(reference));
         return Some(match known {
             Some(Ok(Credential::Anonymous)) => {
-                format!("no credentials for `{host}` in `~/.docker/config.json`; run `docker login {host}`")
+                format!("no credentials for `{host}` in `~/.docker/config.json`; run `lbuild login {host}`")
             }
-            _ => format!("the credentials for `{host}` do not suffice; run `docker login {host}` again"),
+            _ => format!("the credentials for `{host}` do not suffice; run `lbuild login {host}` again"),
         });
     }
     if error.is_not_found() {
@@ -139,7 +140,7 @@ fn for_registry(error: &registry::Error, reference: &Reference, facts: &Facts<'_
     }
     if error.is_rate_limited() {
         return Some(format!(
-            "`{host}` limits how much one may ask; `docker login {host}` raises the limit for many"
+            "`{host}` limits how much one may ask; `lbuild login {host}` raises the limit for many"
         ));
     }
     if error.is_unreachable() {
@@ -170,10 +171,15 @@ fn unreachable(error: &registry::Error, host: &str) -> String {
 }
 
 fn as_registry<'a>(link: &'a (dyn StdError + 'static)) -> Option<&'a registry::Error> {
-    link.downcast_ref::<registry::Error>().or_else(|| match link.downcast_ref() {
+    let of_image = || match link.downcast_ref() {
         Some(ImageError::Registry(error)) => Some(error),
         _ => None,
-    })
+    };
+    let of_transfer = || match link.downcast_ref() {
+        Some(TransferError::Registry(error)) => Some(error),
+        _ => None,
+    };
+    link.downcast_ref().or_else(of_image).or_else(of_transfer)
 }
 
 /// The error, its cause, that one's cause, …

@@ -125,7 +125,7 @@ fn a_refusal_says_how_to_log_in() {
     let expected = "error: cannot push `ghcr.io/me/app:1`
 caused by: GET https://ghcr.io/v2/me/app/manifests/1: 403 DENIED: permission_denied
 
-hint: no credentials for `ghcr.io` in `~/.docker/config.json`; run `docker login ghcr.io`
+hint: no credentials for `ghcr.io` in `~/.docker/config.json`; run `lbuild login ghcr.io`
 ";
     check(&built(&error), Exit::Environment, expected);
 
@@ -133,7 +133,7 @@ hint: no credentials for `ghcr.io` in `~/.docker/config.json`; run `docker login
     let keychain = Keychain::anonymous().and("ghcr.io", known);
     let facts = Facts { root: None, keychain: Some(&keychain) };
     let failure = Failure::delivery(&error, &facts).to_string();
-    let hint = "hint: the credentials for `ghcr.io` do not suffice; run `docker login ghcr.io` again\n";
+    let hint = "hint: the credentials for `ghcr.io` do not suffice; run `lbuild login ghcr.io` again\n";
     assert!(failure.ends_with(hint), "{failure}");
 }
 

@@ -43,6 +43,8 @@ mod parity;
 mod peers_language;
 mod platforms;
 mod push;
+mod registries;
 mod run;
+mod serve;
 mod tidy;
 mod variables;

@@ -78,7 +78,7 @@ fn a_protected_registry_takes_the_account_of_dockers_configuration() {
         || world.build(&format!("FROM {}\nRUN echo x > /x\n", busybox())).args(&["-t", &reference, "--push"]);
     let refused = build().output();
     assert_eq!(refused.code, 3, "{refused:?}");
-    assert!(refused.stderr.contains("docker login"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("lbuild login"), "{}", refused.stderr);
     log_in(&world, PASSWORD);
     build().success();
     let other = World::new();

@@ -131,7 +131,7 @@ impl FromStr for LayoutImage {
 /// # Errors
 /// When there is no such image, it serves none of the platforms, or a blob is missing or damaged.
 pub fn import(store: &Store, image: &LayoutImage, platforms: &[Platform]) -> Result<Reference, LayoutError> {
-    let layout = Layout { path: &image.path };
+    let layout = Layout::at(&image.path);
     let found = layout.find(&image.selector, platforms)?;
     layout.copy(&found, store)?;
     match store.document(&found).map_err(LayoutError::Store)? {
@@ -167,12 +167,25 @@ pub(crate) struct Layout<'a> {
     pub(crate) path: &'a Path,
 }
 
-impl Layout<'_> {
-    fn find(&self, selector: &Selector, platforms: &[Platform]) -> Result<Descriptor, LayoutError> {
+impl<'a> Layout<'a> {
+    pub(crate) fn at(path: &'a Path) -> Layout<'a> {
+        Layout { path }
+    }
+
+    /// All entries of its list.
+    pub(crate) fn entries(&self) -> Result<Vec<Descriptor>, LayoutError> {
         let path = self.path.join("index.json");
         let list = Raw::<Index>::parse(self.read(&path)?, "index")
             .map_err(|source| LayoutError::List { path, source })?;
-        let entries = &list.value().manifests;
+        Ok(list.value().manifests.clone())
+    }
+
+    pub(crate) fn find(
+        &self,
+        selector: &Selector,
+        platforms: &[Platform],
+    ) -> Result<Descriptor, LayoutError> {
+        let entries = &self.entries()?;
         let tagged = |tag: &str| entries.iter().filter(|entry| has_tag(entry, tag)).collect::<Vec<_>>();
         let found = match selector {
             Selector::Digest(digest) => return self.find_blob(digest, entries),
@@ -234,11 +247,11 @@ impl Layout<'_> {
         store.put_verified(&mut file, blob).map_err(LayoutError::Store)
     }
 
-    fn blob_path(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.path.join("blobs/sha256").join(digest.hex())
     }
 
-    fn open(&self, path: &Path) -> Result<File, LayoutError> {
+    pub(crate) fn open(&self, path: &Path) -> Result<File, LayoutError> {
         let fail = |source| LayoutError::Read { path: path.to_owned(), source };
         // A pipe would wait for a writer.
         let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();

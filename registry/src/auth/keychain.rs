@@ -1,7 +1,7 @@
 //! Credentials by registry, from Docker's `config.json` and podman's `auth.json`.
 //!
-//! What lives here: which entry of which file is for a repository, and how credential helpers are asked. What
-//! does not: where these files are (the command knows), and what a credential is exchanged for (`token`).
+//! What lives here: which entry of which file is for a repository. What does not: where these files are (the command
+//! knows), how a `helper` is asked, how a `config_file` is written, and what a credential is exchanged for (`token`).
 //!
 //! Order: the first file that knows the registry wins. Within a file a helper of the registry's own
 //! (`credHelpers`) goes before `auths`, and `auths` before the general helper (`credsStore`). In `auths` the
@@ -10,11 +10,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,17 +20,12 @@ use oci::Reference;
 use oci::reference::HUB;
 use serde::Deserialize;
 
+use super::helper;
 use crate::Error;
 
 /// Under which name Docker keeps the Hub's credentials.
-const HUB_KEY: &str = "https://index.docker.io/v1/";
-/// What a helper says when it has nothing for the registry; that is no failure.
-const NOT_FOUND: &str = "credentials not found in native keychain";
-/// The user name by which a helper marks its secret as an identity token.
-const TOKEN_USER: &str = "<token>";
+pub(super) const HUB_KEY: &str = "https://index.docker.io/v1/";
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
-const MAX_HELPER_BYTES: u64 = 1024 * 1024;
-const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What proves who the user is.
 #[derive(Clone, PartialEq, Eq)]
@@ -195,7 +188,7 @@ impl Keychain {
         if let Some(known) = asked.get(&key) {
             return Ok(known.clone());
         }
-        let answer = ask_helper(helper, server)?;
+        let answer = helper::get(helper, server)?;
         asked.insert(key, answer.clone());
         Ok(answer)
     }
@@ -257,7 +250,7 @@ fn candidates(reference: &Reference) -> Vec<String> {
 }
 
 /// A key without scheme, and without the API version that Docker's old keys end with.
-fn normal(key: &str) -> String {
+pub(super) fn normal(key: &str) -> String {
     let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let key = key.trim_end_matches('/');
     let key = key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key);
@@ -271,85 +264,4 @@ fn normal(key: &str) -> String {
 
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-/// Docker's credential helper protocol: the server on standard input, JSON on standard output.
-fn ask_helper(helper: &str, server: &str) -> Result<Credential, Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Answer {
-        #[serde(default)]
-        username: String,
-        #[serde(default)]
-        secret: String,
-    }
-    let program = format!("docker-credential-{helper}");
-    let is_name = !helper.is_empty()
-        && helper.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    if !is_name {
-        let reason = "a helper's name has only letters, digits, `-`, `_` and `.`";
-        return Err(Error::RunHelper {
-            program,
-            source: io::Error::new(io::ErrorKind::InvalidInput, reason),
-        });
-    }
-    let (succeeded, output) = run_helper(&program, server)
-        .map_err(|source| Error::RunHelper { program: program.clone(), source })?;
-    if !succeeded {
-        if output.contains(NOT_FOUND) {
-            return Ok(Credential::Anonymous);
-        }
-        let output = output.trim().chars().take(200).collect();
-        return Err(Error::AskHelper { program, output });
-    }
-    let answer: Answer = serde_json::from_str(&output).map_err(|_| Error::AskHelper {
-        program,
-        output: "its answer is not JSON with `Username` and `Secret`".to_owned(),
-    })?;
-    Ok(match answer {
-        Answer { username, secret } if username == TOKEN_USER => {
-            Credential::Identity { username: String::new(), token: secret }
-        }
-        Answer { username, secret } if username.is_empty() && secret.is_empty() => Credential::Anonymous,
-        Answer { username, secret } => Credential::Basic { username, password: secret },
-    })
-}
-
-/// Runs the helper to its end, which must come before [`HELPER_TIMEOUT`].
-fn run_helper(program: &str, server: &str) -> io::Result<(bool, String)> {
-    let mut child = Command::new(program)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err(io::ErrorKind::BrokenPipe.into());
-    };
-    // A helper that does not read its input answers all the same.
-    match stdin.write_all(server.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return reap(child, Err(error)),
-        _ => drop(stdin),
-    }
-    let (send, receive) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut output = Vec::new();
-        let read = stdout.take(MAX_HELPER_BYTES).read_to_end(&mut output);
-        // The receiver is gone after the timeout.
-        send.send(read.map(|_| output)).ok();
-    });
-    let output = match receive.recv_timeout(HELPER_TIMEOUT) {
-        Ok(Ok(output)) => output,
-        Ok(Err(error)) => return reap(child, Err(error)),
-        Err(_) => return reap(child, Err(io::ErrorKind::TimedOut.into())),
-    };
-    let status = child.wait()?;
-    Ok((status.success(), String::from_utf8_lossy(&output).into_owned()))
-}
-
-fn reap<T>(mut child: Child, result: io::Result<T>) -> io::Result<T> {
-    // It may have ended by itself.
-    child.kill().ok();
-    child.wait().ok();
-    result
 }

@@ -8,6 +8,8 @@
 //! fifths of its life are over or the registry refuses it.
 
 pub(crate) mod challenge;
+pub mod config_file;
+mod helper;
 pub mod keychain;
 pub(crate) mod token;
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::basic;
 use crate::exchange::{Content, check, follow};
-use crate::transport::{Body, Headers, Method, Response, Transport};
+use crate::transport::{Body, Method, Response, Transport};
 use crate::url::{Origin, Url, encode};
 use crate::{Credential, Error};
 
@@ -90,7 +90,7 @@ pub(crate) fn fetch(
     let fail =
         |source| Error::Authenticate { registry: subject.registry.to_owned(), source: Box::new(source) };
     let answer = answer.map_err(fail)?;
-    answer.token(&realm).map_err(fail)
+    answer.token(&realm.to_string()).map_err(fail)
 }
 
 /// Token servers know GET, POST or both, and say in different ways that they do not.
@@ -129,7 +129,8 @@ fn get(
         authorization = Some(basic(username, password));
     }
     let headers = vec![("accept", "application/json".to_owned())];
-    let response = follow(transport, Method::Get, &url, &headers, authorization.as_deref(), &Content::None)?;
+    let own = authorization.as_deref().map(|value| ("authorization", value));
+    let response = follow(transport, Method::Get, &url, &headers, own.as_slice(), &Content::None)?;
     Answer::read(check(Method::Get, response)?)
 }
 
@@ -145,10 +146,7 @@ fn post(
     pairs.extend(grant);
     let form: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
     let form = form.join("&");
-    let headers: Headers = vec![
-        ("accept", "application/json".to_owned()),
-        ("content-type", "application/x-www-form-urlencoded".to_owned()),
-    ];
+    let headers = [("accept", "application/json"), ("content-type", "application/x-www-form-urlencoded")];
     // Not by `follow`: the form holds the secret, which must not go where a redirect points.
     let response = transport.send(Method::Post, realm, &headers, Body::Bytes(form.as_bytes()))?;
     Answer::read(check(Method::Post, response)?)
@@ -165,19 +163,28 @@ struct Answer {
 impl Answer {
     fn read(response: Response) -> Result<Answer, Error> {
         let url = response.url.to_string();
-        let bytes = response.bytes(MAX_TOKEN_BYTES)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|_| Error::Answer { url, reason: "expected JSON with a token" })
+        Answer::parse(&response.bytes(MAX_TOKEN_BYTES)?, &url)
     }
 
-    fn token(self, realm: &Url) -> Result<Token, Error> {
+    fn parse(bytes: &[u8], url: &str) -> Result<Answer, Error> {
+        let reason = "expected JSON with a token";
+        serde_json::from_slice(bytes).map_err(|_| Error::Answer { url: url.to_owned(), reason })
+    }
+
+    fn token(self, realm: &str) -> Result<Token, Error> {
         let token = [self.token, self.access_token].into_iter().flatten().find(|token| !token.is_empty());
-        let fail = |reason| Error::Answer { url: realm.to_string(), reason };
+        let fail = |reason| Error::Answer { url: realm.to_owned(), reason };
         let token = token.ok_or_else(|| fail("expected `token` or `access_token`"))?;
         let life = self.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         Token::parse(token, Some(life.unwrap_or(DEFAULT_LIFE)))
             .map_err(|_| fail("the token has characters that no header may have"))
     }
+}
+
+/// The token of a token server's answer.
+#[cfg(feature = "testing")]
+pub(crate) fn parse(answer: &[u8], url: &str) -> Result<Token, Error> {
+    Answer::parse(answer, url)?.token(url)
 }
 
 impl Token {

@@ -1,21 +1,24 @@
 //! Whom the test registry lets in: its challenges, and the token server on the same port.
 
+use std::io::Read as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::http::{Head, Reply, pairs};
-use super::{Access, Shared, refusal};
+use super::{Access, Shared};
+use crate::server::api::refuse;
+use crate::server::http::{Head, Reply, Request, pairs};
 
 /// The 401 for a request that may not pass.
-pub(super) fn refuse(shared: &Shared, head: &Head) -> Option<Reply> {
+pub(super) fn refusal(shared: &Shared, head: &Head) -> Option<Reply> {
     let authorization = head.header("authorization").unwrap_or_default();
+    let unauthorized = |message| refuse(401, "UNAUTHORIZED", message);
     match &shared.setup.access {
         Access::Open => None,
         Access::Basic(username, password) => {
             let expected = format!("Basic {}", STANDARD.encode(format!("{username}:{password}")));
-            (authorization != expected).then(|| {
-                refusal(401, "UNAUTHORIZED", "who are you").with("www-authenticate", "Basic realm=\"test\"")
-            })
+            (authorization != expected)
+                .then(|| unauthorized("who are you").with("www-authenticate", "Basic realm=\"test\""))
         }
         Access::Token(server) => {
             let (repository, actions) = wanted(head);
@@ -39,7 +42,7 @@ pub(super) fn refuse(shared: &Shared, head: &Head) -> Option<Reply> {
                 format!(",scope=\"repository:{repository}:{actions}\"")
             };
             let challenge = format!("Bearer realm=\"{realm}\",service=\"test\"{scope}");
-            Some(refusal(401, "UNAUTHORIZED", "show your token").with("www-authenticate", challenge))
+            Some(unauthorized("show your token").with("www-authenticate", challenge))
         }
     }
 }
@@ -47,14 +50,19 @@ pub(super) fn refuse(shared: &Shared, head: &Head) -> Option<Reply> {
 /// The repository of a request and what it does there.
 fn wanted(head: &Head) -> (String, &'static str) {
     let rest = head.path().strip_prefix("/v2/").unwrap_or_default();
-    let at = rest.rfind("/manifests/").or_else(|| rest.find("/blobs/")).unwrap_or(0);
+    let end_points = ["/manifests/", "/tags/", "/referrers/"];
+    let at = end_points.iter().find_map(|end_point| rest.rfind(end_point)).or_else(|| rest.find("/blobs/"));
     let actions = if matches!(head.method.as_str(), "GET" | "HEAD") { "pull" } else { "pull,push" };
-    (rest[..at].to_owned(), actions)
+    (rest[..at.unwrap_or(0)].to_owned(), actions)
 }
 
-pub(super) fn give_token(shared: &Shared, head: &Head, body: &[u8]) -> Reply {
+pub(super) fn give_token(shared: &Shared, request: &mut Request<'_>) -> Reply {
     let Access::Token(server) = &shared.setup.access else { return Reply::new(404) };
-    let form = String::from_utf8_lossy(body);
+    let head = &request.head;
+    let mut form = String::new();
+    if request.body.take(65536).read_to_string(&mut form).is_err() {
+        return Reply::new(400);
+    }
     let field = |name| pairs(&form, name).into_iter().next();
     let (is_welcome, scopes) = if head.method == "POST" {
         let scopes = field("scope").unwrap_or_default().split(' ').map(str::to_owned).collect();
@@ -74,7 +82,7 @@ pub(super) fn give_token(shared: &Shared, head: &Head, body: &[u8]) -> Reply {
         (is_welcome, head.queries("scope"))
     };
     if !is_welcome {
-        return refusal(401, "UNAUTHORIZED", "incorrect username or password");
+        return refuse(401, "UNAUTHORIZED", "incorrect username or password");
     }
     let mut state = shared.state();
     let token = format!("token-{}", state.seen.len());

@@ -257,6 +257,128 @@ fn what_is_too_large_for_one_request_goes_in_chunks() {
     }
 }
 
+/// `METHOD content-range` of the requests to upload sessions.
+fn session_lines(registry: &Registry) -> Vec<String> {
+    let is_session = |seen: &&registry::testing::Seen| seen.target.contains("/blobs/uploads/");
+    let line = |seen: &registry::testing::Seen| {
+        format!("{} {}", seen.method, seen.header("content-range").unwrap_or("-"))
+    };
+    registry.seen().iter().filter(is_session).map(line).collect()
+}
+
+#[test]
+fn goes_on_where_a_connection_broke() {
+    let registry = Registry::start(Setup::default());
+    let bytes = noise(3_000_000);
+    registry.fault("PUT", "/uploads/", 1, Act::HalfRequest(1_000_000));
+    registry.fault("PATCH", "/uploads/", 1, Act::HalfRequest(500_000));
+    registry.fault("PATCH", "/uploads/", 1, Act::LoseAnswer);
+    let options = registry::Options { chunk_bytes: 800_000, ..crate::support::Clock::default().options() };
+    assert_eq!(
+        push(&Client::new(options), &registry.reference("app:1"), &bytes, &[]).unwrap(),
+        Pushed::Uploaded
+    );
+    assert_eq!(registry.blob("app", Digest::of(&bytes)), Some(bytes));
+    let expected = [
+        "POST -",
+        "PUT -",
+        "GET -",
+        "PATCH 1000000-1799999",
+        "GET -",
+        "PATCH 1500000-2299999",
+        "GET -",
+        "PATCH 2300000-2999999",
+        "PUT -",
+    ];
+    assert_eq!(session_lines(&registry), expected);
+    assert_eq!(registry.open_sessions(), 0);
+}
+
+#[test]
+fn tries_are_counted_anew_when_bytes_arrive() {
+    let registry = Registry::start(Setup::default());
+    let bytes = noise(20_000_000);
+    registry.fault("PUT", "/uploads/", 1, Act::HalfRequest(2_000_000));
+    registry.fault("PATCH", "/uploads/", 8, Act::HalfRequest(2_000_000));
+    assert_eq!(push(&client(), &registry.reference("app:1"), &bytes, &[]).unwrap(), Pushed::Uploaded);
+    registry.fault("PUT", "/uploads/", 99, Act::HalfRequest(1000));
+    registry.fault("PATCH", "/uploads/", 99, Act::HalfRequest(1000));
+    let error = push(&client(), &registry.reference("app:1"), &noise(1_000_000), &[]).unwrap_err();
+    assert!(error.is_unreachable(), "{error:?}");
+}
+
+#[derive(Debug, Default)]
+struct Remembered(Mutex<std::collections::BTreeMap<String, String>>);
+
+impl registry::Sessions for Remembered {
+    fn load(&self, key: &str) -> Option<String> {
+        self.0.lock().unwrap().get(key).cloned()
+    }
+
+    fn save(&self, key: &str, session: &str) {
+        self.0.lock().unwrap().insert(key.to_owned(), session.to_owned());
+    }
+
+    fn remove(&self, key: &str) {
+        self.0.lock().unwrap().remove(key);
+    }
+}
+
+#[test]
+fn another_process_goes_on() {
+    let registry = Registry::start(Setup { location: Location::Query, ..Setup::default() });
+    let remembered = std::sync::Arc::new(Remembered::default());
+    let client = |attempts| {
+        let options = crate::support::Clock::default().options();
+        let retry = registry::Retry { attempts, ..options.retry };
+        Client::new(registry::Options { retry, sessions: Some(remembered.clone()), ..options })
+    };
+    let (to, bytes) = (registry.reference("app:1"), noise(3_000_000));
+    registry.fault("PUT", "/uploads/", 1, Act::HalfRequest(1_000_000));
+    push(&client(1), &to, &bytes, &[]).unwrap_err();
+    assert_eq!(remembered.0.lock().unwrap().len(), 1);
+    let before = session_lines(&registry).len();
+    assert_eq!(push(&client(1), &to, &bytes, &[]).unwrap(), Pushed::Uploaded);
+    let lines = session_lines(&registry).split_off(before);
+    assert_eq!(
+        lines.iter().filter(|line| *line != "GET -").collect::<Vec<_>>(),
+        ["PATCH 1000000-2999999", "PUT -"]
+    );
+    assert_eq!(registry.blob("app", Digest::of(&bytes)), Some(bytes));
+    assert!(remembered.0.lock().unwrap().is_empty());
+    // What the registry has forgotten, or what points where it must not, is begun anew.
+    let other = noise(2_000_000);
+    let key = {
+        registry.fault("PUT", "/uploads/", 1, Act::Close);
+        push(&client(1), &to, &other, &[]).unwrap_err();
+        remembered.0.lock().unwrap().keys().next().unwrap().clone()
+    };
+    for session in
+        [format!("http://{}/v2/app/blobs/uploads/gone", registry.host()), "http://10.0.0.1/x".to_owned()]
+    {
+        remembered.0.lock().unwrap().insert(key.clone(), session);
+        assert_eq!(
+            push(&client(1), &to, &other, &[]).unwrap(),
+            match registry.blob("app", Digest::of(&other)) {
+                Some(_) => Pushed::Uploaded,
+                None => unreachable!("it was pushed"),
+            }
+        );
+        registry.forget_blob("app", Digest::of(&other));
+    }
+}
+
+#[test]
+fn chunks_are_as_long_as_the_registry_wants() {
+    let registry = Registry::start(Setup { least: Some(50_000), ..Setup::default() });
+    registry.fault("PUT", "/uploads/", 1, status(413));
+    let options = registry::Options { chunk_bytes: 40_000, ..crate::support::Clock::default().options() };
+    push(&Client::new(options), &registry.reference("app:1"), &noise(100_000), &[]).unwrap();
+    let patches: Vec<_> =
+        session_lines(&registry).into_iter().filter(|line| line.starts_with("PATCH")).collect();
+    assert_eq!(patches, ["PATCH 0-49999", "PATCH 50000-99999"]);
+}
+
 #[test]
 fn a_chunk_that_is_refused_or_lied_about_ends_the_push() {
     for act in [status(413), status(416), Act::With("range", "0-99999999".to_owned())] {

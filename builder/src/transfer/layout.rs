@@ -1,0 +1,101 @@
+//! A layout that is written: blobs by a rename, the list of images last. (OCI image-spec, image-layout.md.)
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use oci::descriptor::REF_NAME;
+use oci::{Descriptor, Digest, Index, Raw, Verifier};
+
+use super::TransferError;
+
+const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+fn fail(path: &Path) -> impl Fn(io::Error) -> TransferError {
+    let path = path.to_owned();
+    move |source| TransferError::Write { path: path.clone(), source }
+}
+
+/// Makes `path` a layout unless it is one.
+pub(super) fn prepare(path: &Path) -> Result<(), TransferError> {
+    let blobs = path.join("blobs/sha256");
+    let version = path.join("oci-layout");
+    let is_foreign = || {
+        let entries = std::fs::read_dir(path).ok();
+        entries.is_some_and(|mut entries| entries.next().is_some()) && !version.exists()
+    };
+    if is_foreign() {
+        return Err(TransferError::NoLayout { path: path.to_owned() });
+    }
+    DirBuilder::new().recursive(true).mode(0o755).create(&blobs).map_err(fail(&blobs))?;
+    if !version.exists() {
+        replace(&version, VERSION)?;
+    }
+    let list = path.join("index.json");
+    if !list.exists() {
+        replace(&list, Raw::write(Index::oci(Vec::new())).bytes())?;
+    }
+    Ok(())
+}
+
+pub(super) fn blob_path(path: &Path, digest: &Digest) -> PathBuf {
+    path.join("blobs/sha256").join(digest.hex())
+}
+
+pub(super) fn has(path: &Path, blob: &Descriptor) -> bool {
+    blob_path(path, &blob.digest).metadata().is_ok_and(|metadata| metadata.len() == blob.size)
+}
+
+/// Keeps the bytes of `reader` if they are what `blob` promises.
+pub(super) fn put(path: &Path, blob: &Descriptor, reader: impl Read) -> Result<(), TransferError> {
+    let place = blob_path(path, &blob.digest);
+    let temporary = beside(&place);
+    let write = || {
+        let mut file = File::options().write(true).create_new(true).mode(0o644).open(&temporary)?;
+        io::copy(&mut Verifier::new(reader, blob.digest, blob.size), &mut file)?;
+        std::fs::rename(&temporary, &place)
+    };
+    write().map_err(|error| {
+        // The error that matters is the one being returned.
+        std::fs::remove_file(&temporary).ok();
+        fail(&place)(error)
+    })
+}
+
+/// Lists `entry`, in place of what goes by `tag`, or of itself.
+pub(super) fn list(path: &Path, entry: &Descriptor, tag: Option<&str>) -> Result<(), TransferError> {
+    let place = path.join("index.json");
+    let bytes = std::fs::read(&place).map_err(fail(&place))?;
+    let list = Raw::<Index>::parse(bytes, "index").map_err(TransferError::Document)?;
+    let mut index = list.value().clone();
+    let mut entry = entry.clone();
+    entry.annotations.remove(REF_NAME);
+    entry.annotations.extend(tag.map(|tag| (REF_NAME.to_owned(), tag.to_owned())));
+    let name = |other: &Descriptor| other.annotations.get(REF_NAME).cloned();
+    let is_replaced = |other: &Descriptor| match tag {
+        Some(tag) => name(other).as_deref() == Some(tag),
+        None => name(other).is_none() && other.digest == entry.digest,
+    };
+    index.manifests.retain(|other| !is_replaced(other));
+    index.manifests.push(entry);
+    replace(&place, Raw::write(index).bytes())
+}
+
+fn replace(place: &Path, bytes: &[u8]) -> Result<(), TransferError> {
+    let temporary = beside(place);
+    let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, place));
+    written.map_err(|error| {
+        // As above.
+        std::fs::remove_file(&temporary).ok();
+        fail(place)(error)
+    })
+}
+
+/// A name in the same directory that nobody else uses now.
+fn beside(place: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    place.with_file_name(format!(".lbuild-{}-{count}", std::process::id()))
+}

@@ -1,0 +1,169 @@
+//! Images from place to place as they are: between registries, layouts and the store.
+//!
+//! What lives here: which documents and blobs belong together, and in which order they go. [`Place`] is where they come
+//! from and go to.
+//!
+//! Order: what a document names goes before the document, blobs side by side; a name is given last. With referrers,
+//! what refers to any of the documents follows, and what refers to that.
+//!
+//! Invariant: bytes and digests never change; whatever is copied is verified on its way.
+
+mod error;
+mod layout;
+mod place;
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use oci::{Descriptor, Digest, Document, Manifest, Platform};
+
+use crate::source::join;
+use crate::{Event, Events, VertexId};
+
+pub use error::TransferError;
+pub use place::Place;
+
+/// An index within an index is legal; deeper ones are nobody's.
+const MAX_DEPTH: u8 = 4;
+/// More than this refers to one image only where somebody means harm.
+const MAX_REFERRERS: usize = 10_000;
+
+/// What of an image is copied.
+#[derive(Clone, Debug, Default)]
+pub struct What {
+    /// Only the image for this platform, rather than the index with all of them.
+    pub platform: Option<Platform>,
+    /// What refers to it, too.
+    pub referrers: bool,
+}
+
+/// Copies what `from` names to `to`; gives what `to` then names.
+///
+/// # Errors
+/// When something cannot be had or kept, or is not what its digest promises.
+pub fn copy(
+    from: &Place<'_>,
+    to: &Place<'_>,
+    what: &What,
+    (vertex, events): (VertexId, Events<'_>),
+) -> Result<Descriptor, TransferError> {
+    let relay = Relay { from, to, vertex, events, copied: Mutex::default() };
+    let root = from.root()?;
+    let root = match &what.platform {
+        Some(platform) => relay.pick(&root, platform)?,
+        None => root,
+    };
+    to.prepare()?;
+    relay.document(&root, true, 0)?;
+    if what.referrers {
+        relay.referrers()?;
+    }
+    to.name(&root)?;
+    Ok(root)
+}
+
+/// A copy in progress.
+struct Relay<'a> {
+    from: &'a Place<'a>,
+    to: &'a Place<'a>,
+    vertex: VertexId,
+    events: Events<'a>,
+    /// The documents that are there, or on their way.
+    copied: Mutex<BTreeSet<Digest>>,
+}
+
+impl Relay<'_> {
+    fn pick(&self, root: &Descriptor, platform: &Platform) -> Result<Descriptor, TransferError> {
+        match parse(self.from.document(root)?, root)? {
+            Document::Manifest(_) => Ok(root.clone()),
+            Document::Index(index) => {
+                index.value().pick(platform).cloned().ok_or_else(|| TransferError::Platform {
+                    wanted: platform.to_string(),
+                    offered: index.value().platforms().map(Platform::to_string).collect(),
+                })
+            }
+        }
+    }
+
+    /// Copies a document after all that it names.
+    fn document(&self, descriptor: &Descriptor, is_root: bool, depth: u8) -> Result<(), TransferError> {
+        if depth > MAX_DEPTH {
+            return Err(TransferError::Depth { digest: descriptor.digest });
+        }
+        let is_new = self.copied().insert(descriptor.digest);
+        if !is_new {
+            return Ok(());
+        }
+        let bytes = self.from.document(descriptor)?;
+        match parse(bytes.clone(), descriptor)? {
+            Document::Manifest(manifest) => self.parts(manifest.value())?,
+            Document::Index(index) => {
+                for entry in &index.value().manifests {
+                    let is_document = entry.media_type.is_index() || entry.media_type.is_manifest();
+                    match is_document {
+                        true => self.document(entry, false, depth + 1)?,
+                        // What an index lists beside images is bytes. (OCI image-spec, image-index.md.)
+                        false => self.blob(entry)?,
+                    }
+                }
+            }
+        }
+        self.to.put_document(descriptor, &bytes, is_root)
+    }
+
+    /// Layers and configuration, each once.
+    fn parts(&self, manifest: &Manifest) -> Result<(), TransferError> {
+        let mut seen = BTreeSet::new();
+        let parts = manifest.layers.iter().filter(|layer| !is_elsewhere(layer)).chain([&manifest.config]);
+        let parts: Vec<&Descriptor> = parts.filter(|part| seen.insert(part.digest)).collect();
+        thread::scope(|scope| {
+            let workers: Vec<_> = parts.into_iter().map(|part| scope.spawn(|| self.blob(part))).collect();
+            workers.into_iter().map(join).fold(Ok(()), Result::and)
+        })
+    }
+
+    fn blob(&self, blob: &Descriptor) -> Result<(), TransferError> {
+        let done = Mutex::new(0i64);
+        let progress = |delta: i64| {
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            *done += delta;
+            let (vertex, label) = (self.vertex, blob.digest.short());
+            let done_bytes = u64::try_from(*done).unwrap_or(0);
+            (self.events)(Event::Transfer { vertex, label, done_bytes, total_bytes: blob.size });
+        };
+        self.to.put_blob(blob, self.from, &progress)
+    }
+
+    /// What refers to the documents that were copied, and to those that this brings.
+    fn referrers(&self) -> Result<(), TransferError> {
+        let mut asked = BTreeSet::new();
+        loop {
+            let next = self.copied().iter().find(|digest| !asked.contains(*digest)).copied();
+            let Some(subject) = next else { return Ok(()) };
+            asked.insert(subject);
+            for entry in self.from.referrers(subject)? {
+                if self.copied().len() > MAX_REFERRERS {
+                    return Err(TransferError::Depth { digest: subject });
+                }
+                self.document(&entry, false, 0)?;
+                self.to.add_referrer(subject, &entry)?;
+            }
+        }
+    }
+
+    fn copied(&self) -> std::sync::MutexGuard<'_, BTreeSet<Digest>> {
+        self.copied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn parse(bytes: Vec<u8>, descriptor: &Descriptor) -> Result<Document, TransferError> {
+    Document::parse(bytes, &descriptor.media_type).map_err(TransferError::Document)
+}
+
+/// A layer that no registry may give away. (OCI image-spec, layer.md, "Non-Distributable Layers".)
+fn is_elsewhere(layer: &Descriptor) -> bool {
+    let media_type = layer.media_type.as_str();
+    layer.extra.contains_key("urls")
+        && (media_type.contains("nondistributable") || media_type.contains("rootfs.foreign"))
+}

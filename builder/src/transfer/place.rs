@@ -1,0 +1,269 @@
+//! Where an image is or shall be: a registry, a layout, the store.
+
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::sync::Mutex;
+
+use layerfs::layout::StoredImage;
+use layerfs::store::Store;
+use oci::{Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, MediaType, Raw, Reference};
+use registry::referrers;
+
+use super::{TransferError, layout};
+use crate::source::layout::{Layout, LayoutError, LayoutImage, Selector};
+
+/// An image's place.
+#[derive(Debug)]
+pub enum Place<'a> {
+    /// In a registry.
+    Registry {
+        /// Who asks it.
+        client: &'a registry::Client,
+        /// Which.
+        reference: Reference,
+    },
+    /// In a directory that is an OCI image layout.
+    Layout(LayoutImage),
+    /// In the store.
+    Store {
+        /// The store.
+        store: &'a Store,
+        /// The image's name, id or digest.
+        name: String,
+        /// Held while a list of referrers is written.
+        lists: Mutex<()>,
+    },
+}
+
+type Progress<'a> = &'a (dyn Fn(i64) + Sync);
+
+impl Place<'_> {
+    /// What the place names.
+    pub(super) fn root(&self) -> Result<Descriptor, TransferError> {
+        match self {
+            Place::Registry { client, reference } => {
+                client.document(reference).map(|fetched| fetched.descriptor).map_err(TransferError::Registry)
+            }
+            Place::Layout(image) => {
+                Layout::at(&image.path).find(&image.selector, &[]).map(plain).map_err(TransferError::Layout)
+            }
+            Place::Store { store, name, .. } => {
+                let found = store.find(name).map_err(TransferError::Store)?;
+                let absent = || TransferError::Absent { name: name.clone() };
+                Ok(plain(found.ok_or_else(absent)?.descriptor))
+            }
+        }
+    }
+
+    /// The document that the place names, byte for byte.
+    ///
+    /// # Errors
+    /// When there is none, or it is not what its digest promises.
+    pub fn read_root(&self) -> Result<Vec<u8>, TransferError> {
+        self.document(&self.root()?)
+    }
+
+    /// A document's bytes, verified.
+    pub(super) fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, TransferError> {
+        match self {
+            Place::Registry { client, reference } => {
+                let fetched = client.document(&reference.at(descriptor.digest));
+                Ok(match fetched.map_err(TransferError::Registry)?.document {
+                    Document::Manifest(manifest) => manifest.bytes().to_vec(),
+                    Document::Index(index) => index.bytes().to_vec(),
+                })
+            }
+            Place::Layout(_) => {
+                let mut bytes = Vec::new();
+                let size = descriptor.size.min(MAX_DOCUMENT_BYTES);
+                let reader = self.open(descriptor, 0)?;
+                oci::Verifier::new(reader, descriptor.digest, size)
+                    .read_to_end(&mut bytes)
+                    .map_err(|source| self.unreadable(descriptor, source))?;
+                Ok(bytes)
+            }
+            Place::Store { store, .. } => store.read_document(descriptor).map_err(TransferError::Store),
+        }
+    }
+
+    /// A blob's bytes from `offset` on.
+    fn open(&self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>, TransferError> {
+        let skip = |mut file: File| -> io::Result<Box<dyn Read + Send>> {
+            file.seek(SeekFrom::Start(offset))?;
+            Ok(Box::new(file))
+        };
+        match self {
+            Place::Registry { client, reference } => {
+                let mut reader = client.blob(reference, blob).map_err(TransferError::Registry)?;
+                // The registry's bytes are verified from their beginning, so they are read from there.
+                io::copy(&mut (&mut reader).take(offset), &mut io::sink())
+                    .map_err(|source| self.unreadable(blob, source))?;
+                Ok(Box::new(reader))
+            }
+            Place::Layout(image) => {
+                let layout = Layout::at(&image.path);
+                let file = layout.open(&layout.blob_path(&blob.digest)).map_err(TransferError::Layout)?;
+                skip(file).map_err(|source| self.unreadable(blob, source))
+            }
+            Place::Store { store, .. } => {
+                let file = store.open_blob(&blob.digest).map_err(TransferError::Store)?;
+                skip(file).map_err(|source| self.unreadable(blob, source))
+            }
+        }
+    }
+
+    fn unreadable(&self, blob: &Descriptor, source: io::Error) -> TransferError {
+        match self {
+            Place::Layout(image) => {
+                let path = layout::blob_path(&image.path, &blob.digest);
+                TransferError::Layout(LayoutError::Read { path, source })
+            }
+            _ => TransferError::Store(layerfs::Error::ReadBlob { digest: blob.digest, source }),
+        }
+    }
+
+    /// What refers to `subject`.
+    pub(super) fn referrers(&self, subject: Digest) -> Result<Vec<Descriptor>, TransferError> {
+        match self {
+            Place::Registry { client, reference } => {
+                client.referrers(reference, subject, None).map_err(TransferError::Registry)
+            }
+            Place::Layout(image) => {
+                let all = Layout::at(&image.path).entries().map_err(TransferError::Layout)?;
+                let is_about = |entry: &Descriptor| {
+                    let bytes = self.document(entry).unwrap_or_default();
+                    referrers::subject(&bytes).ok().flatten().is_some_and(|found| found.digest == subject)
+                };
+                Ok(all.into_iter().filter(|entry| is_about(entry)).map(plain).collect())
+            }
+            Place::Store { store, name, .. } => listed(store, name, subject),
+        }
+    }
+
+    /// Makes the place ready to be copied to.
+    pub(super) fn prepare(&self) -> Result<(), TransferError> {
+        match self {
+            Place::Layout(image) => layout::prepare(&image.path),
+            _ => Ok(()),
+        }
+    }
+
+    /// Brings a blob here.
+    pub(super) fn put_blob(
+        &self,
+        blob: &Descriptor,
+        from: &Place<'_>,
+        progress: Progress<'_>,
+    ) -> Result<(), TransferError> {
+        match self {
+            Place::Registry { client, reference } => {
+                let source = |offset| from.open(blob, offset).map_err(io::Error::other);
+                let near: Vec<Reference> = match from {
+                    Place::Registry { reference, .. } => vec![reference.clone()],
+                    _ => Vec::new(),
+                };
+                let pushed = client.push_blob(reference, blob, &source, &near, progress);
+                pushed.map(drop).map_err(TransferError::Registry)
+            }
+            Place::Layout(image) if layout::has(&image.path, blob) => Ok(()),
+            Place::Layout(image) => {
+                layout::put(&image.path, blob, Counted { source: from.open(blob, 0)?, progress })
+            }
+            Place::Store { store, .. } if store.size_of(&blob.digest) == Some(blob.size) => Ok(()),
+            Place::Store { store, .. } => {
+                let mut reader = Counted { source: from.open(blob, 0)?, progress };
+                store.put_verified(&mut reader, blob).map_err(TransferError::Store)
+            }
+        }
+    }
+
+    /// Brings a document here; the root goes by the place's name, if it has one.
+    pub(super) fn put_document(
+        &self,
+        descriptor: &Descriptor,
+        bytes: &[u8],
+        is_root: bool,
+    ) -> Result<(), TransferError> {
+        match self {
+            Place::Registry { client, reference } => {
+                let to = if is_root { reference.clone() } else { reference.at(descriptor.digest) };
+                let put = client.push_manifest(&to, &descriptor.media_type, bytes);
+                put.map(drop).map_err(TransferError::Registry)
+            }
+            Place::Layout(image) => layout::put(&image.path, descriptor, bytes),
+            Place::Store { store, .. } => store.put_bytes(bytes).map(drop).map_err(TransferError::Store),
+        }
+    }
+
+    /// Lists a document with what refers to `subject`. A registry, or its client, has done so when it was put.
+    pub(super) fn add_referrer(&self, subject: Digest, entry: &Descriptor) -> Result<(), TransferError> {
+        match self {
+            Place::Registry { .. } => Ok(()),
+            Place::Layout(image) => layout::list(&image.path, entry, None),
+            Place::Store { store, name, lists } => {
+                let _writing = lists.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut all = listed(store, name, subject)?;
+                if all.iter().any(|other| other.digest == entry.digest) {
+                    return Ok(());
+                }
+                all.push(entry.clone());
+                let Some(list) = list_name(name, subject) else { return Ok(()) };
+                let put = store.put_document(&Raw::write(Index::oci(all)), MediaType::OciIndex);
+                put.and_then(|descriptor| store.tag(&list, &descriptor)).map_err(TransferError::Store)
+            }
+        }
+    }
+
+    /// Gives the root the place's name.
+    pub(super) fn name(&self, root: &Descriptor) -> Result<(), TransferError> {
+        match self {
+            Place::Registry { .. } => Ok(()),
+            Place::Layout(image) => {
+                let tag = match &image.selector {
+                    Selector::Tag(tag) => Some(tag.as_str()),
+                    _ => None,
+                };
+                layout::list(&image.path, root, tag)
+            }
+            Place::Store { store, name, .. } => match name.parse::<Reference>() {
+                Ok(name) => store.tag(&name, root).map_err(TransferError::Store),
+                Err(_) => store.keep(root).map_err(TransferError::Store),
+            },
+        }
+    }
+}
+
+/// The entry of a list without the annotations that name it there.
+fn plain(descriptor: Descriptor) -> Descriptor {
+    Descriptor::new(descriptor.media_type, descriptor.digest, descriptor.size)
+}
+
+/// The name of the store's list of what refers to `subject`. (OCI distribution-spec, "Referrers Tag Schema".)
+fn list_name(name: &str, subject: Digest) -> Option<Reference> {
+    Some(referrers::list_name(&name.parse().ok()?, subject))
+}
+
+fn listed(store: &Store, name: &str, subject: Digest) -> Result<Vec<Descriptor>, TransferError> {
+    let Some(wanted) = list_name(name, subject) else { return Ok(Vec::new()) };
+    let images = store.images().map_err(TransferError::Store)?;
+    let is_wanted = |image: &&StoredImage| image.reference.as_ref() == Some(&wanted);
+    let Some(image) = images.iter().find(is_wanted) else { return Ok(Vec::new()) };
+    match store.document(&image.descriptor).map_err(TransferError::Store)? {
+        Document::Index(index) => Ok(index.value().manifests.clone()),
+        Document::Manifest(_) => Ok(Vec::new()),
+    }
+}
+
+/// Tells how much is read.
+struct Counted<'a> {
+    source: Box<dyn Read + Send>,
+    progress: Progress<'a>,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        (self.progress)(i64::try_from(count).unwrap_or(i64::MAX));
+        Ok(count)
+    }
+}

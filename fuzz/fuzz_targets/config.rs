@@ -1,0 +1,8 @@
+//! Image configurations; the property is `properties::config`.
+#![no_main]
+
+#[path = "../../registry/tests/properties/mod.rs"]
+#[allow(dead_code)]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::config(data));

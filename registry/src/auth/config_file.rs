@@ -1,0 +1,208 @@
+//! Docker's `config.json` and podman's `auth.json`, written: what `login` and `logout` change.
+//!
+//! Whatever else stands in the file stays. Where the file names a helper for the registry, the helper keeps the secret
+//! and the file an empty entry, as Docker does.
+//!
+//! Invariants: the file is replaced in one step and is its owner's alone (0600); a link to it stays a link.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use oci::reference::HUB;
+use serde_json::{Map, Value, json};
+
+use super::helper;
+use super::keychain::{HUB_KEY, normal};
+use crate::Error;
+
+/// A file of credentials that is being changed.
+#[derive(Clone, Debug)]
+pub struct ConfigFile {
+    path: PathBuf,
+    fields: Map<String, Value>,
+}
+
+/// Where a secret was put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// In the file, where whoever can read it can read the secret.
+    File,
+    /// By this helper.
+    Helper(String),
+}
+
+impl ConfigFile {
+    /// Reads the file, which need not be there.
+    ///
+    /// # Errors
+    /// [`Error::ReadFile`] and [`Error::ParseKeychain`].
+    pub fn open(path: &Path) -> Result<ConfigFile, Error> {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let fields = match std::fs::read_to_string(&path) {
+            Ok(text) if text.trim().is_empty() => Map::new(),
+            Ok(text) => serde_json::from_str(&text)
+                .map_err(|source| Error::ParseKeychain { path: path.clone(), source })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Map::new(),
+            Err(source) => return Err(Error::ReadFile { path, source }),
+        };
+        Ok(ConfigFile { path, fields })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Keeps a name and a password for `registry`: `HOST`, `HOST:PORT` or `HOST/NAMESPACE`.
+    ///
+    /// # Errors
+    /// [`Error::WriteFile`], [`Error::RunHelper`] and [`Error::AskHelper`].
+    pub fn store(&mut self, registry: &str, username: &str, password: &str) -> Result<Kept, Error> {
+        let key = self.key(registry);
+        let (entry, kept) = match self.helper(registry) {
+            Some(helper) => {
+                helper::store(&helper, &key, username, password)?;
+                (json!({}), Kept::Helper(helper))
+            }
+            None => (json!({"auth": STANDARD.encode(format!("{username}:{password}"))}), Kept::File),
+        };
+        let auths = self.auths();
+        auths.retain(|other, _| normal(other) != normal(&key));
+        auths.insert(key, entry);
+        self.save()?;
+        Ok(kept)
+    }
+
+    /// Forgets `registry`; says whether it was known.
+    ///
+    /// # Errors
+    /// As [`ConfigFile::store`].
+    pub fn erase(&mut self, registry: &str) -> Result<bool, Error> {
+        let key = self.key(registry);
+        let helper = self.helper(registry);
+        if let Some(helper) = &helper {
+            helper::erase(helper, &key)?;
+        }
+        let auths = self.auths();
+        let before = auths.len();
+        auths.retain(|other, _| normal(other) != normal(&key));
+        let was_known = auths.len() < before;
+        if was_known {
+            self.save()?;
+        }
+        Ok(was_known)
+    }
+
+    /// Under which name the file keeps a registry: Docker has one of its own for the Hub.
+    fn key(&self, registry: &str) -> String {
+        let is_podmans = self.path.file_name().is_some_and(|name| name == "auth.json");
+        match normal(registry) {
+            name if name == HUB && !is_podmans => HUB_KEY.to_owned(),
+            name => name,
+        }
+    }
+
+    /// The helper that the file names for a registry, or for all.
+    fn helper(&self, registry: &str) -> Option<String> {
+        let own = self.fields.get("credHelpers").and_then(Value::as_object);
+        let own = own.and_then(|all| all.iter().find(|(key, _)| normal(key) == normal(registry)));
+        let name = own.map(|(_, name)| name).or_else(|| self.fields.get("credsStore"));
+        name.and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned)
+    }
+
+    fn auths(&mut self) -> &mut Map<String, Value> {
+        let auths = self.fields.entry("auths").or_insert_with(|| json!({}));
+        if !auths.is_object() {
+            *auths = json!({});
+        }
+        auths.as_object_mut().expect("it was made an object")
+    }
+
+    fn save(&self) -> Result<(), Error> {
+        let fail = |source| Error::WriteFile { path: self.path.clone(), source };
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fail)?;
+        let mut text = serde_json::to_string_pretty(&self.fields)
+            .expect("what was read as JSON, and strings, have a JSON form");
+        text.push('\n');
+        let temporary = folder.join(format!(".lbuild-{}", std::process::id()));
+        let write = || {
+            let mut options = File::options();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, &self.path)
+        };
+        write().map_err(|error| {
+            // The error that matters is the one being returned.
+            std::fs::remove_file(&temporary).ok();
+            fail(error)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+    use crate::{Credential, Keychain};
+
+    fn lookup(path: &Path, name: &str) -> Credential {
+        let keychain = Keychain::from_files(&[path.to_owned()]).unwrap();
+        keychain.lookup(&name.parse().unwrap()).unwrap()
+    }
+
+    fn basic(username: &str, password: &str) -> Credential {
+        Credential::Basic { username: username.to_owned(), password: password.to_owned() }
+    }
+
+    #[test]
+    fn what_is_stored_is_found_and_the_rest_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/config.json");
+        for (server, name) in [
+            ("localhost:5000", "localhost:5000/a"),
+            ("https://registry.example/v2/", "registry.example/a"),
+            ("docker.io", "debian"),
+            ("ghcr.io/me", "ghcr.io/me/app"),
+        ] {
+            assert_eq!(ConfigFile::open(&path).unwrap().store(server, "u", "p:q").unwrap(), Kept::File);
+            assert_eq!(lookup(&path, name), basic("u", "p:q"), "{server}");
+        }
+        let fields = || serde_json::from_str::<Value>(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert!(fields()["auths"][HUB_KEY]["auth"].is_string(), "Docker finds its own there");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(path.parent().unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        let mut changed = fields();
+        changed["psFormat"] = json!("x");
+        std::fs::write(&path, changed.to_string()).unwrap();
+        assert!(ConfigFile::open(&path).unwrap().erase("index.docker.io").unwrap());
+        assert!(!ConfigFile::open(&path).unwrap().erase("docker.io").unwrap());
+        assert_eq!(lookup(&path, "debian"), Credential::Anonymous);
+        assert_eq!(fields()["psFormat"], "x");
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left over");
+        let podmans = folder.path().join("auth.json");
+        ConfigFile::open(&podmans).unwrap().store("docker.io", "u", "p").unwrap();
+        assert!(std::fs::read_to_string(&podmans).unwrap().contains("\"docker.io\""));
+    }
+
+    #[test]
+    fn a_link_stays_a_link_and_what_is_no_json_stays_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("real.json"), folder.path().join("config.json"));
+        std::fs::write(&file, "{}").unwrap();
+        symlink(&file, &link).unwrap();
+        ConfigFile::open(&link).unwrap().store("h.example", "u", "p").unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(lookup(&file, "h.example/a"), basic("u", "p"));
+        std::fs::write(&file, "[nonsense").unwrap();
+        assert!(matches!(ConfigFile::open(&link), Err(Error::ParseKeychain { .. })));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "[nonsense");
+    }
+}

@@ -1,0 +1,232 @@
+//! Uploads: in one request, in two, in chunks, and without any byte by a mount. (OCI distribution-spec, "Pushing
+//! blobs".)
+//!
+//! Invariants: the bytes of an upload are a prefix of what its client sent, in order, however often the connection
+//! breaks; requests for one upload wait for each other; an upload that nobody goes on with is forgotten.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Write as _};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use super::Limits;
+use super::api::{Answer, Api, Refusal, refuse, wrong_method};
+use super::blobs::parse_digest;
+use super::http::{Reply, Request};
+use super::storage::{Repository, Upload};
+use crate::transport::lock;
+
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// All uploads in progress, by id.
+pub(super) struct Uploads {
+    open: Mutex<HashMap<String, Arc<Mutex<Session>>>>,
+    most: usize,
+    idle_time: Duration,
+}
+
+/// An upload that its client may go on with.
+pub(super) struct Session {
+    repository: Repository,
+    /// None once it is committed.
+    upload: Option<Box<dyn Upload>>,
+    touched: Instant,
+}
+
+impl Uploads {
+    pub(super) fn new(limits: Limits) -> Uploads {
+        Uploads { open: Mutex::default(), most: limits.uploads, idle_time: limits.upload_idle_time }
+    }
+
+    #[cfg(feature = "testing")]
+    pub(super) fn count(&self) -> usize {
+        lock(&self.open).len()
+    }
+
+    pub(super) fn find(&self, id: &str) -> Option<Arc<Mutex<Session>>> {
+        lock(&self.open).get(id).cloned()
+    }
+
+    /// Keeps an upload, unless there are too many; forgets those that were left.
+    fn keep(&self, session: Session) -> Result<String, Refusal> {
+        let mut open = lock(&self.open);
+        open.retain(|_, session| match session.try_lock() {
+            Ok(session) => session.touched.elapsed() < self.idle_time,
+            Err(TryLockError::Poisoned(_)) => false,
+            Err(TryLockError::WouldBlock) => true,
+        });
+        if open.len() >= self.most {
+            let refusal = refuse(429, "TOOMANYREQUESTS", "too many uploads are open");
+            return Err(refusal.with("retry-after", 10).into());
+        }
+        let id = random_id();
+        open.insert(id.clone(), Arc::new(Mutex::new(session)));
+        Ok(id)
+    }
+
+    fn forget(&self, id: &str) {
+        lock(&self.open).remove(id);
+    }
+}
+
+/// 128 bits that nobody guesses: a fresh hasher's keys are random.
+fn random_id() -> String {
+    let half = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", half(), half())
+}
+
+impl Api {
+    pub(super) fn upload(&self, request: &mut Request<'_>, repository: &Repository, id: &str) -> Answer {
+        if id.is_empty() {
+            return match request.head.method.as_str() {
+                "POST" => self.begin(request, repository),
+                _ => Ok(wrong_method("POST")),
+            };
+        }
+        let unknown = || refuse(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to the registry");
+        let session = self.uploads.find(id).ok_or_else(unknown)?;
+        // Who writes at the moment may be a connection that is gone and has not noticed; its end is waited for.
+        let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
+        session.touched = Instant::now();
+        if session.repository.name != repository.name || session.upload.is_none() {
+            return Err(unknown().into());
+        }
+        match request.head.method.as_str() {
+            "GET" | "HEAD" => Ok(at(&session, id, 204)),
+            "PATCH" => {
+                append(request, &mut session, id)?;
+                session.touched = Instant::now();
+                Ok(at(&session, id, 202))
+            }
+            "PUT" => {
+                let digest = request.head.query("digest").unwrap_or_default();
+                let digest = parse_digest(&digest)?;
+                append(request, &mut session, id)?;
+                self.uploads.forget(id);
+                let Some(upload) = session.upload.take() else { return Err(unknown().into()) };
+                self.finish(upload, repository, &digest)
+            }
+            "DELETE" => {
+                session.upload = None;
+                self.uploads.forget(id);
+                Ok(Reply::new(204))
+            }
+            _ => Ok(wrong_method("GET, HEAD, PATCH, PUT, DELETE")),
+        }
+    }
+
+    fn begin(&self, request: &mut Request<'_>, repository: &Repository) -> Answer {
+        if let Some(digest) = request.head.query("mount") {
+            // Whatever does not mount becomes an upload: the client has the bytes.
+            if let Ok(digest) = parse_digest(&digest)
+                && self.storage.mount(request.head.query("from").as_deref(), repository, &digest)?
+            {
+                return Ok(created(repository, &digest));
+            }
+        }
+        let digest = match request.head.query("digest").filter(|_| request.head.query("mount").is_none()) {
+            Some(digest) => Some(parse_digest(&digest)?),
+            None => None,
+        };
+        let upload = self.storage.begin(repository)?;
+        let mut session =
+            Session { repository: repository.clone(), upload: Some(upload), touched: Instant::now() };
+        if let Some(digest) = digest {
+            append(request, &mut session, "")?;
+            let upload = session.upload.take().ok_or(Refusal::Gone)?;
+            return self.finish(upload, repository, &digest);
+        }
+        let id = self.uploads.keep(session)?;
+        let session = self.uploads.find(&id).ok_or(Refusal::Gone)?;
+        let session = session.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(at(&session, &id, 202))
+    }
+
+    fn finish(&self, upload: Box<dyn Upload>, repository: &Repository, digest: &oci::Digest) -> Answer {
+        match upload.commit(repository, digest)? {
+            true => Ok(created(repository, digest)),
+            false => Ok(refuse(400, "DIGEST_INVALID", "the bytes have another digest than promised")),
+        }
+    }
+}
+
+fn created(repository: &Repository, digest: &oci::Digest) -> Reply {
+    Reply::new(201)
+        .with("location", format!("/v2/{}/blobs/{digest}", repository.name))
+        .with("docker-content-digest", digest)
+}
+
+/// Where the upload is and how far it has come. `0-0` stands for no byte as well as for one: the specification has no
+/// range for nothing.
+fn at(session: &Session, id: &str, status: u16) -> Reply {
+    let bytes = session.upload.as_ref().map_or(0, |upload| upload.bytes());
+    Reply::new(status)
+        .with("location", format!("/v2/{}/blobs/uploads/{id}", session.repository.name))
+        .with("range", format!("0-{}", bytes.saturating_sub(1)))
+        .with("docker-upload-uuid", id)
+}
+
+/// Writes the request's body behind what is there, unless it says that it belongs elsewhere.
+fn append(request: &mut Request<'_>, session: &mut Session, id: &str) -> Result<(), Refusal> {
+    if let Some(range) = request.head.header("content-range") {
+        let here = session.upload.as_ref().map_or(0, |upload| upload.bytes());
+        let announced = request.head.header("content-length").and_then(|length| length.parse::<u64>().ok());
+        let fits = parse_range(range).is_some_and(|(start, end)| {
+            start == here && announced.is_none_or(|length| length == end - start + 1)
+        });
+        if !fits {
+            let refusal = refuse(416, "RANGE_INVALID", "expected the bytes that follow those that are here");
+            let headers = at(session, id, 416).headers;
+            return Err(headers.iter().fold(refusal, |reply, (name, value)| reply.with(name, value)).into());
+        }
+    }
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let count = match request.body.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // What came stays: the client asks how much that is, and goes on.
+            Err(_) => return Err(Refusal::Gone),
+        };
+        session.upload.as_mut().ok_or(Refusal::Gone)?.write_all(&buffer[..count])?;
+        session.touched = Instant::now();
+    }
+}
+
+/// `0-9`, with or without a unit.
+fn parse_range(text: &str) -> Option<(u64, u64)> {
+    let text = text.trim().strip_prefix("bytes").unwrap_or(text).trim_start_matches(['=', ' ']);
+    let (start, end) = text.split('/').next()?.split_once('-')?;
+    let (start, end) = (start.trim().parse().ok()?, end.trim().parse().ok()?);
+    (start <= end).then_some((start, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_a_chunk_says_of_itself() {
+        for (text, expected) in [
+            ("0-9", Some((0, 9))),
+            ("bytes=5-5", Some((5, 5))),
+            ("bytes 5-9/10", Some((5, 9))),
+            ("9-5", None),
+            ("5", None),
+            ("-5", None),
+            ("a-b", None),
+        ] {
+            assert_eq!(parse_range(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn ids_differ() {
+        let ids: std::collections::BTreeSet<_> = (0..100).map(|_| random_id()).collect();
+        assert_eq!(ids.len(), 100);
+        assert!(ids.iter().all(|id| id.len() == 32));
+    }
+}

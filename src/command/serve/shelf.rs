@@ -1,0 +1,468 @@
+//! The store as a registry's storage.
+//!
+//! The repository `me/app` of `localhost:5000` is what the store knows as `localhost:5000/me/app`, and under the other
+//! names of this machine's loopback. A client's name for the server becomes part of an image's name only if it is one
+//! of those: what is pushed can never take the name of another registry's image. Whatever else the store has is there
+//! to be pulled, under the name that people type: `localhost:5000/debian:bookworm`, `localhost:5000/ghcr.io/me/app:1`.
+//!
+//! Only what a name refers to outlives the next collection. What is pushed by its digest alone is found until then;
+//! what refers to a subject is kept by the name that the specification has for its list, `sha256-<hex>`.
+//! (OCI distribution-spec, "Referrers Tag Schema".)
+//!
+//! Invariants: bytes are deleted by a collection only, and a manifest or blob that is deleted here is one that this server
+//! no longer shows; a server that nobody asks for anything keeps nobody from collecting.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use layerfs::layout::StoredImage;
+use layerfs::store::{BlobWriter, Store};
+use oci::{Descriptor, Digest, Document, Index, MediaType, Raw, Reference};
+use registry::server::Storage;
+use registry::server::storage::{Content, Repository, StoredManifest, Target, Upload};
+
+/// The names of this machine to itself.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+
+/// How long a store stays open that nobody asks for anything: whoever has pushed a blob pushes what names it sooner.
+const REST: Duration = Duration::from_secs(60);
+
+/// What was deleted from which repository, by its name.
+type Gone = Arc<Mutex<BTreeSet<(String, Digest)>>>;
+
+/// The store's images as repositories.
+pub(super) struct Shelf {
+    root: PathBuf,
+    open: Mutex<Option<Open>>,
+    address: SocketAddr,
+    gone: Gone,
+    /// Held while a name is given to something else, so that nothing is lost between reading and writing.
+    naming: Mutex<()>,
+}
+
+/// The store while it is in use.
+struct Open {
+    store: Arc<Store>,
+    used: Instant,
+}
+
+impl Shelf {
+    /// All of `store`, for a server at `address`.
+    pub(super) fn new(store: Store, address: SocketAddr) -> Shelf {
+        let (root, used) = (store.root().to_owned(), Instant::now());
+        let open = Mutex::new(Some(Open { store: Arc::new(store), used }));
+        Shelf { root, open, address, gone: Gone::default(), naming: Mutex::default() }
+    }
+
+    /// The store, opened if it was left.
+    fn store(&self) -> io::Result<Arc<Store>> {
+        let mut open = lock(&self.open);
+        let store = match open.take() {
+            Some(open) => open.store,
+            None => Arc::new(Store::open(&self.root).map_err(io::Error::other)?),
+        };
+        *open = Some(Open { store: store.clone(), used: Instant::now() });
+        Ok(store)
+    }
+
+    /// Leaves a store that nobody has asked for anything for a while, so that it can be collected. To be called now and
+    /// then. Who is in the middle of something keeps it open.
+    pub(super) fn rest(&self) {
+        self.rest_after(REST);
+    }
+
+    fn rest_after(&self, rest: Duration) {
+        let mut open = lock(&self.open);
+        if open.as_ref().is_some_and(|open| open.used.elapsed() >= rest) {
+            *open = None;
+        }
+    }
+
+    /// The name under which `tag` of `repository` is put: the client's for this machine, if it is one.
+    fn own_name(&self, repository: &Repository, tag: &str) -> Option<Reference> {
+        let asked = LOOPBACK.into_iter().find(|host| *host == split_host(&repository.host).0);
+        let host = self.own_host(asked.unwrap_or(LOOPBACK[0]));
+        let name = format!("{host}/{}:{tag}", repository.name).parse::<Reference>();
+        name.ok().filter(|name| name.registry() == host)
+    }
+
+    /// A name of this machine with the server's port, whatever way a client came.
+    fn own_host(&self, host: &str) -> String {
+        match self.address.port() {
+            80 | 443 => host.to_owned(),
+            port => format!("{host}:{port}"),
+        }
+    }
+
+    /// The names without tag that `repository` has in the store, the server's own ones first.
+    fn names(&self, repository: &Repository) -> Vec<String> {
+        let mut names = self.own_names(repository);
+        names.extend(repository.name.parse::<Reference>().ok().map(|reference| reference.name()));
+        names
+    }
+
+    fn own_names(&self, repository: &Repository) -> Vec<String> {
+        LOOPBACK.iter().map(|host| format!("{}/{}", self.own_host(host), repository.name)).collect()
+    }
+
+    fn images(&self) -> io::Result<Vec<StoredImage>> {
+        self.store()?.images().map_err(io::Error::other)
+    }
+
+    /// The image with this tag, under the first name that has it.
+    fn tagged(&self, names: &[String], tag: &str) -> io::Result<Option<StoredImage>> {
+        let images = self.images()?;
+        let find = |name: &String| {
+            images.iter().find(|image| {
+                image.reference.as_ref().is_some_and(|own| own.name() == *name && own.tag() == Some(tag))
+            })
+        };
+        Ok(names.iter().find_map(find).cloned())
+    }
+
+    fn is_gone(&self, repository: &Repository, digest: &Digest) -> bool {
+        lock(&self.gone).contains(&(repository.name.clone(), *digest))
+    }
+
+    /// Gives a name to an image. What had it is no longer listed, unless it has another.
+    fn name(store: &Store, name: &Reference, descriptor: &Descriptor) -> layerfs::Result<()> {
+        let before = store.images()?;
+        let old = before.iter().find(|image| image.reference.as_ref() == Some(name));
+        store.tag(name, descriptor)?;
+        let Some(old) = old.map(|old| old.descriptor.digest).filter(|old| *old != descriptor.digest) else {
+            return Ok(());
+        };
+        let has_other =
+            |image: &&StoredImage| image.descriptor.digest == old && image.reference.as_ref() != Some(name);
+        // An image that somebody keeps without a name was kept before.
+        if !before.iter().any(|image| has_other(&image)) {
+            store.forget(&old)?;
+        }
+        Ok(())
+    }
+
+    fn list_of_referrers(&self, repository: &Repository, subject: &Digest) -> io::Result<Vec<Descriptor>> {
+        let Some(image) = self.tagged(&self.own_names(repository), &list_tag(subject))? else {
+            return Ok(Vec::new());
+        };
+        match self.store()?.document(&image.descriptor).map_err(io::Error::other)? {
+            Document::Index(index) => Ok(index.value().manifests.clone()),
+            Document::Manifest(_) => Ok(Vec::new()),
+        }
+    }
+}
+
+impl Storage for Shelf {
+    /// On loopback only the loopback's names are this server: else a web page could speak with it, under a name that
+    /// its owner lets point here.
+    fn objection(&self, host: &str) -> Option<String> {
+        let (host, _) = split_host(host);
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let is_own =
+            host.is_empty() || host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        (self.address.ip().is_loopback() && !is_own)
+            .then(|| format!("this registry is `localhost:{}`, not `{host}`", self.address.port()))
+    }
+
+    fn blob(&self, repository: &Repository, digest: &Digest) -> io::Result<Option<Content>> {
+        if self.is_gone(repository, digest) {
+            return Ok(None);
+        }
+        match self.store()?.open_blob(digest) {
+            Ok(file) => {
+                let length = file.metadata()?.len();
+                Ok(Some(Content::File(file, length)))
+            }
+            Err(layerfs::Error::MissingBlob { .. }) => Ok(None),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    fn mount(&self, _from: Option<&str>, to: &Repository, digest: &Digest) -> io::Result<bool> {
+        // The store has each blob once, for whoever names it.
+        let is_here = self.store()?.has(digest);
+        if is_here {
+            lock(&self.gone).remove(&(to.name.clone(), *digest));
+        }
+        Ok(is_here)
+    }
+
+    fn remove_blob(&self, repository: &Repository, digest: &Digest) -> io::Result<bool> {
+        let is_there = self.store()?.has(digest);
+        Ok(is_there && lock(&self.gone).insert((repository.name.clone(), *digest)))
+    }
+
+    fn begin(&self, _: &Repository) -> io::Result<Box<dyn Upload>> {
+        let store = self.store()?;
+        let writer = store.writer().map_err(io::Error::other)?;
+        Ok(Box::new(Incoming { writer, gone: self.gone.clone(), _store: store }))
+    }
+
+    fn manifest(&self, repository: &Repository, target: &Target) -> io::Result<Option<StoredManifest>> {
+        let descriptor = match target {
+            Target::Tag(tag) => self.tagged(&self.names(repository), tag)?.map(|image| image.descriptor),
+            Target::Digest(digest) if self.is_gone(repository, digest) => None,
+            Target::Digest(digest) => {
+                self.store()?.find_document(digest).map(|document| document.descriptor())
+            }
+        };
+        let Some(descriptor) = descriptor else { return Ok(None) };
+        match self.store()?.read_document(&descriptor) {
+            Ok(bytes) => Ok(Some(StoredManifest { media_type: descriptor.media_type, bytes })),
+            Err(layerfs::Error::MissingBlob { .. }) => Ok(None),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    fn put_manifest(
+        &self,
+        repository: &Repository,
+        tag: Option<&str>,
+        manifest: &StoredManifest,
+    ) -> io::Result<()> {
+        let store = self.store()?;
+        let digest = store.put_bytes(&manifest.bytes).map_err(io::Error::other)?;
+        lock(&self.gone).remove(&(repository.name.clone(), digest));
+        let Some(tag) = tag else { return Ok(()) };
+        let name = self.own_name(repository, tag).ok_or(io::ErrorKind::InvalidInput)?;
+        let size = manifest.bytes.len() as u64;
+        let _naming = lock(&self.naming);
+        Shelf::name(&store, &name, &Descriptor::new(manifest.media_type.clone(), digest, size))
+            .map_err(io::Error::other)
+    }
+
+    fn remove_manifest(&self, repository: &Repository, target: &Target) -> io::Result<bool> {
+        let own = self.own_names(repository);
+        let is_meant = |image: &StoredImage| match (&image.reference, target) {
+            (Some(name), Target::Tag(tag)) => own.contains(&name.name()) && name.tag() == Some(tag),
+            (Some(name), Target::Digest(digest)) => {
+                own.contains(&name.name()) && image.descriptor.digest == *digest
+            }
+            (None, _) => false,
+        };
+        let _naming = lock(&self.naming);
+        let mut is_found = false;
+        for name in self.images()?.iter().filter(|image| is_meant(image)).filter_map(|i| i.reference.as_ref())
+        {
+            is_found |= self.store()?.untag(name).map_err(io::Error::other)?;
+        }
+        if let Target::Digest(digest) = target {
+            is_found |= self.store()?.find_document(digest).is_some() && !self.is_gone(repository, digest);
+            lock(&self.gone).insert((repository.name.clone(), *digest));
+        }
+        Ok(is_found)
+    }
+
+    fn tags(&self, repository: &Repository) -> io::Result<Option<Vec<String>>> {
+        let names = self.names(repository);
+        let images = self.images()?;
+        let own = images.iter().filter_map(|image| image.reference.as_ref());
+        let own = own.filter(|reference| names.contains(&reference.name()));
+        let tags: Vec<String> = own.filter_map(|name| name.tag().map(str::to_owned)).collect();
+        let is_known = !tags.is_empty();
+        Ok(is_known.then(|| tags.into_iter().filter(|tag| !is_list_tag(tag)).collect()))
+    }
+
+    fn repositories(&self, _host: &str) -> io::Result<Vec<String>> {
+        let own = LOOPBACK.map(|host| self.own_host(host));
+        let images = self.images()?;
+        let name = |reference: &Reference| match own.iter().any(|host| host == reference.registry()) {
+            true => Some(reference.repository().to_owned()),
+            // A port has a colon, which no repository has.
+            false => Some(familiar(reference)).filter(|name| !name.contains(':')),
+        };
+        Ok(images.iter().filter_map(|image| name(image.reference.as_ref()?)).collect())
+    }
+
+    fn add_referrer(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        referrer: &Descriptor,
+    ) -> io::Result<()> {
+        let _naming = lock(&self.naming);
+        let mut all = self.list_of_referrers(repository, subject)?;
+        all.retain(|other| other.digest != referrer.digest);
+        all.push(referrer.clone());
+        let name = self.own_name(repository, &list_tag(subject)).ok_or(io::ErrorKind::InvalidInput)?;
+        let list = Raw::write(Index::oci(all));
+        let store = self.store()?;
+        let put = store.put_document(&list, MediaType::OciIndex);
+        put.and_then(|descriptor| Shelf::name(&store, &name, &descriptor)).map_err(io::Error::other)
+    }
+
+    fn referrers(&self, repository: &Repository, subject: &Digest) -> io::Result<Vec<Descriptor>> {
+        let mut all = self.list_of_referrers(repository, subject)?;
+        let store = self.store()?;
+        all.retain(|entry| store.has(&entry.digest) && !self.is_gone(repository, &entry.digest));
+        Ok(all)
+    }
+}
+
+/// A blob that is being pushed: a file without a name, so that nothing is left of it whatever happens.
+struct Incoming {
+    writer: BlobWriter,
+    gone: Gone,
+    /// Nobody collects while something is on its way.
+    _store: Arc<Store>,
+}
+
+impl Write for Incoming {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+impl Upload for Incoming {
+    fn bytes(&self) -> u64 {
+        self.writer.bytes()
+    }
+
+    fn commit(self: Box<Self>, repository: &Repository, digest: &Digest) -> io::Result<bool> {
+        let bytes = self.writer.bytes();
+        let kind = MediaType::Other("application/octet-stream".to_owned());
+        match self.writer.commit_verified(&Descriptor::new(kind, *digest, bytes)) {
+            Ok(()) => {
+                lock(&self.gone).remove(&(repository.name.clone(), *digest));
+                Ok(true)
+            }
+            Err(layerfs::Error::ReadBlob { .. }) => Ok(false),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+}
+
+/// A host and its port, if it has one.
+fn split_host(text: &str) -> (&str, Option<&str>) {
+    let after_address = text.rfind(']').map_or(0, |at| at + 1);
+    match text[after_address..].find(':') {
+        Some(at) => (&text[..after_address + at], Some(&text[after_address + at + 1..])),
+        None => (text, None),
+    }
+}
+
+/// A name without tag and digest, as people type it.
+fn familiar(reference: &Reference) -> String {
+    super::super::images::repository(reference)
+}
+
+/// The tag of the list of what refers to `subject`.
+fn list_tag(subject: &Digest) -> String {
+    format!("sha256-{}", subject.hex())
+}
+
+fn is_list_tag(tag: &str) -> bool {
+    tag.strip_prefix("sha256-").is_some_and(|hex| Digest::from_hex(hex).is_some())
+}
+
+/// What these locks guard is whole between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use layerfs::gc::{Collected, Roots};
+
+    use super::*;
+
+    fn shelf(address: &str) -> (tempfile::TempDir, Shelf) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        (folder, Shelf::new(store, address.parse().unwrap()))
+    }
+
+    fn repository(host: &str, name: &str) -> Repository {
+        Repository { host: host.to_owned(), name: name.to_owned() }
+    }
+
+    #[test]
+    fn what_is_pushed_never_takes_the_name_of_another_registry() {
+        let (_folder, shelf) = shelf("0.0.0.0:5000");
+        for (host, expected) in [
+            ("localhost:5000", "localhost:5000/debian:1"),
+            ("127.0.0.1:5001", "127.0.0.1:5000/debian:1"),
+            ("[::1]:5000", "[::1]:5000/debian:1"),
+            ("localhost", "localhost:5000/debian:1"),
+            ("docker.io", "localhost:5000/debian:1"),
+            ("registry.example:5000", "localhost:5000/debian:1"),
+            ("localhost:x", "localhost:5000/debian:1"),
+            ("", "localhost:5000/debian:1"),
+            ("x/../docker.io", "localhost:5000/debian:1"),
+        ] {
+            let name = shelf.own_name(&repository(host, "debian"), "1").unwrap();
+            assert_eq!(name.to_string(), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn on_loopback_only_loopbacks_names_are_answered() {
+        let (_folder, shelf) = shelf("127.0.0.1:5000");
+        for (host, is_own) in [
+            ("localhost:5000", true),
+            ("127.0.0.1", true),
+            ("127.8.8.8:1", true),
+            ("[::1]:5000", true),
+            ("", true),
+            ("evil.example:5000", false),
+            ("localhost.evil.example", false),
+            ("169.254.169.254", false),
+        ] {
+            assert_eq!(shelf.objection(host).is_none(), is_own, "{host}");
+        }
+        let (_other, everywhere) = super::tests::shelf("0.0.0.0:5000");
+        assert_eq!(everywhere.objection("registry.example"), None);
+    }
+
+    #[test]
+    fn an_idle_server_keeps_nobody_from_collecting() {
+        let (folder, shelf) = shelf("127.0.0.1:5000");
+        let mut other = Store::open(&folder.path().join("store")).unwrap();
+        let mut is_busy = || other.collect(&Roots::default()).unwrap() == Collected::Busy;
+        assert!(is_busy());
+        shelf.rest();
+        assert!(is_busy(), "it was used just now");
+        let to = repository("localhost:5000", "app");
+        let upload = shelf.begin(&to).unwrap();
+        shelf.rest_after(Duration::ZERO);
+        assert!(is_busy(), "something is on its way");
+        drop(upload);
+        assert!(!is_busy());
+        assert!(shelf.tags(&to).unwrap().is_none());
+        assert!(is_busy(), "it is in use again");
+    }
+
+    #[test]
+    fn a_name_that_moves_leaves_nothing_behind() {
+        let (_folder, shelf) = shelf("127.0.0.1:5000");
+        let to = repository("localhost:5000", "app");
+        let put = |note: &str, tag: Option<&str>| {
+            let config = Descriptor::new(MediaType::OciConfig, Digest::of(note.as_bytes()), 1);
+            let bytes = Raw::write(oci::Manifest::oci(config, Vec::new())).bytes().to_vec();
+            let manifest = StoredManifest { media_type: MediaType::OciManifest, bytes };
+            shelf.put_manifest(&to, tag, &manifest).unwrap();
+            Digest::of(&manifest.bytes)
+        };
+        let (first, second) = (put("a", Some("1")), put("b", Some("1")));
+        let listed: Vec<_> =
+            shelf.images().unwrap().into_iter().map(|image| image.descriptor.digest).collect();
+        assert_eq!(listed, [second]);
+        let by_digest = |digest| shelf.manifest(&to, &Target::Digest(digest)).unwrap().is_some();
+        assert!(by_digest(first) && by_digest(second));
+        let other = repository("127.0.0.1:5000", "app");
+        assert!(shelf.manifest(&other, &Target::Tag("1".into())).unwrap().is_some());
+        assert!(shelf.remove_manifest(&to, &Target::Digest(second)).unwrap());
+        assert!(!shelf.remove_manifest(&to, &Target::Digest(second)).unwrap());
+        assert!(!by_digest(second) && shelf.tags(&to).unwrap().is_none());
+        assert_eq!(put("b", None), second);
+        assert!(by_digest(second));
+    }
+}
