@@ -99,6 +99,8 @@ pub fn solve(
             scope.spawn(move || solver.stage(scope, id));
         }
         solver.stage(scope, last);
+        // What is packed still is read, and what has been made can go to the disk meanwhile.
+        backends.store.settle_beside();
     });
     if let Some(error) = lock(&solver.failure).take() {
         return Err(if cancel.is_cancelled() { Error::Cancelled } else { error });

@@ -10,9 +10,11 @@ pub mod layout;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
-use std::io::Read;
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
+use std::time::SystemTime;
 
 use layerfs::IoResultExt;
 use layerfs::snapshot::{SnapshotId, Snapshotter};
@@ -22,6 +24,7 @@ use oci::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::cache::touch;
 use crate::dockerfile::diagnostic::{Span, suggest};
 use crate::error::ImageError;
 use crate::plan::ImageRef;
@@ -248,6 +251,34 @@ pub fn forget(store: &Store, reference: &Reference) -> layerfs::Result<bool> {
     Ok(is_known)
 }
 
+/// A base image that a build resolved, as the store remembers it.
+pub(crate) struct Remembered {
+    /// The file that says so.
+    pub(crate) path: std::path::PathBuf,
+    /// Its name.
+    pub(crate) reference: String,
+    /// Its manifest.
+    pub(crate) descriptor: Descriptor,
+    /// When it was last of use.
+    pub(crate) last_used: SystemTime,
+}
+
+/// All base images that are remembered.
+pub(crate) fn remembered(store: &Store) -> layerfs::Result<Vec<Remembered>> {
+    let directory = store.root().join("resolved");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&directory).at("list", &directory)? {
+        let path = entry.at("list", &directory)?.path();
+        let Ok(file) = File::open(&path) else { continue };
+        let last_used = file.metadata().and_then(|metadata| metadata.modified());
+        if let Ok(Resolved { reference, descriptor, .. }) = serde_json::from_reader(BufReader::new(&file)) {
+            let last_used = last_used.unwrap_or(SystemTime::UNIX_EPOCH);
+            found.push(Remembered { path, reference, descriptor, last_used });
+        }
+    }
+    Ok(found)
+}
+
 impl<'a> Images<'a> {
     /// Images out of `store` and the registries that `client` reaches.
     pub fn new(store: &'a Store, snapshots: &'a dyn Snapshotter, client: &'a registry::Client) -> Images<'a> {
@@ -262,10 +293,11 @@ impl<'a> Images<'a> {
         if let Some(image) = tagged.filter(|image| platform.accepts(&image.config.value().platform())) {
             return Some(image);
         }
-        if let Ok(bytes) = std::fs::read(self.record_path(reference, platform))
-            && let Ok(record) = serde_json::from_slice::<Resolved>(&bytes)
+        if let Ok(file) = File::open(self.record_path(reference, platform))
+            && let Ok(record) = serde_json::from_reader::<_, Resolved>(BufReader::new(&file))
             && let Some(image) = self.load(reference, record.descriptor)
         {
+            touch(&file);
             return Some(image);
         }
         let pinned = self.store.find_document(&reference.digest()?)?;
@@ -386,7 +418,7 @@ impl<'a> Images<'a> {
         layer: &Descriptor,
         progress: Progress<'_>,
     ) -> Result<(), ImageError> {
-        if self.store.has(&layer.digest) {
+        if self.store.hold(&layer.digest).map_err(ImageError::Store)?.is_some() {
             return Ok(());
         }
         if reference.registry() == layout::REGISTRY {
@@ -477,7 +509,9 @@ impl Images<'_> {
     ) -> layerfs::Result<()> {
         let parent = parent.map(SnapshotId::chain);
         let active = self.snapshots.prepare(parent.as_ref())?;
-        layerfs::layer::unpack::unpack_layer(self.store.verified(layer)?, &active, diff_id)?;
+        // A layer that does not unpack is perhaps not the one that was fetched.
+        layerfs::layer::unpack::unpack_layer(self.store.verified(layer)?, &active, diff_id)
+            .map_err(|error| self.store.blame(&layer.digest, error))?;
         self.snapshots.commit(active, &SnapshotId::chain(chain))
     }
 }

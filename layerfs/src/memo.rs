@@ -23,7 +23,7 @@ impl Store {
     pub fn compressed(&self, diff_id: DiffId, codec: Codec, threads: usize) -> Result<Descriptor> {
         let media_type = MediaType::OciLayer(codec.compression);
         let plain = |size| Descriptor::new(MediaType::OciLayer(Compression::None), diff_id.0, size);
-        let tar = self.size_of(&diff_id.0).map(plain).ok_or(Error::MissingBlob { digest: diff_id.0 });
+        let tar = self.hold(&diff_id.0)?.map(plain).ok_or(Error::MissingBlob { digest: diff_id.0 });
         if codec.compression == Compression::None {
             return tar;
         }
@@ -36,16 +36,15 @@ impl Store {
         // A memo that cannot be read is made again.
         let known = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Memo>(&bytes).ok());
         if let Some(Memo { blob, .. }) = known
-            && self.size_of(&blob.digest) == Some(blob.size)
+            && self.hold(&blob.digest)? == Some(blob.size)
         {
             return Ok(blob);
         }
         let mut tar = self.verified(&tar?)?;
         let mut writer = self.writer()?;
-        codec.compress(&mut tar, &mut writer, threads).map_err(|source| {
-            let damaged = source.get_ref().is_some_and(|cause| cause.is::<oci::digest::Mismatch>());
-            if damaged { Error::ReadBlob { digest: diff_id.0, source } } else { Error::WriteLayer { source } }
-        })?;
+        codec
+            .compress(&mut tar, &mut writer, threads)
+            .map_err(|source| self.blame(&diff_id.0, Error::WriteLayer { source }))?;
         let (digest, size) = writer.commit()?;
         let blob = Descriptor::new(media_type, digest, size);
         self.remember(&path, diff_id, &blob)?;
@@ -64,8 +63,8 @@ impl Store {
         let mut memos = Vec::new();
         for entry in std::fs::read_dir(&dir).at("read", &dir)? {
             let path = entry.at("read", &dir)?.path();
-            let bytes = std::fs::read(&path).at("read", &path)?;
-            memos.push((path, serde_json::from_slice(&bytes).ok()));
+            let memo = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            memos.push((path, memo));
         }
         Ok(memos)
     }

@@ -3,62 +3,90 @@
 //! ```text
 //! <root>/                 0700
 //!   oci-layout, index.json   the layout's two files; see `layout`
-//!   blobs/sha256/<hex>       complete, 0444, never changed
+//!   state.json               the format of all this, and when it was last trusted; see `trust`
+//!   blobs/sha256/<hex>       complete, never written to again
 //!   ingest/                  snapshots being made, each a locked directory
 //!   snapshots/<id>/          committed snapshots; see `snapshot`
 //!   mounts/                  directories that outlive a build; see `cache_mount`
 //!   memo/                    which blob a layer was compressed to
 //!   resolved/, cache/        the builder's records; digests in `resolved/` keep blobs alive
 //!   trash/                   what a collection or a commit has taken out of sight and is deleting
-//!   lock                     shared: in use; exclusive: being collected
+//!   lock, leases/            who uses what; see `lease`
+//!   quarantine/              what was found to be damaged
 //! ```
 //!
 //! A blob is written into a file without a name and linked under its digest when it is complete and verified,
-//! so that a killed writer leaves nothing behind. Nothing is synced: after a power cut a blob may be damaged,
-//! which every reading by digest notices.
+//! so that a killed writer leaves nothing behind. What a power cut may have damaged is hashed before it is used.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use oci::{Descriptor, Digest, Hasher, ImageConfig, MAX_DOCUMENT_BYTES, Manifest, Raw, Verifier};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::ingest::{self, Ingest};
-use crate::lock::Lock;
-use crate::remove;
+use crate::lease::{Held, Lease};
 use crate::snapshot::Overlay;
-use crate::{Error, IoResultExt, Result};
+use crate::trust::{BLOB_IN_MEMORY, Settling};
+use crate::{Error, IoResultExt, Result, lock, remove};
+
+/// What a store consists of.
+const FOLDERS: [&str; 9] =
+    ["blobs/sha256", "ingest", "snapshots", "mounts", "memo", "resolved", "cache", "trash", "leases"];
 
 /// An open store. Cheap to share by reference between threads.
+///
+/// What it was asked to [hold](Store::hold), what it made and what it read as a document is left alone by
+/// collectors for as long as it is open.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    pub(crate) lock: Arc<Lock>,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) opened: Instant,
+    pub(crate) settling: Settling,
 }
 
 impl Store {
     /// Opens the store in `root`, which is made if it is missing, and clears away what killed processes left.
-    ///
-    /// Waits while another process collects.
     pub fn open(root: &Path) -> Result<Store> {
         std::fs::create_dir_all(root).at("create", root)?;
         // Mounts are made from these paths, so they must not depend on the working directory.
         let root = root.canonicalize().at("open", root)?;
         rustix::fs::chmod(&root, Mode::from_raw_mode(0o700)).at("set the mode of", &root)?;
-        for dir in ["blobs/sha256", "ingest", "snapshots", "mounts", "memo", "resolved", "cache", "trash"] {
+        for dir in FOLDERS {
             let dir = root.join(dir);
             std::fs::create_dir_all(&dir).at("create", &dir)?;
         }
-        let lock = Arc::new(Lock::shared(&root.join("lock"))?);
-        let store = Store { root, lock };
+        let store = Store::new(Lease::new(&root)?, root);
+        store.check_state()?;
         store.init_layout()?;
         store.ingest().clear();
         store.clear_trash();
         Ok(store)
+    }
+
+    /// Opens the store in `root` only to look at it: nothing is made, cleared away or held, and all is as if it were
+    /// empty where there is none. So it may be on a read-only file system, and what is seen may be collected at once.
+    ///
+    /// # Errors
+    /// [`Error::NewerStore`], and when `root` is there and cannot be opened.
+    pub fn look(root: &Path) -> Result<Store> {
+        let root = match root.canonicalize() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => root.to_owned(),
+            canonical => canonical.at("open", root)?,
+        };
+        let store = Store::new(Lease::of_onlooker(), root);
+        store.known_state()?;
+        Ok(store)
+    }
+
+    fn new(lease: Lease, root: PathBuf) -> Store {
+        Store { root, lease: Arc::new(lease), opened: Instant::now(), settling: Settling::default() }
     }
 
     /// The directory.
@@ -68,7 +96,20 @@ impl Store {
 
     /// The snapshots kept in this store.
     pub fn snapshots(&self) -> Overlay {
-        Overlay::new(&self.root, Arc::clone(&self.lock))
+        Overlay::new(&self.root, Arc::clone(&self.lease))
+    }
+
+    /// Keeps collectors away from a blob and from all that it names; says the size of the blob in bytes, if it is there.
+    pub fn hold(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.lease.hold(Held::Blob(*digest))?;
+        self.trusted_size(digest)
+    }
+
+    /// Lets go of all that was held, unless somebody still works on [`Store::snapshots`]. For those who collect.
+    pub fn release(&mut self) {
+        if let Some(lease) = Arc::get_mut(&mut self.lease) {
+            lease.release();
+        }
     }
 
     /// Where the blob `digest` is, or would be.
@@ -88,6 +129,11 @@ impl Store {
 
     /// Opens a blob for reading. Its bytes were verified when they were put; [`Store::verified`] does it again.
     pub fn open_blob(&self, digest: &Digest) -> Result<File> {
+        self.trusted_size(digest)?;
+        self.open_untrusted(digest)
+    }
+
+    pub(crate) fn open_untrusted(&self, digest: &Digest) -> Result<File> {
         let path = self.blob_path(digest);
         File::open(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => Error::MissingBlob { digest: *digest },
@@ -110,10 +156,11 @@ impl Store {
                 limit_bytes: MAX_DOCUMENT_BYTES,
             });
         }
+        self.lease.hold(Held::Blob(*digest))?;
         let mut bytes = Vec::new();
         self.verified(descriptor)?
             .read_to_end(&mut bytes)
-            .map_err(|source| Error::ReadBlob { digest: *digest, source })?;
+            .map_err(|source| self.blame(digest, Error::ReadBlob { digest: *digest, source }))?;
         Ok(bytes)
     }
 
@@ -136,8 +183,10 @@ impl Store {
     pub fn writer(&self) -> Result<BlobWriter> {
         let dir = self.root.join("ingest");
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&dir, flags, Mode::from_raw_mode(0o444)).at("create a file in", &dir)?;
-        Ok(BlobWriter { file: file.into(), hasher: Hasher::new(), blobs: self.root.join("blobs/sha256") })
+        let file = rustix::fs::open(&dir, flags, Mode::from_raw_mode(BLOB_IN_MEMORY))
+            .at("create a file in", &dir)?;
+        let (blobs, lease) = (self.root.join("blobs/sha256"), Arc::clone(&self.lease));
+        Ok(BlobWriter { file: file.into(), hasher: Hasher::new(), blobs, lease })
     }
 
     /// Keeps all bytes of `reader`; says their digest and how many there were.
@@ -150,7 +199,7 @@ impl Store {
     /// Keeps the bytes of `reader` if they are what `descriptor` promises; reads none of them if the blob is
     /// there already.
     pub fn put_verified(&self, reader: &mut dyn Read, descriptor: &Descriptor) -> Result<()> {
-        if self.size_of(&descriptor.digest) == Some(descriptor.size) {
+        if self.hold(&descriptor.digest)? == Some(descriptor.size) {
             return Ok(());
         }
         self.remove_damaged(&descriptor.digest, descriptor.size)?;
@@ -172,7 +221,7 @@ impl Store {
     /// Keeps `bytes`.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
-        if self.size_of(&digest) != Some(bytes.len() as u64) {
+        if self.hold(&digest)? != Some(bytes.len() as u64) {
             self.remove_damaged(&digest, bytes.len() as u64)?;
             let mut writer = self.writer()?;
             writer.file.write_all(bytes).at("write a blob in", &self.root)?;
@@ -209,12 +258,18 @@ impl Store {
         Ingest::new(&self.root)
     }
 
-    /// What a collection took out of sight and did not live to delete.
+    /// Deletes what a collection took out of sight and did not live to delete, while the caller goes on.
     fn clear_trash(&self) {
-        if let Ok(trash) = ingest::open_dir(&self.root.join("trash")) {
+        let Ok(trash) = ingest::open_dir(&self.root.join("trash")) else { return };
+        let is_empty = remove::names(&trash).is_ok_and(|names| names.is_empty());
+        // Whoever is deleting there needs no help.
+        if is_empty || lock::try_exclusive(&trash) != Ok(true) {
+            return;
+        }
+        rayon::spawn(move || {
             // What cannot be deleted now stays for the next time.
             let _freed = remove::remove_children(&trash);
-        }
+        });
     }
 }
 
@@ -223,6 +278,7 @@ pub struct BlobWriter {
     file: File,
     hasher: Hasher,
     blobs: PathBuf,
+    lease: Arc<Lease>,
 }
 
 impl BlobWriter {
@@ -255,6 +311,7 @@ impl BlobWriter {
 
     /// A twin that another thread or process linked first has the same bytes.
     fn link(self, digest: &Digest) -> Result<()> {
+        self.lease.hold(Held::Blob(*digest))?;
         let path = self.blobs.join(digest.hex());
         match link_unnamed(&self.file, &path) {
             Ok(()) | Err(Errno::EXIST) => Ok(()),
