@@ -4,6 +4,7 @@
 //! `build` are in a file of their own.
 
 mod build;
+mod store;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use oci::{Platform, Reference};
 
 pub(crate) use build::{BuildArgs, StepArgs};
+pub(crate) use store::{DuArgs, FsckArgs, PruneArgs};
 
 use crate::value::{Bytes, CacheFilter, NanoCpus, Pair, Volume};
 
@@ -54,6 +56,12 @@ pub(crate) enum Verb {
     /// Show and free what builds keep for later ones
     #[command(subcommand)]
     Cache(CacheVerb),
+    /// Free what builds keep for later ones, and what nothing refers to
+    Prune(PruneArgs),
+    /// Show what takes the disk
+    Du(DuArgs),
+    /// Look for damage in the store
+    Fsck(FsckArgs),
     /// Show the version
     Version(VersionArgs),
 }

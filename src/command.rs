@@ -2,9 +2,11 @@
 
 pub(crate) mod build;
 pub(crate) mod cache;
+pub(crate) mod fsck;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod inspect;
+pub(crate) mod prune;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod rmi;
@@ -42,6 +44,11 @@ impl Session {
 
     fn open_home(&self) -> Result<Home, Failure> {
         Home::open(self.root.as_deref(), &self.environment)
+    }
+
+    /// For verbs that change nothing.
+    fn look_home(&self) -> Result<Home, Failure> {
+        Home::look(self.root.as_deref(), &self.environment)
     }
 }
 

@@ -8,6 +8,7 @@ mod annotation;
 mod build;
 mod fields;
 mod limit;
+mod prune;
 mod secret;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use std::str::FromStr;
 pub(crate) use annotation::{Annotation, Level};
 pub(crate) use build::{Act, CacheFilter, Call, ContextArg, Entitlement, ExtraHost, Refused, Target};
 pub(crate) use limit::{Resources, Ulimit};
+pub(crate) use prune::{PruneFilter, kind_name};
 pub(crate) use secret::{Agent, Secret, SecretPlace};
 
 /// A number of bytes, as Docker writes it: `512m`, `1.5g`, `64KiB`, `1024`. Units are powers of 1024.

@@ -21,6 +21,7 @@ pub mod image;
 pub mod lint;
 pub mod lower;
 pub mod plan;
+pub mod prune;
 pub mod remote;
 pub mod request;
 pub mod solve;
@@ -28,6 +29,7 @@ pub mod source;
 pub mod stage;
 mod step;
 mod timestamp;
+pub mod usage;
 
 pub use error::Error;
 pub use event::{Event, Events, VertexId};

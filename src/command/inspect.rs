@@ -15,7 +15,7 @@ use crate::home::{self, Home};
 use crate::output;
 
 pub(crate) fn inspect(args: &InspectArgs, session: &Session) -> Result<Exit, Failure> {
-    let home = session.open_home()?;
+    let home = session.look_home()?;
     let images: Vec<Value> =
         args.images.iter().map(|text| describe(text, &home)).collect::<Result<_, _>>()?;
     match args.format {
