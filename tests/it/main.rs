@@ -25,6 +25,7 @@ mod copy_flags;
 mod copy_points;
 mod errors;
 mod examples;
+mod faults;
 mod flags;
 mod fsck;
 mod heredoc;
