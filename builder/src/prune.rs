@@ -13,6 +13,7 @@ use layerfs::gc::{Marks, Roots};
 use layerfs::snapshot::SnapshotId;
 use layerfs::store::Store;
 use layerfs::{IoResultExt, Result};
+use oci::Digest;
 
 use crate::cache::LocalCache;
 use crate::remote;
@@ -208,9 +209,11 @@ pub fn prune(store: &Store, policy: &Policy) -> Result<Pruned> {
     let usage = Usage::read(&Store::look(store.root())?)?;
     let mut items = usage.choose(policy);
     let nodes: BTreeSet<SnapshotId> = items.iter().filter_map(Item::node).collect();
-    for image in usage.nameless.iter().filter(|image| policy.takes(image, &nodes)) {
-        store.forget(&image.place)?;
-    }
+    let nameless = usage.nameless.iter().filter(|image| policy.takes(image, &nodes));
+    let nameless: BTreeSet<Digest> = nameless.map(|image| image.place).collect();
+    let unlist = || nameless.iter().try_for_each(|image| store.forget(image).map(drop));
+    // A full disk has room for a shorter list only when something has gone.
+    let is_late = unlist().is_err();
     let mut bytes = 0;
     for item in &items {
         bytes += match item.place {
@@ -227,8 +230,12 @@ pub fn prune(store: &Store, policy: &Policy) -> Result<Pruned> {
         let (mut snapshots, blobs) = LocalCache::new(store, &snapshots).references()?;
         snapshots.extend(remote::references(store)?);
         let forsaken = if policy.all { gone.clone() } else { BTreeSet::new() };
-        Ok(Roots { blobs, snapshots, forsaken })
+        let forgotten = if is_late { nameless.clone() } else { BTreeSet::new() };
+        Ok(Roots { blobs, snapshots, forsaken, forgotten })
     })?;
+    if is_late {
+        unlist()?;
+    }
     items.retain(|item| item.node().is_none_or(|id| gone.contains(&id)));
     Ok(Pruned { items, bytes: bytes + freed.bytes })
 }

@@ -2,7 +2,8 @@
 //!
 //! Quick: the two files of the layout; every document of every image; the names and sizes of what these name; every
 //! snapshot with its ancestors; aliases and memos that stand for nothing; things half made. Deep: every blob is
-//! hashed as well. The builder's records are its own (crate `builder`), and so is whether a snapshot is its layer.
+//! hashed as well. The builder's records are its own (crate `builder`), and so is whether a snapshot is still the layer that it was
+//! packed to.
 //!
 //! Repairing puts what is damaged into `quarantine/` and deletes what is left over; nothing is made anew here.
 //! Whoever needs it next, a build or a pull, does that.
@@ -108,7 +109,14 @@ impl Store {
         };
         for entry in index.manifests {
             let name = entry.annotations.get(oci::descriptor::REF_NAME).cloned();
-            self.check_document(&entry, &name.unwrap_or_else(|| entry.digest.short()), findings);
+            let from = findings.len();
+            self.check_document(&entry, name.as_deref().unwrap_or("<none>"), findings);
+            if name.is_none() {
+                // Nobody can ask for it, and the next `prune` takes it off the list.
+                findings[from..].iter_mut().filter(|found| !found.is_there).for_each(|found| {
+                    found.severity = Severity::Leftover;
+                });
+            }
         }
         Ok(())
     }

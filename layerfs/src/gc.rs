@@ -32,6 +32,8 @@ pub struct Roots {
     /// Snapshots that go although an image consists of them, unless something else needs them: they can be unpacked
     /// again.
     pub forsaken: BTreeSet<SnapshotId>,
+    /// Images that are about to go off the list.
+    pub forgotten: BTreeSet<Digest>,
 }
 
 /// What a collection freed.
@@ -67,10 +69,10 @@ impl Store {
         let shut = lease::shut(self.root())?;
         let mut marks = Marks::default();
         self.mark_held(shut.held(self.root())?, &mut marks)?;
-        let Roots { blobs, snapshots, forsaken } = roots(&marks)?;
+        let Roots { blobs, snapshots, forsaken, forgotten } = roots(&marks)?;
         self.mark(&blobs, snapshots, &mut marks)?;
         let forsaken = forsaken.difference(&marks.snapshots).copied().collect();
-        self.mark_listed(&mut marks)?;
+        self.mark_listed(&forgotten, &mut marks)?;
         let swept = self.sweep(&marks, &forsaken);
         drop(shut);
         let (blobs, snapshots) = swept?;
@@ -88,13 +90,13 @@ impl Store {
         Ok(marks)
     }
 
-    /// The blobs and the snapshots that `document` names, itself included.
+    /// The blobs and the snapshots that `document` names, itself included, as they are named.
     ///
     /// # Errors
     /// When something that it names cannot be read.
     pub fn reachable(&self, document: &Digest) -> Result<Marks> {
         let mut marks = Marks::default();
-        self.mark(&[*document], Vec::new(), &mut marks)?;
+        self.mark_blob(document, &mut marks)?;
         Ok(marks)
     }
 
@@ -110,8 +112,10 @@ impl Store {
     }
 
     /// Marks what is on a list that everybody reads.
-    fn mark_listed(&self, marks: &mut Marks) -> Result<()> {
-        let mut blobs: Vec<Digest> = self.images()?.iter().map(|image| image.descriptor.digest).collect();
+    fn mark_listed(&self, forgotten: &BTreeSet<Digest>, marks: &mut Marks) -> Result<()> {
+        let listed = self.images()?;
+        let mut blobs: Vec<Digest> = listed.iter().map(|image| image.descriptor.digest).collect();
+        blobs.retain(|digest| !forgotten.contains(digest));
         for path in files(&self.root().join("resolved"))? {
             // A record that cannot be read is of use to nobody, so it keeps nothing.
             if let Some(record) = read(&path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {

@@ -70,7 +70,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens the store in `root` only to look at it: nothing is made, cleared away or held, and all is as if it were
+    /// Opens the store in `root` only to look at it: nothing is made but notes of what was measured, nothing is cleared
+    /// away or held, and all is as if it were
     /// empty where there is none. So it may be on a read-only file system, and what is seen may be collected at once.
     ///
     /// # Errors

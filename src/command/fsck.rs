@@ -3,8 +3,11 @@
 //! Exit code 0: nothing is damaged, or all that was has been put away; 1: something is, or an image lacks something
 //! that only a pull or a build can bring back. What is merely left over never fails the command.
 
+use std::path::PathBuf;
+
 use builder::cache::LocalCache;
 use layerfs::fsck::{Finding, Severity};
+use layerfs::snapshot::SnapshotId;
 use serde::Serialize;
 
 use crate::args::{Format, FsckArgs};
@@ -15,7 +18,7 @@ use crate::home::Home;
 use crate::{output, text};
 
 /// One thing that is not as it should be.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Row {
     /// `damage` or `leftover`.
@@ -26,19 +29,39 @@ struct Row {
     repaired: bool,
 }
 
-pub(crate) fn fsck(args: &FsckArgs, session: &Session) -> Result<Exit, Failure> {
-    let home = if args.repair { session.open_home()? } else { session.look_home()? };
-    let findings = findings(&home, args.deep).map_err(home.failure("look through the store"))?;
-    let mut rows = Vec::new();
-    for finding in &findings {
-        let repaired =
-            args.repair && home.store.repair(finding).map_err(home.failure("put away what is damaged"))?;
-        rows.push(Row {
+impl Row {
+    fn of(finding: &Finding, repaired: bool) -> Row {
+        Row {
             severity: if finding.severity == Severity::Damage { "damage" } else { "leftover" },
             path: finding.path.display().to_string(),
             problem: finding.problem.clone(),
             repaired,
-        });
+        }
+    }
+}
+
+pub(crate) fn fsck(args: &FsckArgs, session: &Session) -> Result<Exit, Failure> {
+    let home = if args.repair { session.open_home()? } else { session.look_home()? };
+    let mut rows: Vec<Row> = Vec::new();
+    let mut is_first = true;
+    loop {
+        let findings =
+            findings(&home, args.deep && is_first).map_err(home.failure("look through the store"))?;
+        let before = rows.iter().filter(|row| row.repaired).count();
+        // What is missing now was put away by the first look.
+        for finding in findings.iter().filter(|finding| is_first || finding.is_there) {
+            let repaired = args.repair
+                && home.store.repair(finding).map_err(home.failure("put away what is damaged"))?;
+            let row = Row::of(finding, repaired);
+            if !rows.contains(&row) {
+                rows.push(row);
+            }
+        }
+        // What stood on something that was put away is of no use either.
+        if rows.iter().filter(|row| row.repaired).count() == before {
+            break;
+        }
+        is_first = false;
     }
     match args.format {
         Format::Json => output::print_json(&rows)?,
@@ -55,7 +78,12 @@ fn findings(home: &Home, deep: bool) -> layerfs::Result<Vec<Finding>> {
     }
     let mut findings = store.check(deep)?;
     let snapshots = store.snapshots();
-    for path in LocalCache::new(store, &snapshots).useless()? {
+    let cache = LocalCache::new(store, &snapshots);
+    if deep {
+        let path = |id: SnapshotId| PathBuf::from("snapshots").join(id.to_string());
+        findings.extend(cache.altered()?.into_iter().map(|(id, problem)| Finding::damage(path(id), problem)));
+    }
+    for path in cache.useless()? {
         let path = path.strip_prefix(store.root()).unwrap_or(&path).to_owned();
         findings.push(Finding::leftover(path, "a record of something that is not here"));
     }

@@ -59,6 +59,20 @@ fn a_damaged_blob_is_named_and_pulled_again() {
     world.lbuild(&["run", "--rm", busybox(), "true"]).success();
     world.lbuild(&["fsck", "--deep"]).success();
 
+    // A registry would refuse it too, but for another reason.
+    let copy = format!("{}/damaged:1", crate::registry::open());
+    world.lbuild(&["tag", busybox(), &copy]).success();
+    let own = format!("FROM {}\nRUN echo own > /own\n", busybox());
+    world.build(&own).args(&["-t", &copy]).success();
+    world.lbuild(&["push", &copy]).success();
+    let packed = layers(&world, &copy).pop().expect("the layer as it was pushed");
+    damage(&packed);
+    let other = format!("{}/damaged-too:1", crate::registry::open());
+    world.lbuild(&["tag", &copy, &other]).success();
+    let name_of = |path: &PathBuf| path.file_name().expect("a name").to_string_lossy().into_owned();
+    world.lbuild(&["push", &other]).failure(3).says(&name_of(&packed));
+    world.build(&own).args(&["-t", &other, "--push"]).success();
+
     damage(&layer);
     let repaired = world.lbuild(&["fsck", "--deep", "--repair"]).success().stdout;
     assert!(repaired.contains(&name) && repaired.contains("(put away)"), "{repaired}");
@@ -80,6 +94,20 @@ fn the_next_build_makes_good_what_was_damaged() {
     world.lbuild(&["fsck", "--repair"]).success();
     assert_eq!(world.build(&text).args(&["-t", "x"]).image().image, first.image);
     world.lbuild(&["fsck", "--deep"]).success();
+
+    // A file that changed behind everybody's back.
+    let made = fs::read_dir(world.path("root/snapshots"))
+        .expect("snapshots")
+        .map(|entry| entry.expect("one").path());
+    let made =
+        made.filter(|path| !path.is_symlink()).find(|path| path.join("fs/f").exists()).expect("the step's");
+    fs::write(made.join("fs/f"), "evil\n").expect("a change");
+    world.lbuild(&["fsck"]).success();
+    let report = world.lbuild(&["fsck", "--deep"]).failure(1).stdout;
+    assert!(report.contains("expected the layer"), "{report}");
+    world.lbuild(&["fsck", "--deep", "--repair"]).success();
+    world.build(&text).args(&["-t", "x"]).success();
+    assert_eq!(world.lbuild(&["run", "--rm", "x", "cat", "/f"]).success().stdout, "text\n");
 
     // A snapshot that lost its own words is no snapshot.
     let snapshots = world.path("root/snapshots");
@@ -116,4 +144,34 @@ fn a_damaged_image_blocks_no_other() {
     assert!(world.lbuild(&["images"]).success().stdout.contains("bad"));
     world.lbuild(&["rmi", "bad"]).success();
     world.lbuild(&["fsck"]).success();
+}
+
+#[test]
+fn after_a_power_cut_only_what_was_synced_is_trusted() {
+    let world = World::new();
+    let text = |seconds: u32| format!("FROM {}\nRUN sleep {seconds}; echo {seconds} > /f\n", busybox());
+    let boot_anew = || {
+        let state = "{\"format\":1,\"boot\":\"another\"}";
+        fs::write(world.path("root/state.json"), state).expect("the state");
+    };
+    // It took long enough for its result to be worth a sync, and the one after it did not.
+    world.build(&text(1)).args(&["-t", "long"]).success();
+    world.build(&text(0)).args(&["-t", "short"]).success();
+    boot_anew();
+    let long = world.build(&text(1)).args(&["-t", "long"]).success();
+    assert!(long.stderr.contains("CACHED"), "{}", long.stderr);
+    let short = world.build(&text(0)).args(&["-t", "short"]).success();
+    assert!(!short.stderr.contains("CACHED"), "{}", short.stderr);
+
+    // Of a layer that never came to the disk there may be a file of zeros.
+    let layer = layers(&world, "short").pop().expect("its layer");
+    let length = layer.metadata().expect("a blob").len();
+    fs::write(&layer, vec![0; usize::try_from(length).expect("small")]).expect("zeros");
+    boot_anew();
+    let again = world.build(&text(0)).args(&["-t", "short"]).success();
+    assert!(!again.stderr.contains("CACHED"), "{}", again.stderr);
+    for (name, expected) in [("long", "1\n"), ("short", "0\n")] {
+        assert_eq!(world.lbuild(&["run", "--rm", name, "cat", "/f"]).success().stdout, expected);
+    }
+    world.lbuild(&["fsck", "--deep"]).success();
 }

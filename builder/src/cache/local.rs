@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use layerfs::IoResultExt;
+use layerfs::layer::pack::{PackOptions, pack};
 use layerfs::snapshot::{SnapshotId, Snapshotter};
 use layerfs::store::Store;
 use oci::{Digest, Raw};
@@ -139,6 +140,35 @@ impl<'a> LocalCache<'a> {
             Some(CacheEntry { path, snapshot, blob, step, last_used })
         };
         Ok(self.files()?.into_iter().filter_map(entry).collect())
+    }
+
+    /// Snapshots of steps that no longer are what they were packed to, each with what is wrong with it. Those that
+    /// were packed with an epoch alone are left out: it is not known.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn altered(&self) -> layerfs::Result<Vec<(SnapshotId, String)>> {
+        let mut altered = Vec::new();
+        for (path, file) in self.files()? {
+            let CacheFile::Layer(LayerRecord { snapshot, layer }) = file else { continue };
+            if path != self.layer_path(&snapshot, None) || !self.snapshots.contains(&snapshot) {
+                continue;
+            }
+            let changes = self.snapshots.changes(&snapshot);
+            let packed =
+                changes.and_then(|changes| pack(&changes, PackOptions::default(), &mut std::io::sink()));
+            match packed {
+                Ok(packed) if packed.diff_id == layer.diff_id => {}
+                Ok(packed) => {
+                    altered.push((
+                        snapshot,
+                        format!("expected the layer `{}`, found `{}`", layer.diff_id, packed.diff_id),
+                    ));
+                }
+                Err(error) => altered.push((snapshot, format!("it cannot be read: {error}"))),
+            }
+        }
+        Ok(altered)
     }
 
     /// Records that stand for nothing, or cannot be read.
