@@ -7,6 +7,7 @@ mod archive;
 mod build;
 mod files;
 mod registry;
+mod store;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub(crate) use registry::{
     CopyArgs, LoginArgs, LogoutArgs, ManifestAnnotateArgs, ManifestCreateArgs, ManifestInspectArgs,
     ManifestPushArgs, ManifestRmArgs, ManifestVerb, ServeArgs, TagsArgs,
 };
+pub(crate) use store::{DuArgs, FsckArgs, PruneArgs};
 
 use crate::value::{Bytes, CacheFilter, NanoCpus, Pair, Volume};
 
@@ -94,6 +96,12 @@ pub(crate) enum Verb {
     /// Show and free what builds keep for later ones
     #[command(subcommand)]
     Cache(CacheVerb),
+    /// Free what builds keep for later ones, and what nothing refers to
+    Prune(PruneArgs),
+    /// Show what takes the disk
+    Du(DuArgs),
+    /// Look for damage in the store
+    Fsck(FsckArgs),
     /// Show the version
     Version(VersionArgs),
 }

@@ -7,6 +7,7 @@ pub(crate) mod copy;
 pub(crate) mod diff;
 pub(crate) mod export;
 mod files;
+pub(crate) mod fsck;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
@@ -16,6 +17,7 @@ pub(crate) mod login;
 pub(crate) mod ls;
 mod made;
 pub(crate) mod manifest;
+pub(crate) mod prune;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod rebase;
@@ -58,6 +60,11 @@ impl Session {
 
     fn open_home(&self) -> Result<Home, Failure> {
         Home::open(self.root.as_deref(), &self.environment)
+    }
+
+    /// For verbs that change nothing.
+    fn look_home(&self) -> Result<Home, Failure> {
+        Home::look(self.root.as_deref(), &self.environment)
     }
 }
 

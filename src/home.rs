@@ -16,6 +16,7 @@ use oci::{Digest, Document};
 use crate::args::RegistryArgs;
 use crate::failure::{Facts, Failure};
 use crate::uploads::Uploads;
+use crate::value::Bytes;
 
 /// Where root's state is kept when nobody says otherwise.
 const SYSTEM_ROOT: &str = "/var/lib/lbuild";
@@ -66,6 +67,17 @@ impl Environment {
         flag.map(Path::to_owned)
             .or_else(|| self.path("LBUILD_ROOT"))
             .or_else(|| if is_superuser { Some(PathBuf::from(SYSTEM_ROOT)) } else { users() })
+    }
+
+    /// `$LBUILD_KEEP_STORAGE`: how much builds may keep for later ones, if that is limited.
+    ///
+    /// # Errors
+    /// When it is no size.
+    pub(crate) fn keep_storage(&self) -> Result<Option<Bytes>, Failure> {
+        let text = self.get("LBUILD_KEEP_STORAGE").filter(|text| !text.is_empty());
+        text.map(str::parse::<Bytes>)
+            .transpose()
+            .map_err(|expected| Failure::usage(format!("`$LBUILD_KEEP_STORAGE` is no size: {expected}")))
     }
 
     /// Files that may hold registry credentials, the first that knows a registry wins.
@@ -212,12 +224,27 @@ impl Home {
     /// # Errors
     /// When there is no such place, or it cannot be used.
     pub(crate) fn open(flag: Option<&Path>, environment: &Environment) -> Result<Home, Failure> {
+        Home::of(layerfs::store::Store::open, flag, environment)
+    }
+
+    /// Opens the state directory only to look at it: it may be missing, or on a read-only file system.
+    ///
+    /// # Errors
+    /// When there is no place for one, or what is there cannot be read.
+    pub(crate) fn look(flag: Option<&Path>, environment: &Environment) -> Result<Home, Failure> {
+        Home::of(layerfs::store::Store::look, flag, environment)
+    }
+
+    fn of(
+        open: fn(&Path) -> layerfs::Result<layerfs::store::Store>,
+        flag: Option<&Path>,
+        environment: &Environment,
+    ) -> Result<Home, Failure> {
         let root = environment.root(flag, is_superuser()).ok_or_else(|| {
             Failure::usage("no place for images: `$HOME` is not set")
                 .hint("say `--root DIR` or set `$LBUILD_ROOT`")
         })?;
-        let store = layerfs::store::Store::open(&root)
-            .map_err(|error| Failure::store("open the store", &error, &root))?;
+        let store = open(&root).map_err(|error| Failure::store("open the store", &error, &root))?;
         Ok(Home { store })
     }
 

@@ -108,6 +108,9 @@ fn run(line: CommandLine) -> Result<Exit, Failure> {
         }
         Verb::Cache(CacheVerb::Ls(args)) => command::cache::ls(&args, &session),
         Verb::Cache(CacheVerb::Prune(args)) => command::cache::prune(&args, &session),
+        Verb::Prune(args) => command::prune::prune(&args, &session),
+        Verb::Du(args) => command::prune::du(&args, &session),
+        Verb::Fsck(args) => command::fsck::fsck(&args, &session),
         Verb::Version(args) => command::version::version(&args),
     }
 }

@@ -10,6 +10,7 @@ mod build;
 mod fields;
 mod limit;
 mod output;
+mod prune;
 mod secret;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub(crate) use attest::{Attest, ProvenanceArg, SbomArg};
 pub(crate) use build::{Act, CacheFilter, Call, ContextArg, Entitlement, ExtraHost, Target};
 pub(crate) use limit::{Resources, Ulimit};
 pub(crate) use output::{Destination, Export, Files, MethodArg, Output, Push, check_level};
+pub(crate) use prune::{PruneFilter, kind_name};
 pub(crate) use secret::{Agent, Secret, SecretPlace};
 
 /// A number of bytes, as Docker writes it: `512m`, `1.5g`, `64KiB`, `1024`. Units are powers of 1024.

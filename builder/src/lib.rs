@@ -23,6 +23,7 @@ pub mod lint;
 pub mod load;
 pub mod lower;
 pub mod plan;
+pub mod prune;
 pub mod remote;
 pub mod request;
 pub mod rework;
@@ -32,6 +33,7 @@ pub mod stage;
 mod step;
 mod timestamp;
 pub mod transfer;
+pub mod usage;
 
 pub use error::Error;
 pub use event::{Event, Events, VertexId};

@@ -103,6 +103,8 @@ pub fn solve(
             scope.spawn(move || solver.stage(scope, id));
         }
         solver.stage(scope, last);
+        // What is packed still is read, and what has been made can go to the disk meanwhile.
+        backends.store.settle_beside();
     });
     known.save();
     if let Some(error) = lock(&solver.failure).take() {

@@ -10,9 +10,11 @@ pub mod layout;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
-use std::io::Read;
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
+use std::time::SystemTime;
 
 use layerfs::snapshot::{SnapshotId, Snapshotter};
 use layerfs::store::Store;
@@ -22,6 +24,7 @@ use oci::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::cache::touch;
 use crate::dockerfile::diagnostic::{Span, suggest};
 use crate::error::ImageError;
 use crate::plan::ImageRef;
@@ -264,12 +267,33 @@ pub fn resolved_to(store: &Store, reference: &Reference, platform: &Platform) ->
 /// # Errors
 /// When the records cannot be listed.
 pub(crate) fn resolved(store: &Store) -> layerfs::Result<Vec<Descriptor>> {
+    Ok(remembered(store)?.into_iter().map(|record| record.descriptor).collect())
+}
+
+/// A base image that a build resolved, as the store remembers it.
+pub(crate) struct Remembered {
+    /// The file that says so.
+    pub(crate) path: std::path::PathBuf,
+    /// Its name.
+    pub(crate) reference: String,
+    /// Its manifest.
+    pub(crate) descriptor: Descriptor,
+    /// When it was last of use.
+    pub(crate) last_used: SystemTime,
+}
+
+/// All base images that are remembered.
+pub(crate) fn remembered(store: &Store) -> layerfs::Result<Vec<Remembered>> {
     let directory = store.root().join("resolved");
     let mut found = Vec::new();
     for entry in std::fs::read_dir(&directory).at("list", &directory)? {
-        let bytes = std::fs::read(entry.at("list", &directory)?.path());
-        let record = bytes.ok().and_then(|bytes| serde_json::from_slice::<Resolved>(&bytes).ok());
-        found.extend(record.map(|record| record.descriptor));
+        let path = entry.at("list", &directory)?.path();
+        let Ok(file) = File::open(&path) else { continue };
+        let last_used = file.metadata().and_then(|metadata| metadata.modified());
+        if let Ok(Resolved { reference, descriptor, .. }) = serde_json::from_reader(BufReader::new(&file)) {
+            let last_used = last_used.unwrap_or(SystemTime::UNIX_EPOCH);
+            found.push(Remembered { path, reference, descriptor, last_used });
+        }
     }
     Ok(found)
 }
@@ -288,10 +312,11 @@ impl<'a> Images<'a> {
         if let Some(image) = tagged.filter(|image| platform.accepts(&image.config.value().platform())) {
             return Some(image);
         }
-        if let Ok(bytes) = std::fs::read(self.record_path(reference, platform))
-            && let Ok(record) = serde_json::from_slice::<Resolved>(&bytes)
+        if let Ok(file) = File::open(self.record_path(reference, platform))
+            && let Ok(record) = serde_json::from_reader::<_, Resolved>(BufReader::new(&file))
             && let Some(image) = self.load(reference, record.descriptor)
         {
+            touch(&file);
             return Some(image);
         }
         let pinned = self.store.find_document(&reference.digest()?)?;
@@ -466,12 +491,13 @@ impl ImageSource for Images<'_> {
 
     fn fetch(&self, image: &BaseImage, progress: Progress<'_>) -> Result<(), ImageError> {
         thread::scope(|scope| {
-            let missing = image.manifest.value().layers.iter().filter(|layer| !self.store.has(&layer.digest));
-            let fetch = |layer| {
-                let arrival = Arrival::default();
-                scope.spawn(move || self.fetch_layer(&image.reference, layer, progress, &arrival))
+            let fetch = |layer: &Descriptor| match self.store.hold(&layer.digest) {
+                Ok(Some(_)) => Ok(()),
+                Ok(None) => self.fetch_layer(&image.reference, layer, progress, &Arrival::default()),
+                Err(error) => Err(ImageError::Store(error)),
             };
-            let workers: Vec<_> = missing.map(fetch).collect();
+            let layers = image.manifest.value().layers.iter();
+            let workers: Vec<_> = layers.map(|layer| scope.spawn(move || fetch(layer))).collect();
             workers.into_iter().try_for_each(|worker| join(worker))
         })
     }
@@ -491,8 +517,11 @@ impl ImageSource for Images<'_> {
         let done = self.unpacked(diff_ids);
         let layers: Vec<_> = image.layers().skip(done).collect();
         let mut parent = ChainId::of(&diff_ids[..done]);
-        let missing = |layer: &Descriptor| (!self.store.has(&layer.digest)).then(Arrival::default);
-        let arrivals: Vec<_> = layers.iter().map(|(layer, _)| missing(layer)).collect();
+        let missing = |layer: &Descriptor| match self.store.hold(&layer.digest) {
+            Ok(held) => Ok(held.is_none().then(Arrival::default)),
+            Err(error) => Err(ImageError::Store(error)),
+        };
+        let arrivals = layers.iter().map(|(layer, _)| missing(layer)).collect::<Result<Vec<_>, _>>()?;
         // Each layer is unpacked while it comes, and those above it with it.
         thread::scope(|scope| {
             let fetch = |layer, arrival| {
@@ -509,7 +538,9 @@ impl ImageSource for Images<'_> {
                     Some(arrival) => self.unpack(parent, above, arrival.reader(), *diff_id),
                     None => {
                         let here = self.store.verified(layer);
+                        // A layer that does not unpack is perhaps not the one that was fetched.
                         here.and_then(|here| self.unpack(parent, above, here, *diff_id))
+                            .map_err(|error| self.store.blame(&layer.digest, error))
                     }
                 };
                 // That a layer did not come is the reason why it could not be unpacked.

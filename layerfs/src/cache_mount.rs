@@ -17,7 +17,6 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use oci::Digest;
@@ -27,10 +26,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::confined::{NewDirectory, Root};
 use crate::ingest::{Ingest, open_dir, random_name};
-use crate::lock::{self, Lock};
 use crate::mount::bind;
 use crate::store::Store;
-use crate::{IoResultExt, Result, remove};
+use crate::{IoResultExt, Result, lock, remove};
 
 /// How long a waiter sleeps between two looks, at first and at most. `flock(2)` itself has no time limit, so waiting in
 /// it could not be given up.
@@ -51,8 +49,6 @@ pub enum Sharing {
 #[derive(Clone, Debug)]
 pub struct CacheMounts {
     root: PathBuf,
-    /// The store stays in use for as long as anybody works on them.
-    in_use: Arc<Lock>,
 }
 
 /// One directory in use; dropping it lets others have it.
@@ -60,7 +56,6 @@ pub struct CacheMounts {
 pub struct CacheMount {
     data: Root,
     _lock: OwnedFd,
-    _in_use: Arc<Lock>,
 }
 
 /// What is known of one directory.
@@ -100,7 +95,7 @@ enum Attempt {
 impl Store {
     /// The cache mounts kept in this store.
     pub fn cache_mounts(&self) -> CacheMounts {
-        CacheMounts { root: self.root().to_owned(), in_use: Arc::clone(&self.lock) }
+        CacheMounts { root: self.root().to_owned() }
     }
 }
 
@@ -202,7 +197,7 @@ impl CacheMounts {
         }
         self.note_use(id, &dir)?;
         let data = Root::open(&dir.join("data"))?;
-        Ok(Attempt::Taken(CacheMount { data, _lock: lock, _in_use: Arc::clone(&self.in_use) }))
+        Ok(Attempt::Taken(CacheMount { data, _lock: lock }))
     }
 
     /// Makes a directory, locked exclusively; `None` if somebody else was faster.

@@ -54,6 +54,15 @@ pub enum Error {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// A store that a later version of this program has made.
+    NewerStore {
+        /// The store.
+        root: PathBuf,
+        /// Its format.
+        format: u32,
+        /// The newest format that is known here.
+        known: u32,
+    },
     /// The beginning of an id that several images have.
     AmbiguousId {
         /// The digits as given.
@@ -201,6 +210,11 @@ impl fmt::Display for Error {
             }
             Error::Document { source } => write!(f, "{source}"),
             Error::State { path, .. } => write!(f, "`{}` is damaged", shown(path)),
+            Error::NewerStore { root, format, known } => write!(
+                f,
+                "`{}` was made by a later lbuild: its format is {format}, and this one knows {known}",
+                shown(root)
+            ),
             Error::AmbiguousId { text } => write!(f, "`{text}` is the beginning of several image ids"),
             Error::SnapshotId { text } => {
                 write!(f, "`{text}` is not a snapshot: expected `chain-` or `key-` and 64 hexadecimal digits")

@@ -1,25 +1,27 @@
-//! Collection: what nothing refers to goes.
+//! Collection: what nothing refers to and nobody holds goes.
 //!
-//! Steps: take the lock exclusively, or give up at once; mark, from `index.json`, from every digest that stands
-//! in a file of `resolved/`, and from what the caller names; move what is not marked to `trash/`; let others in
-//! again; delete. A process that is killed in between leaves a store in which everything visible is whole.
+//! Steps: shut the gate (see `lease`); mark, from `index.json`, from every digest that stands in a file of
+//! `resolved/`, from what the caller names, and from what living users hold; move what is not marked to `trash/`;
+//! open the gate; delete. A process that is killed in between leaves a store in which everything visible is whole.
 //!
 //! Marking follows documents to what they name, whatever kind they are: any JSON blob is searched for digests.
 //! So an image keeps its layers, the tars of its diff ids and the snapshots of its chain. Cache mounts are nobody's
 //! part, and stay until they are removed.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::time::Duration;
 
 use oci::{ChainId, Digest, ImageConfig, MAX_DOCUMENT_BYTES};
 use serde_json::Value;
 
 use crate::ingest::{open_dir, random_name};
+use crate::lease::{self, Held};
 use crate::remove::remove_tree;
 use crate::snapshot::{SnapshotId, Snapshotter};
 use crate::store::Store;
-use crate::{IoResultExt, Result};
+use crate::{IoResultExt, Result, lock};
 
 /// What must stay, beside what the store itself knows of.
 #[derive(Clone, Debug, Default)]
@@ -28,64 +30,105 @@ pub struct Roots {
     pub blobs: Vec<Digest>,
     /// Snapshots, with their ancestors.
     pub snapshots: Vec<SnapshotId>,
+    /// Snapshots that go although an image consists of them, unless something else needs them: they can be unpacked
+    /// again.
+    pub forsaken: BTreeSet<SnapshotId>,
+    /// Images that are about to go off the list.
+    pub forgotten: BTreeSet<Digest>,
 }
 
-/// How a collection went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Collected {
-    /// The store is in use: nothing was looked at.
-    Busy,
-    /// It was done.
-    Done {
-        /// How many blobs went.
-        blobs: u64,
-        /// How many snapshots went.
-        snapshots: u64,
-        /// How many bytes of disk that freed.
-        bytes: u64,
-    },
+/// What a collection freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// How many blobs went.
+    pub blobs: u64,
+    /// How many snapshots went.
+    pub snapshots: u64,
+    /// How many bytes of disk that freed.
+    pub bytes: u64,
 }
 
-#[derive(Default)]
-struct Marks {
-    blobs: BTreeSet<Digest>,
-    snapshots: BTreeSet<SnapshotId>,
+/// What is of use to somebody.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
+    /// Blobs.
+    pub blobs: BTreeSet<Digest>,
+    /// Snapshots and aliases.
+    pub snapshots: BTreeSet<SnapshotId>,
 }
 
 impl Store {
-    /// Frees everything that is not reachable from the list of images, from `resolved/` or from `roots`.
+    /// Frees everything that is not reachable from the list of images, from `resolved/`, from the roots, or from what
+    /// anybody holds, this store included: [`Store::release`] it first if that is of no more use.
     ///
-    /// Gives up if any other process uses the store, or anybody in this one holds [`Store::snapshots`]. What
-    /// was known about the store before the call may be untrue after it, even then.
-    pub fn collect(&mut self, roots: &Roots) -> Result<Collected> {
-        let Some(lock) = Arc::get_mut(&mut self.lock) else { return Ok(Collected::Busy) };
-        if !lock.try_upgrade()? {
-            return Ok(Collected::Busy);
-        }
-        let swept = self.mark(roots).and_then(|marks| self.sweep(&marks));
-        // Nobody else was there who could hold the lock now.
-        if let Some(lock) = Arc::get_mut(&mut self.lock) {
-            lock.downgrade()?;
-        }
+    /// `roots` is called with what is held while nobody can come to hold more, so what it reads, and what it deletes
+    /// of the caller's records, is so when the marking begins. Others wait for as long as it takes.
+    ///
+    /// # Errors
+    /// Those of `roots`, and what cannot be read or moved. Whatever has been moved by then is deleted by the next.
+    pub fn collect(&self, roots: impl FnOnce(&Marks) -> Result<Roots>) -> Result<Collected> {
+        let shut = lease::shut(self.root())?;
+        let mut marks = Marks::default();
+        self.mark_held(shut.held(self.root())?, &mut marks)?;
+        let Roots { blobs, snapshots, forsaken, forgotten } = roots(&marks)?;
+        self.mark(&blobs, snapshots, &mut marks)?;
+        let forsaken = forsaken.difference(&marks.snapshots).copied().collect();
+        self.mark_listed(&forgotten, &mut marks)?;
+        let swept = self.sweep(&marks, &forsaken);
+        drop(shut);
         let (blobs, snapshots) = swept?;
         let bytes = self.empty_trash()?;
-        Ok(Collected::Done { blobs, snapshots, bytes })
+        Ok(Collected { blobs, snapshots, bytes })
     }
 
-    fn mark(&self, roots: &Roots) -> Result<Marks> {
+    /// What living users hold just now, with all that belongs to it. For showing: it may change at once.
+    ///
+    /// # Errors
+    /// When something that is held cannot be read.
+    pub fn in_use(&self) -> Result<Marks> {
         let mut marks = Marks::default();
-        for image in self.images()? {
-            self.mark_blob(&image.descriptor.digest, &mut marks)?;
-        }
-        for path in files(&self.root().join("resolved"))? {
-            let bytes = std::fs::read(&path).at("read", &path)?;
-            // A record that cannot be read is of use to nobody, so it keeps nothing.
-            if let Ok(record) = serde_json::from_slice(&bytes) {
-                self.mark_value(&record, &mut marks)?;
+        self.mark_held(lease::held_now(self.root()), &mut marks)?;
+        Ok(marks)
+    }
+
+    /// The blobs and the snapshots that `document` names, itself included, as they are named.
+    ///
+    /// # Errors
+    /// When something that it names cannot be read.
+    pub fn reachable(&self, document: &Digest) -> Result<Marks> {
+        let mut marks = Marks::default();
+        self.mark_blob(document, &mut marks)?;
+        Ok(marks)
+    }
+
+    fn mark_held(&self, held: BTreeSet<Held>, marks: &mut Marks) -> Result<()> {
+        let (mut blobs, mut snapshots) = (Vec::new(), Vec::new());
+        for thing in held {
+            match thing {
+                Held::Blob(digest) => blobs.push(digest),
+                Held::Snapshot(id) => snapshots.push(id),
             }
         }
-        for digest in &roots.blobs {
-            self.mark_blob(digest, &mut marks)?;
+        self.mark(&blobs, snapshots, marks)
+    }
+
+    /// Marks what is on a list that everybody reads.
+    fn mark_listed(&self, forgotten: &BTreeSet<Digest>, marks: &mut Marks) -> Result<()> {
+        let listed = self.images()?;
+        let mut blobs: Vec<Digest> = listed.iter().map(|image| image.descriptor.digest).collect();
+        blobs.retain(|digest| !forgotten.contains(digest));
+        for path in files(&self.root().join("resolved"))? {
+            // A record that cannot be read is of use to nobody, so it keeps nothing.
+            if let Some(record) = read(&path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+                digests(&record, &mut |digest| blobs.push(digest));
+            }
+        }
+        self.mark(&blobs, Vec::new(), marks)
+    }
+
+    fn mark(&self, blobs: &[Digest], snapshots: Vec<SnapshotId>, marks: &mut Marks) -> Result<()> {
+        for digest in blobs {
+            self.mark_blob(digest, marks)?;
         }
         // What a layer was compressed to stays as long as the layer, and gives nothing a longer life.
         for (_, memo) in self.memos()? {
@@ -93,27 +136,23 @@ impl Store {
                 marks.blobs.insert(memo.blob.digest);
             }
         }
-        let snapshots = self.snapshots();
-        marks.snapshots.extend(&roots.snapshots);
+        let all = self.snapshots();
+        marks.snapshots.extend(snapshots);
         for id in marks.snapshots.clone() {
-            if snapshots.contains(&id) {
-                let ancestors = snapshots.ancestors(&id)?;
-                marks.snapshots.extend(ancestors.iter().chain([&id]).map(|id| snapshots.resolve(id)));
+            if let Ok(ancestors) = all.ancestors(&id) {
+                marks.snapshots.extend(ancestors.iter().chain([&id]).map(|id| all.resolve(id)));
             }
         }
-        Ok(marks)
+        Ok(())
     }
 
     fn mark_blob(&self, digest: &Digest, marks: &mut Marks) -> Result<()> {
         if !marks.blobs.insert(*digest) || self.size_of(digest).is_none_or(|size| size > MAX_DOCUMENT_BYTES) {
             return Ok(());
         }
-        let path = self.blob_path(digest);
-        let bytes = std::fs::read(&path).at("read", &path)?;
-        if bytes.first() != Some(&b'{') {
-            return Ok(());
-        }
-        let Ok(document) = serde_json::from_slice::<Value>(&bytes) else { return Ok(()) };
+        let bytes = read(&self.blob_path(digest))?.filter(|bytes| bytes.first() == Some(&b'{'));
+        let document = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        let Some(document) = document else { return Ok(()) };
         if let Ok(config) = serde_json::from_value::<ImageConfig>(document.clone())
             && let Some((bottom, layers)) = config.rootfs.diff_ids.split_first()
         {
@@ -124,62 +163,92 @@ impl Store {
                 marks.snapshots.insert(SnapshotId::chain(chain));
             }
         }
-        self.mark_value(&document, marks)
-    }
-
-    /// Marks whatever stands as a digest anywhere in `value`.
-    fn mark_value(&self, value: &Value, marks: &mut Marks) -> Result<()> {
-        match value {
-            Value::String(text) => match text.parse() {
-                Ok(digest) => self.mark_blob(&digest, marks),
-                Err(_) => Ok(()),
-            },
-            Value::Array(values) => values.iter().try_for_each(|value| self.mark_value(value, marks)),
-            Value::Object(fields) => fields.values().try_for_each(|value| self.mark_value(value, marks)),
-            _ => Ok(()),
-        }
+        let mut named = Vec::new();
+        digests(&document, &mut |digest| named.push(digest));
+        named.iter().try_for_each(|digest| self.mark_blob(digest, marks))
     }
 
     /// Moves what is not marked to the trash; says how many blobs and snapshots that were.
-    fn sweep(&self, marks: &Marks) -> Result<(u64, u64)> {
+    fn sweep(&self, marks: &Marks, forsaken: &BTreeSet<SnapshotId>) -> Result<(u64, u64)> {
         let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-        let (mut blobs, mut snapshots) = (0, 0);
+        let (all, mut blobs, mut snapshots) = (self.snapshots(), 0, 0);
         for path in files(&self.root().join("snapshots"))? {
             let id = name(&path).and_then(|name| name.parse::<SnapshotId>().ok());
-            if id.is_some_and(|id| !marks.snapshots.contains(&id)) {
-                self.discard(&path)?;
-                snapshots += 1;
+            // An alias goes with what it stands for.
+            let goes = |id| !marks.snapshots.contains(&id) || forsaken.contains(&all.resolve(&id));
+            if id.is_some_and(goes) {
+                snapshots += u64::from(self.discard(&path)?);
             }
         }
         for path in files(&self.root().join("blobs/sha256"))? {
             let digest = name(&path).and_then(|name| Digest::from_hex(&name));
             if digest.is_some_and(|digest| !marks.blobs.contains(&digest)) {
-                self.discard(&path)?;
-                blobs += 1;
+                blobs += u64::from(self.discard(&path)?);
             }
         }
         for (path, memo) in self.memos()? {
             if memo.is_none_or(|memo| !marks.blobs.contains(&memo.blob.digest)) {
-                std::fs::remove_file(&path).at("delete", path)?;
+                self.discard(&path)?;
             }
         }
         self.sweep_file_indexes(|diff_id| marks.blobs.contains(diff_id))?;
+        self.sweep_contexts()?;
         Ok((blobs, snapshots))
     }
 
-    fn discard(&self, path: &Path) -> Result<()> {
-        std::fs::rename(path, self.root().join("trash").join(random_name())).at("delete", path)
+    /// What is known of directories goes when it has not been added to for long: most of them are gone as well.
+    fn sweep_contexts(&self) -> Result<()> {
+        const LONG: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+        let folder = self.root().join("contexts");
+        if !folder.exists() {
+            return Ok(());
+        }
+        for path in files(&folder)? {
+            let age = path.metadata().and_then(|metadata| metadata.modified()).ok();
+            if age.and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age > LONG) {
+                self.discard(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes something out of sight; says whether it was there.
+    pub(crate) fn discard(&self, path: &Path) -> Result<bool> {
+        match std::fs::rename(path, self.root().join("trash").join(random_name())) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            moved => moved.at("delete", path).map(|()| true),
+        }
     }
 
     fn empty_trash(&self) -> Result<u64> {
         let path = self.root().join("trash");
         let trash = open_dir(&path).at("open", &path)?;
+        // So that others know that somebody is at it.
+        let _is_alone = lock::try_exclusive(&trash).at("lock", &path)?;
         let mut bytes = 0;
         for name in files(&path)? {
             let name = name.file_name().unwrap_or_default().as_encoded_bytes().to_vec();
             bytes += remove_tree(&trash, &name).at("empty", &path)?;
         }
         Ok(bytes)
+    }
+}
+
+/// Whatever stands as a digest anywhere in `value`.
+fn digests(value: &Value, found: &mut dyn FnMut(Digest)) {
+    match value {
+        Value::String(text) => text.parse().into_iter().for_each(found),
+        Value::Array(values) => values.iter().for_each(|value| digests(value, found)),
+        Value::Object(fields) => fields.values().for_each(|value| digests(value, found)),
+        _ => {}
+    }
+}
+
+/// The bytes of a file; none if it is gone: not everybody who deletes is a collector.
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        bytes => bytes.at("read", path).map(Some),
     }
 }
 

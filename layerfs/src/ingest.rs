@@ -3,12 +3,15 @@
 //! Whoever makes something here holds the lock of the place shared until the thing has a lock of its own or
 //! has moved on. Whoever clears takes that lock exclusively, so that what has no lock then belongs to nobody.
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::trust::SNAPSHOT_IN_MEMORY;
 use crate::{IoResultExt, Result, lock, remove};
 
 /// The directory `ingest/` of a store.
@@ -26,7 +29,7 @@ impl Ingest {
     pub(crate) fn new_dir(&self) -> Result<NewDir> {
         let _making = self.lock_shared()?;
         let path = self.path.join(random_name());
-        std::fs::create_dir(&path).at("create", &path)?;
+        rustix::fs::mkdir(&path, Mode::from_raw_mode(SNAPSHOT_IN_MEMORY)).at("create", &path)?;
         let lock = open_dir(&path).at("open", &path)?;
         lock::try_exclusive(&lock).at("lock", &path)?;
         Ok(NewDir { path, lock })
@@ -34,10 +37,24 @@ impl Ingest {
 
     /// Replaces `path` by a file with these bytes, in one step: a reader sees the old file or the new one.
     pub(crate) fn replace_file(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        self.replace(path, bytes, |_| Ok(()))
+    }
+
+    /// The same of a file of which nothing may be lost in a power cut: afterwards, too, there is the old or the new.
+    pub(crate) fn replace_file_on_disk(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        self.replace(path, bytes, File::sync_data)
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8], sync: fn(&File) -> io::Result<()>) -> Result<()> {
         let _making = self.lock_shared()?;
         let temporary = self.path.join(random_name());
-        std::fs::write(&temporary, bytes).at("write", &temporary)?;
-        std::fs::rename(&temporary, path).at("replace", path).inspect_err(|_| {
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            file.write_all(bytes)?;
+            sync(&file)
+        };
+        let written = write().at("write", &temporary);
+        written.and_then(|()| std::fs::rename(&temporary, path).at("replace", path)).inspect_err(|_| {
             // The error that matters is the one being returned.
             let _left_over = std::fs::remove_file(&temporary);
         })

@@ -21,7 +21,7 @@ mod export;
 pub use export::{Content, Part, Target, replacing_file};
 
 /// The content of `oci-layout`.
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// An image of the store under one of its names.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +70,11 @@ impl Store {
 
     /// Gives `reference` to the image `descriptor`. An image that loses its last name by this stays, nameless,
     /// unless it is the same image compressed otherwise.
+    ///
+    /// # Errors
+    /// [`Error::MissingBlob`] if its document is not here, among others.
     pub fn tag(&self, reference: &Reference, descriptor: &Descriptor) -> Result<()> {
+        self.must_have(descriptor)?;
         self.edit(|images| {
             let displaced = take(images, |image| image.reference.as_ref() == Some(reference));
             images.retain(|image| image.reference.is_some() || image.descriptor.digest != descriptor.digest);
@@ -84,13 +88,20 @@ impl Store {
         })
     }
 
-    /// Keeps an image without a name, unless it has one.
+    /// Keeps an image without a name, unless it has one. Fails as [`Store::tag`] does.
     pub fn keep(&self, descriptor: &Descriptor) -> Result<()> {
+        self.must_have(descriptor)?;
         self.edit(|images| {
             if !images.iter().any(|image| image.descriptor.digest == descriptor.digest) {
                 images.push(StoredImage { reference: None, descriptor: nameless(descriptor) });
             }
         })
+    }
+
+    /// What is listed must be there: a collector may have been faster than whoever found the image.
+    fn must_have(&self, descriptor: &Descriptor) -> Result<()> {
+        let digest = descriptor.digest;
+        self.hold(&digest)?.map(drop).ok_or(Error::MissingBlob { digest })
     }
 
     /// Takes a name away; says whether it was there. An image without any other name is no longer listed, and
@@ -169,12 +180,16 @@ impl Store {
     /// Changes the list of images: read, change, replace, one process at a time.
     fn edit<T>(&self, change: impl FnOnce(&mut Vec<StoredImage>) -> T) -> Result<T> {
         let _editing = Lock::exclusive(&self.root().join("index.lock"))?;
+        let path = self.index_path();
         let mut index = self.read_index()?;
         let mut images = index.manifests.into_iter().map(StoredImage::of).collect();
         let result = change(&mut images);
         index.manifests = images.into_iter().map(StoredImage::into_entry).collect();
         let bytes = serde_json::to_vec(&index).expect("an index has string keys and no failing parts");
-        self.ingest().replace_file(&self.index_path(), &bytes)?;
+        // Names are the one thing that nobody can make anew.
+        if std::fs::read(&path).ok().as_ref() != Some(&bytes) {
+            self.ingest().replace_file_on_disk(&path, &bytes)?;
+        }
         Ok(result)
     }
 }

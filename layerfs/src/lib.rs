@@ -1,7 +1,8 @@
 //! Bytes on disk: blobs, layers, snapshots and the files in them.
 //!
 //! * [`store`] keeps blobs by digest in a directory that is an OCI image layout; [`layout`] is its list of
-//!   images and their export; [`gc`] frees what nothing refers to; [`lock`] keeps users and collectors apart.
+//!   images and their export; [`gc`] frees what nothing refers to and nobody's [`lease`] holds.
+//!   `trust` says what of all this is surely on the disk, [`usage`] what it takes of it, [`fsck`] whether it is whole.
 //! * [`snapshot`] stacks directories with overlayfs: prepare, change, commit by a rename.
 //! * [`cache_mount`] keeps directories that outlive a build.
 //! * [`diff`] finds what a snapshot changed, [`layer`] writes it as a tar and applies such tars; [`entry`] and
@@ -26,11 +27,13 @@ pub mod entry;
 mod error;
 pub mod file_index;
 pub mod flat;
+pub mod fsck;
 pub mod gc;
 mod hash;
 mod ingest;
 pub mod layer;
 pub mod layout;
+pub mod lease;
 pub mod lock;
 mod memo;
 mod mount;
@@ -38,6 +41,8 @@ mod remove;
 pub mod snapshot;
 pub mod store;
 mod sys;
+mod trust;
+pub mod usage;
 pub mod walk;
 pub mod whiteout;
 mod xattr;

@@ -26,7 +26,7 @@ impl Store {
     /// this many threads, unless it was before. A tar that is not what its diff id says is an error.
     pub fn compressed(&self, diff_id: DiffId, codec: Codec, threads: usize) -> Result<Descriptor> {
         let media_type = MediaType::OciLayer(codec.compression);
-        let tar = self.stored_tar(diff_id).ok_or(Error::MissingBlob { digest: diff_id.0 });
+        let tar = self.stored_tar(diff_id)?.ok_or(Error::MissingBlob { digest: diff_id.0 });
         if codec.compression == Compression::None {
             return tar;
         }
@@ -36,15 +36,14 @@ impl Store {
         };
         let name = format!("{}-{LAYER_FORMAT}-{name}-{}.json", diff_id.0.hex(), codec.level);
         let path = self.root().join("memo").join(name);
-        if let Some(Memo { blob, .. }) = self.recall(&path) {
+        if let Some(Memo { blob, .. }) = self.recall(&path)? {
             return Ok(blob);
         }
         let mut tar = self.verified(&tar?)?;
         let mut writer = self.writer()?;
-        codec.compress(&mut tar, &mut writer, threads).map_err(|source| {
-            let damaged = source.get_ref().is_some_and(|cause| cause.is::<oci::digest::Mismatch>());
-            if damaged { Error::ReadBlob { digest: diff_id.0, source } } else { Error::WriteLayer { source } }
-        })?;
+        codec
+            .compress(&mut tar, &mut writer, threads)
+            .map_err(|source| self.blame(&diff_id.0, Error::WriteLayer { source }))?;
         let (digest, size) = writer.commit()?;
         let blob = Descriptor::new(media_type, digest, size);
         self.remember(&path, &Memo { diff_id, blob: blob.clone(), content: None })?;
@@ -54,11 +53,11 @@ impl Store {
     /// The layer `diff_id`, whose tar is in the store, as eStargz, and the diff id that it has as that; made now unless
     /// it was before.
     pub fn estargz(&self, diff_id: DiffId, level: u32) -> Result<(Descriptor, DiffId)> {
-        let tar = self.stored_tar(diff_id).ok_or(Error::MissingBlob { digest: diff_id.0 })?;
+        let tar = self.stored_tar(diff_id)?.ok_or(Error::MissingBlob { digest: diff_id.0 })?;
         let level = level.clamp(1, 9);
         let name = format!("{}-{LAYER_FORMAT}-estargz-{level}.json", diff_id.0.hex());
         let path = self.root().join("memo").join(name);
-        if let Some(Memo { blob, content: Some(content), .. }) = self.recall(&path) {
+        if let Some(Memo { blob, content: Some(content), .. }) = self.recall(&path)? {
             return Ok((blob, content));
         }
         let mut source = std::io::BufReader::with_capacity(256 * 1024, self.verified(&tar)?);
@@ -75,7 +74,7 @@ impl Store {
 
     /// The tar of `layer`, which has this diff id: decompressed now, unless the store has it.
     pub fn decompress(&self, layer: &Descriptor, diff_id: DiffId) -> Result<Descriptor> {
-        if let Some(tar) = self.stored_tar(diff_id) {
+        if let Some(tar) = self.stored_tar(diff_id)? {
             return Ok(tar);
         }
         let mut source = codec::decoder(self.verified(layer)?)
@@ -94,15 +93,16 @@ impl Store {
     }
 
     /// Points to the tar of a layer, if the store has it.
-    fn stored_tar(&self, diff_id: DiffId) -> Option<Descriptor> {
-        let size = self.size_of(&diff_id.0)?;
-        Some(Descriptor::new(MediaType::OciLayer(Compression::None), diff_id.0, size))
+    fn stored_tar(&self, diff_id: DiffId) -> Result<Option<Descriptor>> {
+        let size = self.hold(&diff_id.0)?;
+        Ok(size.map(|size| Descriptor::new(MediaType::OciLayer(Compression::None), diff_id.0, size)))
     }
 
     /// What a memo says, if its blob is still there. One that cannot be read is made again.
-    fn recall(&self, path: &std::path::Path) -> Option<Memo> {
-        let memo: Memo = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-        (self.size_of(&memo.blob.digest) == Some(memo.blob.size)).then_some(memo)
+    fn recall(&self, path: &std::path::Path) -> Result<Option<Memo>> {
+        let known = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Memo>(&bytes).ok());
+        let Some(memo) = known else { return Ok(None) };
+        Ok((self.hold(&memo.blob.digest)? == Some(memo.blob.size)).then_some(memo))
     }
 
     fn remember(&self, path: &std::path::Path, memo: &Memo) -> Result<()> {
@@ -116,8 +116,8 @@ impl Store {
         let mut memos = Vec::new();
         for entry in std::fs::read_dir(&dir).at("read", &dir)? {
             let path = entry.at("read", &dir)?.path();
-            let bytes = std::fs::read(&path).at("read", &path)?;
-            memos.push((path, serde_json::from_slice(&bytes).ok()));
+            let memo = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            memos.push((path, memo));
         }
         Ok(memos)
     }

@@ -3,26 +3,30 @@
 //! ```text
 //! <root>/                 0700
 //!   oci-layout, index.json   the layout's two files; see `layout`
-//!   blobs/sha256/<hex>       complete, 0444, never changed
+//!   state.json               the format of all this, and when it was last trusted; see `trust`
+//!   blobs/sha256/<hex>       complete, never written to again
 //!   ingest/                  snapshots being made, each a locked directory
 //!   snapshots/<id>/          committed snapshots; see `snapshot`
 //!   mounts/                  directories that outlive a build; see `cache_mount`
 //!   memo/                    which blob a layer was compressed to
 //!   files/                   what is in layers; see `file_index`
+//!   contexts/                what is known of the files of contexts; see `checksum::Known`
+//!   uploads/, drafts/        transfers and indexes in the making, of the command
 //!   resolved/, cache/        the builder's records; digests in `resolved/` keep blobs alive
 //!   trash/                   what a collection or a commit has taken out of sight and is deleting
-//!   lock                     shared: in use; exclusive: being collected
+//!   lock, leases/            who uses what; see `lease`
+//!   quarantine/              what was found to be damaged
 //! ```
 //!
 //! A blob is written into a file without a name and linked under its digest when it is complete and verified,
-//! so that a killed writer leaves nothing behind. Nothing is synced: after a power cut a blob may be damaged,
-//! which every reading by digest notices.
+//! so that a killed writer leaves nothing behind. What a power cut may have damaged is hashed before it is used.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use oci::{Descriptor, Digest, ImageConfig, MAX_DOCUMENT_BYTES, Manifest, Raw, Verifier};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -31,37 +35,64 @@ use rustix::io::Errno;
 use crate::arrival::Arrival;
 use crate::hash::SideHasher;
 use crate::ingest::{self, Ingest};
-use crate::lock::Lock;
-use crate::remove;
+use crate::lease::{Held, Lease};
 use crate::snapshot::Overlay;
-use crate::{Error, IoResultExt, Result};
+use crate::trust::{BLOB_IN_MEMORY, Settling};
+use crate::{Error, IoResultExt, Result, lock, remove};
+
+/// What a store consists of.
+const FOLDERS: [&str; 9] =
+    ["blobs/sha256", "ingest", "snapshots", "mounts", "memo", "resolved", "cache", "trash", "leases"];
 
 /// An open store. Cheap to share by reference between threads.
+///
+/// What it was asked to [hold](Store::hold), what it made and what it read as a document is left alone by
+/// collectors for as long as it is open.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    pub(crate) lock: Arc<Lock>,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) opened: Instant,
+    pub(crate) settling: Settling,
 }
 
 impl Store {
     /// Opens the store in `root`, which is made if it is missing, and clears away what killed processes left.
-    ///
-    /// Waits while another process collects.
     pub fn open(root: &Path) -> Result<Store> {
         std::fs::create_dir_all(root).at("create", root)?;
         // Mounts are made from these paths, so they must not depend on the working directory.
         let root = root.canonicalize().at("open", root)?;
         rustix::fs::chmod(&root, Mode::from_raw_mode(0o700)).at("set the mode of", &root)?;
-        for dir in ["blobs/sha256", "ingest", "snapshots", "mounts", "memo", "resolved", "cache", "trash"] {
+        for dir in FOLDERS {
             let dir = root.join(dir);
             std::fs::create_dir_all(&dir).at("create", &dir)?;
         }
-        let lock = Arc::new(Lock::shared(&root.join("lock"))?);
-        let store = Store { root, lock };
+        let store = Store::new(Lease::new(&root)?, root);
+        store.check_state()?;
         store.init_layout()?;
         store.ingest().clear();
         store.clear_trash();
         Ok(store)
+    }
+
+    /// Opens the store in `root` only to look at it: nothing is made but notes of what was measured, nothing is cleared
+    /// away or held, and all is as if it were
+    /// empty where there is none. So it may be on a read-only file system, and what is seen may be collected at once.
+    ///
+    /// # Errors
+    /// [`Error::NewerStore`], and when `root` is there and cannot be opened.
+    pub fn look(root: &Path) -> Result<Store> {
+        let root = match root.canonicalize() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => root.to_owned(),
+            canonical => canonical.at("open", root)?,
+        };
+        let store = Store::new(Lease::of_onlooker(), root);
+        store.known_state()?;
+        Ok(store)
+    }
+
+    fn new(lease: Lease, root: PathBuf) -> Store {
+        Store { root, lease: Arc::new(lease), opened: Instant::now(), settling: Settling::default() }
     }
 
     /// The directory.
@@ -71,12 +102,25 @@ impl Store {
 
     /// The snapshots kept in this store.
     pub fn snapshots(&self) -> Overlay {
-        Overlay::new(&self.root, Arc::clone(&self.lock))
+        Overlay::new(&self.root, Arc::clone(&self.lease))
+    }
+
+    /// Keeps collectors away from a blob and from all that it names; says the size of the blob in bytes, if it is there.
+    pub fn hold(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.lease.hold(Held::Blob(*digest))?;
+        self.trusted_size(digest)
+    }
+
+    /// Lets go of all that was held, unless somebody still works on [`Store::snapshots`]. For those who collect.
+    pub fn release(&mut self) {
+        if let Some(lease) = Arc::get_mut(&mut self.lease) {
+            lease.release();
+        }
     }
 
     /// Where the blob `digest` is, or would be.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.blobs().join(digest.hex())
+        self.root.join("blobs/sha256").join(digest.hex())
     }
 
     /// Whether the blob is there.
@@ -91,6 +135,11 @@ impl Store {
 
     /// Opens a blob for reading. Its bytes were verified when they were put; [`Store::verified`] does it again.
     pub fn open_blob(&self, digest: &Digest) -> Result<File> {
+        self.trusted_size(digest)?;
+        self.open_untrusted(digest)
+    }
+
+    pub(crate) fn open_untrusted(&self, digest: &Digest) -> Result<File> {
         let path = self.blob_path(digest);
         File::open(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => Error::MissingBlob { digest: *digest },
@@ -113,10 +162,11 @@ impl Store {
                 limit_bytes: MAX_DOCUMENT_BYTES,
             });
         }
+        self.lease.hold(Held::Blob(*digest))?;
         let mut bytes = Vec::new();
         self.verified(descriptor)?
             .read_to_end(&mut bytes)
-            .map_err(|source| Error::ReadBlob { digest: *digest, source })?;
+            .map_err(|source| self.blame(digest, Error::ReadBlob { digest: *digest, source }))?;
         Ok(bytes)
     }
 
@@ -137,19 +187,20 @@ impl Store {
 
     /// Begins a new blob.
     pub fn writer(&self) -> Result<BlobWriter> {
-        Ok(BlobWriter { file: self.unnamed()?, hasher: SideHasher::new(), blobs: self.blobs() })
+        Ok(BlobWriter { file: self.unnamed()?, hasher: SideHasher::new(), shelf: self.shelf() })
     }
 
     /// A file without a name, which goes with its last descriptor.
     fn unnamed(&self) -> Result<File> {
         let dir = self.root.join("ingest");
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&dir, flags, Mode::from_raw_mode(0o444)).at("create a file in", &dir)?;
+        let file = rustix::fs::open(&dir, flags, Mode::from_raw_mode(BLOB_IN_MEMORY))
+            .at("create a file in", &dir)?;
         Ok(file.into())
     }
 
-    fn blobs(&self) -> PathBuf {
-        self.root.join("blobs/sha256")
+    fn shelf(&self) -> Shelf {
+        Shelf { folder: self.root.join("blobs/sha256"), lease: Arc::clone(&self.lease) }
     }
 
     /// A file without a name, which goes when it is closed.
@@ -182,7 +233,7 @@ impl Store {
 
     fn try_receive(&self, reader: &mut dyn Read, descriptor: &Descriptor, arrival: &Arrival) -> Result<()> {
         let Descriptor { digest, size, .. } = descriptor;
-        if self.size_of(digest) == Some(*size) {
+        if self.hold(digest)? == Some(*size) {
             arrival.complete(Arc::new(self.open_blob(digest)?), *size);
             return Ok(());
         }
@@ -202,7 +253,7 @@ impl Store {
             bytes += read as u64;
             arrival.advance(&file, bytes);
         }
-        link(&file, &self.blobs(), digest)?;
+        self.shelf().link(&file, digest)?;
         arrival.complete(file, bytes);
         Ok(())
     }
@@ -210,11 +261,11 @@ impl Store {
     /// Keeps `bytes`.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
-        if self.size_of(&digest) != Some(bytes.len() as u64) {
+        if self.hold(&digest)? != Some(bytes.len() as u64) {
             self.remove_damaged(&digest, bytes.len() as u64)?;
             let mut file = self.unnamed()?;
             file.write_all(bytes).at("write a blob in", &self.root)?;
-            link(&file, &self.blobs(), &digest)?;
+            self.shelf().link(&file, &digest)?;
         }
         Ok(digest)
     }
@@ -247,12 +298,18 @@ impl Store {
         Ingest::new(&self.root)
     }
 
-    /// What a collection took out of sight and did not live to delete.
+    /// Deletes what a collection took out of sight and did not live to delete, while the caller goes on.
     fn clear_trash(&self) {
-        if let Ok(trash) = ingest::open_dir(&self.root.join("trash")) {
+        let Ok(trash) = ingest::open_dir(&self.root.join("trash")) else { return };
+        let is_empty = remove::names(&trash).is_ok_and(|names| names.is_empty());
+        // Whoever is deleting there needs no help.
+        if is_empty || lock::try_exclusive(&trash) != Ok(true) {
+            return;
+        }
+        rayon::spawn(move || {
             // What cannot be deleted now stays for the next time.
             let _freed = remove::remove_children(&trash);
-        }
+        });
     }
 }
 
@@ -260,7 +317,7 @@ impl Store {
 pub struct BlobWriter {
     file: File,
     hasher: SideHasher,
-    blobs: PathBuf,
+    shelf: Shelf,
 }
 
 impl BlobWriter {
@@ -279,8 +336,8 @@ impl BlobWriter {
 
     /// Ends the blob, which is not visible yet: only now its digest is known.
     pub fn close(self) -> ClosedBlob {
-        let BlobWriter { file, hasher, blobs } = self;
-        ClosedBlob { size_bytes: hasher.bytes(), digest: hasher.finish(), file, blobs }
+        let BlobWriter { file, hasher, shelf } = self;
+        ClosedBlob { size_bytes: hasher.bytes(), digest: hasher.finish(), file, shelf }
     }
 
     /// As [`BlobWriter::commit`], but only if the bytes are what `descriptor` promises.
@@ -307,7 +364,7 @@ pub struct ClosedBlob {
     /// How many there are.
     pub size_bytes: u64,
     file: File,
-    blobs: PathBuf,
+    shelf: Shelf,
 }
 
 impl ClosedBlob {
@@ -316,16 +373,25 @@ impl ClosedBlob {
     /// # Errors
     /// When the store cannot be written.
     pub fn keep(self) -> Result<()> {
-        link(&self.file, &self.blobs, &self.digest)
+        self.shelf.link(&self.file, &self.digest)
     }
 }
 
-/// Gives a blob its name. A twin that another thread or process linked first has the same bytes.
-fn link(file: &File, blobs: &Path, digest: &Digest) -> Result<()> {
-    let path = blobs.join(digest.hex());
-    match link_unnamed(file, &path) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(errno) => Err(errno).at("create", path),
+/// The folder in which blobs get their names, and the lease that then keeps them.
+struct Shelf {
+    folder: PathBuf,
+    lease: Arc<Lease>,
+}
+
+impl Shelf {
+    /// A twin that another thread or process linked first has the same bytes.
+    fn link(&self, file: &File, digest: &Digest) -> Result<()> {
+        self.lease.hold(Held::Blob(*digest))?;
+        let path = self.folder.join(digest.hex());
+        match link_unnamed(file, &path) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(errno).at("create", path),
+        }
     }
 }
 
@@ -354,7 +420,7 @@ fn copy(reader: &mut dyn Read, writer: &mut BlobWriter) -> Result<()> {
         if read == 0 {
             return Ok(());
         }
-        writer.write_all(&buffer[..read]).at("write a blob in", writer.blobs.clone())?;
+        writer.write_all(&buffer[..read]).at("write a blob in", writer.shelf.folder.clone())?;
     }
 }
 

@@ -13,7 +13,7 @@ use common::{nest, path, run, store};
 use layerfs::cache_mount::Sharing::{Locked, Private, Shared};
 use layerfs::cache_mount::{CacheMount, CacheMounts, Sharing};
 use layerfs::confined::{NewDirectory, Owner, Root};
-use layerfs::gc::{Collected, Roots};
+use layerfs::gc::Roots;
 use layerfs::store::Store;
 use layerfs::{Error, IoResultExt};
 use rustix::fs::{CWD, FileType, Mode};
@@ -211,7 +211,7 @@ fn ids_are_no_paths() {
 
 #[test]
 fn they_are_listed_and_removed() {
-    let mut test = store();
+    let test = store();
     let mounts = test.store.cache_mounts();
     let (large, small) = (take(&mounts, "large", Shared), take(&mounts, "small", Private));
     std::fs::write(inside(&large, "one"), vec![1; 1 << 20]).unwrap();
@@ -239,12 +239,11 @@ fn they_are_listed_and_removed() {
     );
     assert_eq!(entries(&inside(&take(&mounts, "large", Shared), "")), 0);
 
-    // A collection waits for nobody who has one, and leaves them alone.
+    // A collection leaves them alone, whether somebody has one or not.
     let held = take(&mounts, "large", Shared);
-    drop(mounts);
-    assert_eq!(test.store.collect(&Roots::default()).unwrap(), Collected::Busy);
+    test.store.collect(|_| Ok(Roots::default())).unwrap();
     drop(held);
-    assert!(matches!(test.store.collect(&Roots::default()).unwrap(), Collected::Done { .. }));
+    test.store.collect(|_| Ok(Roots::default())).unwrap();
     assert_eq!(test.store.cache_mounts().list().unwrap().len(), 1);
 }
 

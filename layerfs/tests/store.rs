@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
-use common::{FILE, diff_id, id, listing, listing_of, run, step, store, tar, view};
+use common::{FILE, TestStore, diff_id, id, listing, listing_of, run, step, store, tar, view};
 use layerfs::Error;
 use layerfs::gc::{Collected, Roots};
 use layerfs::layer::codec::{Codec, decoder};
@@ -219,17 +219,19 @@ fn collection_frees_what_nothing_names() {
     let recorded = test.store.put_bytes(b"recorded").unwrap();
     let record = format!("{{\"digest\":\"{recorded}\"}}");
     test.store.write_record("resolved/x.json".as_ref(), record.as_bytes()).unwrap();
-    let roots = Roots { blobs: vec![pinned], snapshots: vec![id("b")] };
+    let roots = || Roots { blobs: vec![pinned], snapshots: vec![id("b")], ..Roots::default() };
+    let collect = |store: &Store| store.collect(|_| Ok(roots())).unwrap();
+    // Nothing goes that this store has made, nor what another one looks at.
+    assert_eq!(collect(&test.store), Collected::default());
+    test.store.release();
     let second = Store::open(test.store.root()).unwrap();
-    assert_eq!(test.store.collect(&roots).unwrap(), Collected::Busy);
+    assert_eq!(second.hold(&loose).unwrap(), Some(5));
+    let active = second.snapshots().prepare(Some(&id("c"))).unwrap();
     drop(second);
-    let active = test.store.snapshots().prepare(None).unwrap();
-    assert_eq!(test.store.collect(&roots).unwrap(), Collected::Busy);
+    assert_eq!(collect(&test.store), Collected::default(), "as long as there is anything of it");
     drop(active);
-    match test.store.collect(&roots).unwrap() {
-        Collected::Done { blobs: 1, snapshots: 1, bytes } => assert!(bytes > 0),
-        other => panic!("{other:?}"),
-    }
+    let freed = collect(&test.store);
+    assert!(matches!(freed, Collected { blobs: 1, snapshots: 1, bytes: 1.. }), "{freed:?}");
     assert!(!test.store.has(&loose) && test.store.has(&pinned) && test.store.has(&recorded));
     let snapshots = test.store.snapshots();
     assert!(snapshots.contains(&id("a")) && snapshots.contains(&id("b")) && snapshots.contains(&chain));
@@ -237,9 +239,9 @@ fn collection_frees_what_nothing_names() {
     drop(snapshots);
     test.store.export(&image, &[], Target::Archive(&test.dir.path().join("still.tar"))).unwrap();
     test.store.untag(&name).unwrap();
-    let Collected::Done { blobs: 4, snapshots: 1, .. } = test.store.collect(&roots).unwrap() else {
-        panic!()
-    };
+    test.store.release();
+    let freed = collect(&test.store);
+    assert!(matches!(freed, Collected { blobs: 4, snapshots: 1, .. }), "{freed:?}");
     assert_eq!(std::fs::read_dir(test.store.root().join("memo")).unwrap().count(), 0);
     assert_eq!(std::fs::read_dir(test.store.root().join("trash")).unwrap().count(), 0);
 }
@@ -385,18 +387,18 @@ fn an_alias_is_its_snapshot_until_that_is_gone() {
 fn a_damaged_tar_is_never_compressed() {
     let test = store();
     let bytes = tar(&[("a", FILE)]);
-    let digest = test.store.put_bytes(&bytes).unwrap();
-    let path = test.store.blob_path(&digest);
-    let mut damaged = bytes.clone();
-    damaged[600] ^= 1;
-    std::fs::remove_file(&path).unwrap();
-    std::fs::write(&path, damaged).unwrap();
     for compression in [Compression::Gzip, Compression::Zstd] {
+        let digest = test.store.put_bytes(&bytes).unwrap();
+        let path = test.store.blob_path(&digest);
+        let mut damaged = bytes.clone();
+        damaged[600] ^= 1;
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, damaged).unwrap();
         let error = test.store.compressed(DiffId(digest), Codec::new(compression), 2).unwrap_err();
         assert!(matches!(error, Error::ReadBlob { digest: found, .. } if found == digest), "{error:?}");
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 0, "nor found again");
     }
     assert_eq!(std::fs::read_dir(test.store.root().join("memo")).unwrap().count(), 0);
-    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
 }
 
 #[test]
@@ -426,4 +428,97 @@ fn devices_are_inert_outside_of_containers() {
         // A container's own rules decide about its mount.
         open(active.try_clone_root().unwrap().as_fd()).unwrap();
     }
+}
+
+/// As if the machine had lost its power since.
+fn boot_anew(test: TestStore) -> TestStore {
+    let TestStore { store, dir } = test;
+    let root = store.root().to_owned();
+    drop(store);
+    std::fs::write(root.join("state.json"), "{\"format\":1,\"boot\":\"another\"}").unwrap();
+    TestStore { store: Store::open(&root).unwrap(), dir }
+}
+
+#[test]
+fn what_was_not_synced_is_not_trusted_in_another_boot() {
+    let test = store();
+    step(&test.store, None, "synced", "echo 1 > f");
+    let synced = test.store.put_bytes(b"synced").unwrap();
+    test.store.settle().unwrap();
+    step(&test.store, None, "loose", "echo 2 > f");
+    let [whole, zeros] = [&b"whole"[..], b"bytes"].map(|bytes| test.store.put_bytes(bytes).unwrap());
+    let mode = |test: &TestStore, digest| {
+        std::os::unix::fs::PermissionsExt::mode(
+            &test.store.blob_path(digest).metadata().unwrap().permissions(),
+        ) & 0o777
+    };
+    // What a file system shows of a file whose data never came to the disk.
+    std::fs::write(test.store.blob_path(&zeros), [0; 5]).unwrap();
+    assert_eq!(test.store.hold(&zeros).unwrap(), Some(5), "in this boot memory is as good as the disk");
+
+    let test = boot_anew(test);
+    assert_eq!((mode(&test, &synced), mode(&test, &whole), mode(&test, &zeros)), (0o444, 0o400, 0o400));
+    let snapshots = test.store.snapshots();
+    assert!(snapshots.contains(&id("synced")) && !snapshots.contains(&id("loose")));
+    assert_eq!(test.store.hold(&whole).unwrap(), Some(5));
+    assert_eq!(mode(&test, &whole), 0o444);
+    assert_eq!(test.store.hold(&zeros).unwrap(), None);
+    assert_eq!(std::fs::read_dir(test.store.root().join("quarantine")).unwrap().count(), 1);
+    test.store.put_bytes(b"bytes").unwrap();
+    assert_eq!(test.store.hold(&zeros).unwrap(), Some(5));
+    // And only once a boot.
+    drop(snapshots);
+    let again = Store::open(test.store.root()).unwrap();
+    assert_eq!(mode(&test, &zeros), 0o440);
+    drop(again);
+}
+
+#[test]
+fn a_newer_store_is_left_alone() {
+    let test = store();
+    std::fs::write(test.store.root().join("state.json"), "{\"format\":99,\"boot\":\"\",\"more\":1}").unwrap();
+    for opened in [Store::open(test.store.root()), Store::look(test.store.root())] {
+        let error = opened.unwrap_err();
+        assert!(matches!(error, Error::NewerStore { format: 99, .. }), "{error:?}");
+    }
+    // What cannot be read says nothing, and what is not known harms nobody.
+    std::fs::write(test.store.root().join("state.json"), "").unwrap();
+    std::fs::write(test.store.root().join("of a later version"), "").unwrap();
+    drop(Store::open(test.store.root()).unwrap());
+}
+
+#[test]
+fn looking_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let nothing = Store::look(&dir.path().join("none")).unwrap();
+    assert!(nothing.images().unwrap().is_empty() && !dir.path().join("none").exists());
+    let test = store();
+    step(&test.store, None, "a", "echo a > a");
+    let image = image(&test.store, "a");
+    test.store.tag(&reference("app"), &image).unwrap();
+    let onlooker = Store::look(test.store.root()).unwrap();
+    assert_eq!(onlooker.find("app").unwrap().unwrap().descriptor, image);
+    onlooker.manifest(&image).unwrap();
+    assert_eq!(std::fs::read_dir(test.store.root().join("leases")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_damaged_blob_is_put_aside_when_it_is_found() {
+    let test = store();
+    step(&test.store, None, "a", "echo a > a");
+    let image = image(&test.store, "a");
+    let path = test.store.blob_path(&image.digest);
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[3] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = test.store.manifest(&image).unwrap_err();
+    assert!(matches!(error, Error::ReadBlob { digest, .. } if digest == image.digest), "{error:?}");
+    assert!(!test.store.has(&image.digest));
+    assert!(matches!(test.store.manifest(&image), Err(Error::MissingBlob { .. })));
+    // A descriptor that lies is no reason to put a good blob aside.
+    let good = test.store.put_bytes(b"good").unwrap();
+    let lie = Descriptor::new(oci::MediaType::OciManifest, good, 99);
+    assert!(matches!(test.store.read_document(&lie), Err(Error::ReadBlob { .. })));
+    assert!(test.store.has(&good));
 }

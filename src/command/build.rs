@@ -42,6 +42,7 @@ pub(crate) fn build(
     let environment = &session.environment;
     let order = Order::of(args, environment)?;
     let delivery = Delivery::of(&order, environment)?;
+    let keep_storage = environment.keep_storage()?;
     let progress = Progress::new(args.output.progress, args.output.quiet)?;
     let home = session.open_home()?;
     let registries = Registries::for_push(&args.registries(), args.output.push_retry, environment, &home)?;
@@ -89,6 +90,9 @@ pub(crate) fn build(
     let names: Vec<String> = delivery.names.iter().map(Reference::familiar).collect();
     progress.summary(&command::summary(&artifact, &names));
     progress.warn();
+    if let Some(limit) = keep_storage {
+        command::prune::keep_within(limit, &home);
+    }
     Ok(Exit::Done)
 }
 

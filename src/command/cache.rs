@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use builder::cache::LocalCache;
 use builder::remote;
 use layerfs::cache_mount::CacheMountInfo;
-use layerfs::gc::{Collected, Roots};
+use layerfs::gc::Roots;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -68,9 +68,8 @@ pub(crate) fn prune(args: &CachePruneArgs, session: &Session) -> Result<Exit, Fa
             freed += bytes;
         }
     }
-    drop(all);
     if args.all {
-        let steps = forget_steps(home)?;
+        let steps = forget_steps(&home)?;
         rows.extend((steps > 0).then(|| ["steps of no image".to_owned(), text::size(steps)]));
         freed += steps;
     }
@@ -95,21 +94,12 @@ fn is_meant(mount: &CacheMountInfo, args: &CachePruneArgs) -> bool {
 }
 
 /// Forgets what is part of no image, and what was fetched; gives the number of bytes that were freed.
-fn forget_steps(mut home: Home) -> Result<u64, Failure> {
-    let root = home.store.root().to_owned();
-    let fail = |error| Failure::store("forget the steps", &error, &root);
-    match home.store.collect(&Roots::default()).map_err(fail)? {
-        Collected::Busy => Err(Failure::environment_because(
-            "cannot forget the steps",
-            format!("another process uses `{}`", root.display()),
-        )
-        .hint("try again when it has ended; without `--all` nobody is waited for")),
-        Collected::Done { bytes, .. } => {
-            let snapshots = home.store.snapshots();
-            LocalCache::new(&home.store, &snapshots).forget_missing().map_err(fail)?;
-            Ok(bytes + remote::forget_all(&home.store).map_err(fail)?)
-        }
-    }
+fn forget_steps(home: &Home) -> Result<u64, Failure> {
+    let fail = home.failure("forget the steps");
+    let freed = home.store.collect(|_| Ok(Roots::default())).map_err(&fail)?;
+    let snapshots = home.store.snapshots();
+    LocalCache::new(&home.store, &snapshots).forget_missing().map_err(&fail)?;
+    Ok(freed.bytes + remote::forget_all(&home.store).map_err(fail)?)
 }
 
 fn table(rows: &[Row], now: OffsetDateTime) -> String {

@@ -52,7 +52,7 @@ impl From<LayerSums> for Sums {
 }
 
 pub(crate) fn history(args: &HistoryArgs, session: &Session) -> Result<Exit, Failure> {
-    let home = session.open_home()?;
+    let home = session.look_home()?;
     let stored = home.find(&args.image)?;
     let artifact = Artifact::load(&home.store, &stored.descriptor).map_err(home.failure("read the image"))?;
     let Some(image) = command::representative(&artifact) else {

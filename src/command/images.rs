@@ -32,7 +32,7 @@ struct Row {
 }
 
 pub(crate) fn images(args: &ImagesArgs, session: &Session) -> Result<Exit, Failure> {
-    let home = session.open_home()?;
+    let home = session.look_home()?;
     let wanted = args.name.as_deref().map(Filter::parse).transpose()?;
     let stored = home.store.images().map_err(home.failure("list the images"))?;
     let mut rows: Vec<Row> = stored

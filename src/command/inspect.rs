@@ -16,10 +16,10 @@ use crate::home::{self, Home, Registries};
 use crate::output;
 
 pub(crate) fn inspect(args: &InspectArgs, session: &Session) -> Result<Exit, Failure> {
-    let home = session.open_home()?;
     if args.raw {
-        return raw(args, &home, session);
+        return raw(args, &session.open_home()?, session);
     }
+    let home = session.look_home()?;
     let images: Vec<Value> =
         args.images.iter().map(|text| describe(text, &home)).collect::<Result<_, _>>()?;
     match args.format {

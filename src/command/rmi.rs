@@ -100,19 +100,23 @@ fn remove(
 }
 
 /// Frees what no image and no record of the builder refers to, once the records that only the `removed` images
-/// consisted of are gone. Another process that uses the store puts it off to the next time.
+/// consisted of are gone. What another process uses goes with a later collection.
 fn collect(mut home: Home, removed: &[StoredImage]) -> Result<(), Failure> {
     let root = home.store.root().to_owned();
     let fail = |error| Failure::store("free what the images held", &error, &root);
     let remaining = home.store.images().map_err(fail)?;
+    let (gone, kept) = (chains(removed, &home.store), chains(&remaining, &home.store));
+    // What was read to find the images is of no more use.
+    home.store.release();
     let snapshots = home.store.snapshots();
     let cache = LocalCache::new(&home.store, &snapshots);
-    cache.prune(&chains(removed, &home.store), &chains(&remaining, &home.store)).map_err(fail)?;
-    let (mut snapshots_kept, blobs) = cache.references().map_err(fail)?;
-    snapshots_kept.extend(builder::remote::references(&home.store).map_err(fail)?);
-    // The collector wants to be alone, in this process too.
-    drop(snapshots);
-    home.store.collect(&Roots { blobs, snapshots: snapshots_kept }).map_err(fail)?;
+    cache.prune(&gone, &kept).map_err(fail)?;
+    let roots = |_: &_| {
+        let (mut snapshots, blobs) = cache.references()?;
+        snapshots.extend(builder::remote::references(&home.store)?);
+        Ok(Roots { blobs, snapshots, ..Roots::default() })
+    };
+    home.store.collect(roots).map_err(fail)?;
     Ok(())
 }
 

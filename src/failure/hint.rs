@@ -35,8 +35,21 @@ pub(crate) fn of(
         if let Some(ImageError::Platform { wanted, .. }) = link.downcast_ref() {
             return Some(format!("pull or build it for `{wanted}` under this name"));
         }
+        if let Some(layerfs::Error::NewerStore { .. }) = link.downcast_ref() {
+            return Some("use that lbuild, or another store by `--root DIR`".to_owned());
+        }
+        if is_read_only(link) {
+            return Some(
+                "the store is on a read-only file system; `--root DIR` takes another place".to_owned(),
+            );
+        }
         is_full_disk(link).then(|| full_disk(facts.root))
     })
+}
+
+fn is_read_only(link: &(dyn StdError + 'static)) -> bool {
+    let error = link.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// What stands in the way of a container.
@@ -115,8 +128,8 @@ pub(crate) fn is_full_disk(error: &(dyn StdError + 'static)) -> bool {
 fn full_disk(root: Option<&Path>) -> String {
     match root {
         Some(root) => format!(
-            "the disk of `{}` is full; `lbuild images` lists what `lbuild rmi` can free, and `--root DIR` takes \
-             another place",
+            "the disk of `{}` is full; `lbuild prune` frees what builds keep, `lbuild rmi` what `lbuild images` \
+             lists, and `--root DIR` takes another place",
             root.display()
         ),
         None => "the disk is full".to_owned(),

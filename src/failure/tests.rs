@@ -196,7 +196,7 @@ fn a_full_disk_is_named() {
 caused by: cannot write a blob in `/state`
 caused by: no space left on device (os error 28)
 
-hint: the disk of `/state` is full; `lbuild images` lists what `lbuild rmi` can free, and `--root DIR` takes another place
+hint: the disk of `/state` is full; `lbuild prune` frees what builds keep, `lbuild rmi` what `lbuild images` lists, and `--root DIR` takes another place
 ";
     check(&built(&Error::Store { act: "write the image", source: full() }), Exit::Environment, expected);
     // A step fails for its own reasons, unless it is the disk.

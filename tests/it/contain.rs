@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::json;
 
@@ -239,19 +240,20 @@ fn nothing_outlives_the_program() {
     );
     output.success();
     for cgroup in &cgroups {
-        let below: Vec<_> = fs::read_dir(cgroup)
-            .expect("the cgroup")
-            .flatten()
-            .filter(|entry| entry.path().is_dir())
-            .map(|entry| entry.path())
-            .collect();
+        let below = cgroups_below(cgroup);
         assert!(below.is_empty(), "cgroups were left: {below:?}");
         fs::remove_dir(cgroup).expect("no process is left in the cgroup");
     }
 }
 
+/// The cgroups in a cgroup.
+pub(crate) fn cgroups_below(cgroup: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(cgroup).expect("the cgroup").flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
 /// A cgroup of the test's own in each hierarchy, so that what is left below it is lbuild's.
-fn cgroups_of(world: &World) -> Vec<PathBuf> {
+pub(crate) fn cgroups_of(world: &World) -> Vec<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo").expect("the mount table");
     let name = world.path("").file_name().expect("a name").to_string_lossy().into_owned();
     let hierarchies =
@@ -269,14 +271,20 @@ fn cgroups_of(world: &World) -> Vec<PathBuf> {
 
 /// Runs the program in these cgroups.
 fn in_cgroups(world: &World, cgroups: &[PathBuf], args: &[&str]) -> Output {
+    Output::of(&mut command_in_cgroups(world, cgroups, args))
+}
+
+/// The program in these cgroups; its process is the command's own.
+pub(crate) fn command_in_cgroups(world: &World, cgroups: &[PathBuf], args: &[&str]) -> Command {
     let join: String =
         cgroups.iter().map(|cgroup| format!("echo $$ > {}/cgroup.procs; ", cgroup.display())).collect();
-    let mut command = std::process::Command::new("sh");
+    let mut command = Command::new("sh");
     command.arg("-c").arg(format!("{join} exec \"$@\"")).arg("sh").arg(crate::harness::program()).args(args);
     for (key, value) in world.command().get_envs() {
         command.env(key, value.expect("a value"));
     }
-    Output::of(command.current_dir(world.path("")))
+    command.current_dir(world.path(""));
+    command
 }
 
 fn names(folder: &Path) -> Vec<String> {

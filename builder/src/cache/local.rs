@@ -7,10 +7,12 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use layerfs::IoResultExt;
+use layerfs::layer::pack::{PackOptions, pack};
 use layerfs::snapshot::{SnapshotId, Snapshotter};
 use layerfs::store::Store;
 use nix::errno::Errno;
@@ -33,6 +35,33 @@ pub struct LocalCache<'a> {
 struct LayerRecord {
     snapshot: SnapshotId,
     layer: PackedLayer,
+}
+
+/// One file of the cache.
+pub(crate) struct CacheEntry {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// What it stands for.
+    pub(crate) snapshot: SnapshotId,
+    /// The tar, of a packed layer.
+    pub(crate) blob: Option<Digest>,
+    /// What the step does, of a step.
+    pub(crate) step: Option<String>,
+    /// When it was last of use.
+    pub(crate) last_used: SystemTime,
+}
+
+/// How old the time of last use may be: noting it at each use would cost more than it is worth.
+const EXACTNESS: Duration = Duration::from_secs(3600);
+
+/// Notes that a record is of use, by the time of its file.
+pub(crate) fn touch(file: &File) {
+    let now = SystemTime::now();
+    let noted = file.metadata().and_then(|metadata| metadata.modified());
+    if noted.is_ok_and(|noted| now.duration_since(noted).is_ok_and(|age| age > EXACTNESS)) {
+        // On a read-only store nobody wants to know.
+        let _noted = file.set_modified(now);
+    }
 }
 
 enum CacheFile {
@@ -99,6 +128,67 @@ impl<'a> LocalCache<'a> {
         Ok(())
     }
 
+    /// Every record that can be read, for those who show and free them.
+    pub(crate) fn entries(&self) -> layerfs::Result<Vec<CacheEntry>> {
+        let entry = |(path, file): (PathBuf, CacheFile)| {
+            let last_used = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok()?;
+            let snapshot = file.snapshot();
+            let (blob, step) = match file {
+                CacheFile::Record(record) => (None, Some(super::describe(&record.components))),
+                CacheFile::Layer(layer) => (Some(layer.layer.descriptor.digest), None),
+            };
+            Some(CacheEntry { path, snapshot, blob, step, last_used })
+        };
+        Ok(self.files()?.into_iter().filter_map(entry).collect())
+    }
+
+    /// Snapshots of steps that no longer are what they were packed to, each with what is wrong with it. Those that
+    /// were packed with an epoch alone are left out: it is not known.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn altered(&self) -> layerfs::Result<Vec<(SnapshotId, String)>> {
+        let mut altered = Vec::new();
+        for (path, file) in self.files()? {
+            let CacheFile::Layer(LayerRecord { snapshot, layer }) = file else { continue };
+            if path != self.layer_path(&snapshot, None) || !self.snapshots.contains(&snapshot) {
+                continue;
+            }
+            let changes = self.snapshots.changes(&snapshot);
+            let packed =
+                changes.and_then(|changes| pack(&changes, PackOptions::default(), &mut std::io::sink()));
+            match packed {
+                Ok(packed) if packed.diff_id == layer.diff_id => {}
+                Ok(packed) => {
+                    altered.push((
+                        snapshot,
+                        format!("expected the layer `{}`, found `{}`", layer.diff_id, packed.diff_id),
+                    ));
+                }
+                Err(error) => altered.push((snapshot, format!("it cannot be read: {error}"))),
+            }
+        }
+        Ok(altered)
+    }
+
+    /// Records that stand for nothing, or cannot be read.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn useless(&self) -> layerfs::Result<Vec<PathBuf>> {
+        let directory = self.store.root().join("cache");
+        let mut useless = Vec::new();
+        for entry in fs::read_dir(&directory).at("list", &directory)? {
+            let path = entry.at("list", &directory)?.path();
+            let is_lock = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"lock-"));
+            let file = if is_lock { continue } else { parse(&path) };
+            if file.is_none_or(|file| !self.snapshots.contains(&file.snapshot())) {
+                useless.push(path);
+            }
+        }
+        Ok(useless)
+    }
+
     /// The snapshots with all below them; those that are not there count for nothing.
     fn stacks(&self, tops: &[SnapshotId]) -> layerfs::Result<BTreeSet<SnapshotId>> {
         let mut stacks = BTreeSet::new();
@@ -115,15 +205,7 @@ impl<'a> LocalCache<'a> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&directory).at("list", &directory)? {
             let path = entry.at("list", &directory)?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let file = if name.starts_with("layer-") {
-                read(&path).map(CacheFile::Layer)
-            } else if name == "locks" {
-                None
-            } else {
-                read(&path).map(CacheFile::Record)
-            };
-            files.extend(file.map(|file| (path, file)));
+            files.extend(parse(&path).map(|file| (path, file)));
         }
         Ok(files)
     }
@@ -143,6 +225,16 @@ impl<'a> LocalCache<'a> {
     }
 }
 
+/// A file of the cache by its name; none of a lock, and of what cannot be read.
+fn parse(path: &Path) -> Option<CacheFile> {
+    let name = path.file_name()?.to_str()?;
+    match name.split_once('-') {
+        Some(("layer", _)) => read(path).map(CacheFile::Layer),
+        Some(_) => None,
+        None => read(path).map(CacheFile::Record),
+    }
+}
+
 /// A record that cannot be read is as good as none: the step is executed again and writes a new one.
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
@@ -150,8 +242,15 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 
 impl CacheBackend for LocalCache<'_> {
     fn get(&self, key: &Key) -> Option<Record> {
-        let record: Record = read(&self.path("", key.0))?;
-        self.snapshots.contains(&record.snapshot).then_some(record)
+        let mut file = File::open(self.path("", key.0)).ok()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        let record: Record = serde_json::from_slice(&bytes).ok()?;
+        if !self.snapshots.hold(&record.snapshot).ok()? {
+            return None;
+        }
+        touch(&file);
+        Some(record)
     }
 
     fn put(&self, key: &Key, record: &Record) -> layerfs::Result<()> {
@@ -160,7 +259,8 @@ impl CacheBackend for LocalCache<'_> {
 
     fn layer(&self, snapshot: &SnapshotId, epoch: Option<i64>) -> Option<PackedLayer> {
         let LayerRecord { layer, .. } = read(&self.layer_path(snapshot, epoch))?;
-        (self.store.size_of(&layer.descriptor.digest) == Some(layer.descriptor.size)).then_some(layer)
+        let size = self.store.hold(&layer.descriptor.digest).ok()?;
+        (size == Some(layer.descriptor.size)).then_some(layer)
     }
 
     fn put_layer(

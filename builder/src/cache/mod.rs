@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use key::{Component, Key, KeyBuilder};
 pub use local::LocalCache;
+pub(crate) use local::touch;
 
 /// What a key stands for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -72,4 +73,49 @@ pub trait CacheBackend: Sync {
     /// # Errors
     /// When the lock cannot be had.
     fn lock(&self, key: &Key, give_up: &dyn Fn() -> bool) -> layerfs::Result<Option<Box<dyn Any>>>;
+}
+
+/// What a step does, from what its key was made of: for people.
+fn describe(components: &[Component]) -> String {
+    let value = |name: &str| components.iter().find(|part| part.name == name).map_or("", |part| &part.value);
+    let all = |name: &str| {
+        let parts = components.iter().filter(|part| part.name == name);
+        parts.map(|part| part.value.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    match value("step") {
+        "RUN" => {
+            let shell = all("argument");
+            let command = shell.strip_prefix("/bin/sh -c ").unwrap_or(&shell);
+            format!(
+                "RUN {}",
+                value("script").lines().next().filter(|line| !line.is_empty()).unwrap_or(command)
+            )
+        }
+        "COPY" => format!("COPY {} {}", all("source"), value("destination")),
+        "WORKDIR" => format!("WORKDIR {}", value("path")),
+        other => other.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_told_by_their_parts() {
+        let steps: [(&[(&str, &str)], &str); 4] = [
+            (
+                &[("step", "RUN"), ("argument", "/bin/sh"), ("argument", "-c"), ("argument", "make")],
+                "RUN make",
+            ),
+            (&[("step", "RUN"), ("argument", "/bin/sh"), ("script", "a\nb")], "RUN a"),
+            (&[("step", "COPY"), ("destination", "/d"), ("source", "a"), ("source", "b")], "COPY a b /d"),
+            (&[("step", "WORKDIR"), ("path", "/w")], "WORKDIR /w"),
+        ];
+        for (parts, expected) in steps {
+            let part =
+                |(name, value): &(&str, &str)| Component { name: (*name).into(), value: (*value).into() };
+            assert_eq!(describe(&parts.iter().map(part).collect::<Vec<_>>()), expected);
+        }
+    }
 }

@@ -42,7 +42,15 @@ pub fn push(
             });
         };
         let source = |offset| open_at(store, blob, offset);
-        client.push_blob(name, blob, &source, &mount_from, &progress).map(drop).map_err(fail)
+        // Perhaps it was refused because it is not what it was.
+        client.push_blob(name, blob, &source, &mount_from, &progress).map(drop).map_err(|error| {
+            match store.verify(&blob.digest) {
+                Err(source @ layerfs::Error::ReadBlob { .. }) => {
+                    Error::Store { act: "read the image", source }
+                }
+                _ => fail(error),
+            }
+        })
     };
     thread::scope(|scope| {
         let workers: Vec<_> =

@@ -35,8 +35,10 @@ use serde::{Deserialize, Serialize};
 
 pub use archive::{empty_context, unpack_context};
 pub use error::{FetchError, ParseError};
-pub use forget::forget_all;
+pub(crate) use forget::forget_repository;
+pub use forget::{Repository, forget_all, repositories};
 pub use record::references;
+pub(crate) use record::trees;
 
 /// Who names a remote: `github.com/x/y` is a path in an instruction, and a repository as a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! A record that cannot be read, or whose snapshot is gone, is as good as none.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use layerfs::IoResultExt;
 use layerfs::snapshot::{SnapshotId, Snapshotter};
@@ -34,18 +35,28 @@ pub(super) struct Answer {
 /// # Errors
 /// When the directory cannot be listed.
 pub fn references(store: &Store) -> layerfs::Result<Vec<SnapshotId>> {
+    Ok(trees(store)?.into_iter().map(|(_, tree, _)| tree.snapshot).collect())
+}
+
+/// The trees that were fetched, with the files that say so and when these were written.
+pub(crate) fn trees(store: &Store) -> layerfs::Result<Vec<(PathBuf, Tree, SystemTime)>> {
     let folder = store.root().join(FOLDER);
     if !folder.exists() {
         return Ok(Vec::new());
     }
-    let mut snapshots = Vec::new();
+    let mut trees = Vec::new();
     for entry in std::fs::read_dir(&folder).at("list", &folder)? {
         let path = entry.at("list", &folder)?.path();
         if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"tree-")) {
-            snapshots.extend(read::<Tree>(&path).map(|tree| tree.snapshot));
+            let written = entry_time(&path);
+            trees.extend(read::<Tree>(&path).map(|tree| (path, tree, written)));
         }
     }
-    Ok(snapshots)
+    Ok(trees)
+}
+
+fn entry_time(path: &Path) -> SystemTime {
+    std::fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// A digest of fields, each with its length, so that no two lists of fields make one.
@@ -61,7 +72,7 @@ pub(super) fn digest_of(fields: &[&[u8]]) -> Digest {
 /// The tree of this identity, if it is here.
 pub(super) fn tree(store: &Store, snapshots: &dyn Snapshotter, identity: Digest) -> Option<Tree> {
     let tree: Tree = read(&path(store, "tree", identity))?;
-    (tree.identity == identity && snapshots.contains(&tree.snapshot)).then_some(tree)
+    (tree.identity == identity && snapshots.hold(&tree.snapshot).ok()?).then_some(tree)
 }
 
 pub(super) fn put_tree(store: &Store, tree: &Tree) -> Result<(), FetchError> {

@@ -189,9 +189,9 @@ impl Store {
         let mut blob = oci::Verifier::new(self.open_blob(digest)?, *digest, size);
         let mut buffer = vec![0; 256 * 1024];
         loop {
-            let count = blob
-                .read(&mut buffer)
-                .map_err(|source: io::Error| Error::ReadBlob { digest: *digest, source })?;
+            let count = blob.read(&mut buffer).map_err(|source: io::Error| {
+                self.blame(digest, Error::ReadBlob { digest: *digest, source })
+            })?;
             if count == 0 {
                 return Ok(());
             }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use overlay::Overlay;
 
 use crate::ingest::NewDir;
-use crate::lock::Lock;
+use crate::lease::Lease;
 use crate::mount::{Devices, clone_mount};
 use crate::{Error, IoResultExt, Result};
 
@@ -113,7 +113,11 @@ pub trait Snapshotter: Send + Sync {
     /// The snapshot that `name` stands for: itself, unless it is an alias.
     fn resolve(&self, name: &SnapshotId) -> SnapshotId;
 
-    /// Whether `id` is committed.
+    /// Keeps collectors away from `id` and its ancestors; says whether it is there. All other calls but
+    /// [`Snapshotter::contains`], [`Snapshotter::ancestors`] and [`Snapshotter::resolve`] do that as well.
+    fn hold(&self, id: &SnapshotId) -> Result<bool>;
+
+    /// Whether `id` is committed just now.
     fn contains(&self, id: &SnapshotId) -> bool;
 
     /// The ancestors of `id`, its parent first.
@@ -139,7 +143,7 @@ pub struct Active {
     dir: NewDir,
     ancestors: Vec<SnapshotId>,
     /// Nobody may collect what lies below.
-    in_use: Arc<Lock>,
+    lease: Arc<Lease>,
 }
 
 impl Active {
@@ -178,7 +182,7 @@ impl Active {
 #[derive(Debug)]
 pub struct View {
     root: OwnedFd,
-    _in_use: Arc<Lock>,
+    _lease: Arc<Lease>,
 }
 
 impl View {

@@ -26,16 +26,16 @@ use serde::{Deserialize, Serialize};
 use super::{Active, Changes, SnapshotId, Snapshotter, View, open_at};
 use crate::entry::Time;
 use crate::ingest::{Ingest, NewDir, open_dir};
-use crate::lock::{self, Lock};
+use crate::lease::{Held, Lease};
 use crate::mount::bind;
-use crate::{Error, IoResultExt, Result, remove, xattr};
+use crate::{Error, IoResultExt, Result, lock, remove, xattr};
 
 /// The snapshots of a store. A clone works on the same snapshots.
 #[derive(Clone, Debug)]
 pub struct Overlay {
     root: PathBuf,
-    /// The store stays in use for as long as anybody works on its snapshots.
-    lock: Arc<Lock>,
+    /// Collectors leave alone what is worked on.
+    lease: Arc<Lease>,
 }
 
 /// What is in the directory of a snapshot that is mounted to be written to, and of one that is written to directly.
@@ -53,8 +53,8 @@ struct Meta {
 }
 
 impl Overlay {
-    pub(crate) fn new(root: &Path, lock: Arc<Lock>) -> Overlay {
-        Overlay { root: root.to_owned(), lock }
+    pub(crate) fn new(root: &Path, lease: Arc<Lease>) -> Overlay {
+        Overlay { root: root.to_owned(), lease }
     }
 
     /// Whether this kernel and this process can mount what snapshots need; the error says what is missing.
@@ -98,8 +98,9 @@ impl Overlay {
         copy().at("copy the attributes of the root to", &to)
     }
 
-    /// The id and its ancestors: the layers of its view, top first.
+    /// Holds the id; gives it and its ancestors: the layers of its view, top first.
     fn stack(&self, id: &SnapshotId) -> Result<Vec<SnapshotId>> {
+        self.lease.hold(Held::Snapshot(*id))?;
         let mut stack = vec![self.resolve(id)];
         stack.extend(self.ancestors(id)?);
         Ok(stack)
@@ -107,6 +108,7 @@ impl Overlay {
 
     /// Makes a finished directory visible as `id`.
     fn publish(&self, dir: NewDir, meta: &Meta, id: &SnapshotId) -> Result<()> {
+        self.lease.hold(Held::Snapshot(*id))?;
         let work = dir.path.join("work");
         if work.exists() {
             self.discard(&work)?;
@@ -178,7 +180,7 @@ impl Overlay {
             [only] => bind(open_at(only)?, libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY)?,
             layers => mount_overlay(layers, None)?,
         };
-        Ok(View { root, _in_use: Arc::clone(&self.lock) })
+        Ok(View { root, _lease: Arc::clone(&self.lease) })
     }
 }
 
@@ -191,7 +193,7 @@ impl Snapshotter for Overlay {
         }
         let root = self.mount(&dir, &self.layers(&ancestors))?;
         let upper = open_at(&dir.path.join("fs"))?;
-        Ok(Active { root, upper, dir, ancestors, in_use: Arc::clone(&self.lock) })
+        Ok(Active { root, upper, dir, ancestors, lease: Arc::clone(&self.lease) })
     }
 
     fn prepare_beside(&self, parent: &SnapshotId) -> Result<Active> {
@@ -200,23 +202,24 @@ impl Snapshotter for Overlay {
         self.copy_root(parent, &dir)?;
         let root = self.mount(&dir, &[])?;
         let upper = open_at(&dir.path.join("fs"))?;
-        Ok(Active { root, upper, dir, ancestors, in_use: Arc::clone(&self.lock) })
+        Ok(Active { root, upper, dir, ancestors, lease: Arc::clone(&self.lease) })
     }
 
     fn commit(&self, active: Active, id: &SnapshotId) -> Result<()> {
-        let Active { root, upper, dir, ancestors, in_use: _in_use } = active;
+        let Active { root, upper, dir, ancestors, lease: _lease } = active;
         drop(root);
         drop(upper);
         self.publish(dir, &Meta { ancestors, restacks: None }, id)
     }
 
     fn restack(&self, parent: Option<&SnapshotId>, layer: &SnapshotId, id: &SnapshotId) -> Result<()> {
+        self.lease.hold(Held::Snapshot(*layer))?;
         let layer = self.resolve(layer);
         if !self.ancestors(&layer)?.is_empty() {
             return Err(Error::NotABottom { id: layer.to_string() });
         }
         let below = parent.map(|id| self.stack(id)).transpose()?.unwrap_or_default();
-        if self.contains(id) {
+        if self.hold(id)? {
             return Ok(());
         }
         let dir = self.new_dir(&PLAIN)?;
@@ -228,7 +231,8 @@ impl Snapshotter for Overlay {
     }
 
     fn alias(&self, id: &SnapshotId, name: &SnapshotId) -> Result<()> {
-        if self.contains(name) {
+        self.lease.hold(Held::Snapshot(*id))?;
+        if self.hold(name)? {
             return Ok(());
         }
         self.make_way(name)?;
@@ -238,6 +242,11 @@ impl Snapshotter for Overlay {
     fn resolve(&self, name: &SnapshotId) -> SnapshotId {
         let target = std::fs::read_link(self.dir(name)).ok();
         target.and_then(|target| target.to_str()?.parse().ok()).unwrap_or(*name)
+    }
+
+    fn hold(&self, id: &SnapshotId) -> Result<bool> {
+        self.lease.hold(Held::Snapshot(*id))?;
+        Ok(self.contains(id))
     }
 
     fn contains(&self, id: &SnapshotId) -> bool {
@@ -253,6 +262,7 @@ impl Snapshotter for Overlay {
     }
 
     fn changes(&self, id: &SnapshotId) -> Result<Changes> {
+        self.lease.hold(Held::Snapshot(*id))?;
         let Meta { ancestors, restacks } = self.meta(id)?;
         if let Some(layer) = restacks {
             return self.changes(&layer);

@@ -1,0 +1,255 @@
+//! Whether a store is whole: what is damaged, and what is merely left over.
+//!
+//! Quick: the two files of the layout; every document of every image; the names and sizes of what these name; every
+//! snapshot with its ancestors; aliases and memos that stand for nothing; things half made. Deep: every blob is
+//! hashed as well. The builder's records are its own (crate `builder`), and so is whether a snapshot is still the layer that it was
+//! packed to.
+//!
+//! Repairing puts what is damaged into `quarantine/` and deletes what is left over; nothing is made anew here.
+//! Whoever needs it next, a build or a pull, does that.
+
+use std::path::PathBuf;
+
+use oci::{Descriptor, Digest, Document, Index};
+use rayon::prelude::*;
+
+use crate::snapshot::{SnapshotId, Snapshotter};
+use crate::store::Store;
+use crate::{Error, Result, ingest, lock};
+
+/// How bad something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Something that somebody needs is missing or wrong.
+    Damage,
+    /// Nobody needs it: killed processes leave such, and the next ones clear it away.
+    Leftover,
+}
+
+/// One thing that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The file, relative to the store.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub problem: String,
+    /// Whether there is something at `path` to be put away; otherwise it is missing.
+    pub is_there: bool,
+}
+
+impl Finding {
+    /// Something damaged at `path`.
+    pub fn damage(path: impl Into<PathBuf>, problem: impl Into<String>) -> Finding {
+        Finding { severity: Severity::Damage, path: path.into(), problem: problem.into(), is_there: true }
+    }
+
+    /// Something at `path` that nobody needs.
+    pub fn leftover(path: impl Into<PathBuf>, problem: impl Into<String>) -> Finding {
+        Finding { severity: Severity::Leftover, ..Finding::damage(path, problem) }
+    }
+
+    fn missing(path: impl Into<PathBuf>, problem: impl Into<String>) -> Finding {
+        Finding { is_there: false, ..Finding::damage(path, problem) }
+    }
+}
+
+impl Store {
+    /// Looks through the store; `deep` hashes every blob as well.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn check(&self, deep: bool) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        self.check_layout(&mut findings)?;
+        self.check_blobs(deep, &mut findings)?;
+        self.check_snapshots(&mut findings)?;
+        for (path, memo) in self.memos()? {
+            let is_of_use = memo.is_some_and(|memo| self.size_of(&memo.blob.digest) == Some(memo.blob.size));
+            if !is_of_use {
+                findings.push(Finding::leftover(self.relative(&path), "remembers a layer that is not here"));
+            }
+        }
+        self.check_half_things(&mut findings)?;
+        Ok(findings)
+    }
+
+    /// Puts away what was found, unless it is not there at all; says whether it did.
+    ///
+    /// # Errors
+    /// When it cannot be moved or deleted.
+    pub fn repair(&self, finding: &Finding) -> Result<bool> {
+        let path = self.root().join(&finding.path);
+        if !finding.is_there {
+            return Ok(false);
+        }
+        match finding.severity {
+            Severity::Damage => self.quarantine(&path)?,
+            Severity::Leftover => {
+                self.discard(&path)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn relative(&self, path: &std::path::Path) -> PathBuf {
+        path.strip_prefix(self.root()).unwrap_or(path).to_owned()
+    }
+
+    fn check_layout(&self, findings: &mut Vec<Finding>) -> Result<()> {
+        let read = |name: &str| std::fs::read(self.root().join(name)).ok();
+        if self.root().exists() && read("oci-layout").as_deref() != Some(crate::layout::LAYOUT) {
+            findings.push(Finding::damage("oci-layout", "does not say that this is an OCI image layout"));
+        }
+        let Some(bytes) = read("index.json") else { return Ok(()) };
+        let Ok(index) = serde_json::from_slice::<Index>(&bytes) else {
+            findings.push(Finding::damage("index.json", "is no list of images"));
+            return Ok(());
+        };
+        for entry in index.manifests {
+            let name = entry.annotations.get(oci::descriptor::REF_NAME).cloned();
+            let from = findings.len();
+            self.check_document(&entry, name.as_deref().unwrap_or("<none>"), findings);
+            if name.is_none() {
+                // Nobody can ask for it, and the next `prune` takes it off the list.
+                findings[from..].iter_mut().filter(|found| !found.is_there).for_each(|found| {
+                    found.severity = Severity::Leftover;
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// A manifest or an index with all that it names.
+    fn check_document(&self, descriptor: &Descriptor, image: &str, findings: &mut Vec<Finding>) {
+        if !self.check_named(descriptor, image, findings) {
+            return;
+        }
+        match self.document(descriptor) {
+            Ok(Document::Manifest(manifest)) => {
+                let manifest = manifest.value();
+                let is_here = self.check_named(&manifest.config, image, findings);
+                if let (true, Err(error)) = (is_here, self.read_document(&manifest.config)) {
+                    findings.push(self.damaged(&manifest.config.digest, image, &error));
+                }
+                for layer in &manifest.layers {
+                    self.check_named(layer, image, findings);
+                }
+            }
+            Ok(Document::Index(index)) => {
+                for entry in &index.value().manifests {
+                    self.check_document(entry, image, findings);
+                }
+            }
+            Err(error) => findings.push(self.damaged(&descriptor.digest, image, &error)),
+        }
+    }
+
+    fn damaged(&self, digest: &Digest, image: &str, error: &Error) -> Finding {
+        let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
+        Finding::damage(
+            self.relative(&self.blob_path(digest)),
+            format!("a document of `{image}`: {error}{cause}"),
+        )
+    }
+
+    /// Whether the blob is there and as long as was promised.
+    fn check_named(&self, named: &Descriptor, image: &str, findings: &mut Vec<Finding>) -> bool {
+        let path = self.relative(&self.blob_path(&named.digest));
+        let finding = match self.size_of(&named.digest) {
+            Some(size) if size == named.size => return true,
+            Some(size) => Finding::damage(
+                path,
+                format!("part of `{image}`: expected {} bytes, found {size}", named.size),
+            ),
+            None => Finding::missing(path, format!("part of `{image}`, and not in the store")),
+        };
+        if !findings.contains(&finding) {
+            findings.push(finding);
+        }
+        false
+    }
+
+    fn check_blobs(&self, deep: bool, findings: &mut Vec<Finding>) -> Result<()> {
+        let mut digests = Vec::new();
+        for name in self.names("blobs/sha256")? {
+            match Digest::from_hex(&name) {
+                Some(digest) => digests.push(digest),
+                None => {
+                    let path = PathBuf::from("blobs/sha256").join(&name);
+                    findings.push(Finding::leftover(path, "its name is not that of a blob"));
+                }
+            }
+        }
+        if deep {
+            let hashed: Vec<Option<Finding>> =
+                digests.par_iter().map(|digest| self.hash_blob(digest)).collect();
+            let new = |finding: &Finding| !findings.iter().any(|known| known.path == finding.path);
+            let hashed: Vec<Finding> = hashed.into_iter().flatten().filter(new).collect();
+            findings.extend(hashed);
+        }
+        Ok(())
+    }
+
+    fn hash_blob(&self, digest: &Digest) -> Option<Finding> {
+        let path = self.relative(&self.blob_path(digest));
+        // What has gone meanwhile is no damage.
+        let mut file = self.open_untrusted(digest).ok()?;
+        match crate::trust::hash(&mut file) {
+            Ok(found) if found == *digest => None,
+            Ok(found) => {
+                Some(Finding::damage(path, format!("its content is not what its name says: found `{found}`")))
+            }
+            Err(error) => Some(Finding::damage(path, format!("cannot be read: {error}"))),
+        }
+    }
+
+    fn check_snapshots(&self, findings: &mut Vec<Finding>) -> Result<()> {
+        let all = self.snapshots();
+        for name in self.names("snapshots")? {
+            let path = PathBuf::from("snapshots").join(&name);
+            let Ok(id) = name.parse::<SnapshotId>() else {
+                findings.push(Finding::leftover(path, "its name is not that of a snapshot"));
+                continue;
+            };
+            if self.root().join(&path).is_symlink() {
+                if !all.contains(&id) {
+                    findings.push(Finding::leftover(path, "an alias of a snapshot that is not here"));
+                }
+                continue;
+            }
+            let Ok(ancestors) = all.ancestors(&id) else {
+                findings.push(Finding::damage(path, "it has no `meta.json`, or one that does not parse"));
+                continue;
+            };
+            if !self.root().join(&path).join("fs").is_dir() {
+                findings.push(Finding::damage(path, "it has no files"));
+            } else if let Some(missing) = ancestors.iter().find(|ancestor| !all.contains(ancestor)) {
+                findings.push(Finding::damage(path, format!("it stands on `{missing}`, which is not here")));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is being made or deleted by nobody. Whoever opens the store to change it clears that away, so that there is
+    /// nothing to repair.
+    fn check_half_things(&self, findings: &mut Vec<Finding>) -> Result<()> {
+        for folder in ["ingest", "trash", "leases"] {
+            for name in self.names(folder)? {
+                let path = PathBuf::from(folder).join(&name);
+                let is_held = std::fs::File::open(self.root().join(&path))
+                    .is_ok_and(|file| lock::try_shared(&file) == Ok(false));
+                let being_deleted = || {
+                    let trash = ingest::open_dir(&self.root().join("trash"));
+                    folder == "trash" && trash.is_ok_and(|trash| lock::try_shared(&trash) == Ok(false))
+                };
+                if !is_held && !being_deleted() {
+                    let left = Finding::leftover(path, "a killed process left it");
+                    findings.push(Finding { is_there: false, ..left });
+                }
+            }
+        }
+        Ok(())
+    }
+}
