@@ -65,6 +65,7 @@ pub(crate) struct Workload {
 /// What one entrant showed.
 pub(crate) struct Result {
     pub(crate) name: String,
+    pub(crate) rounds: usize,
     pub(crate) seconds: Summary,
     pub(crate) peak_mb: Option<f64>,
     pub(crate) extra: Option<f64>,
@@ -99,20 +100,21 @@ fn summed(name: &str, samples: &[Sample]) -> Option<Result> {
     let peak_mb = samples.iter().filter_map(|sample| sample.peak_kb).max().map(|kb| kb as f64 / 1024.0);
     let extra =
         Summary::of(samples.iter().filter_map(|sample| sample.extra).collect()).map(|extra| extra.median);
-    Some(Result { name: name.to_owned(), seconds, peak_mb, extra })
+    Some(Result { name: name.to_owned(), rounds: samples.len(), seconds, peak_mb, extra })
 }
 
 /// The contest's table in Markdown.
 pub(crate) fn table(workload: &Workload, results: &[Result]) -> String {
     let extra = workload.extra;
     let mut table = format!(
-        "| | median | min–max | ratio | peak MB |{}\n",
+        "| {} rounds | median | min–max | ratio | peak MB |{}\n",
+        results[0].rounds,
         extra.map_or(String::new(), |extra| format!(" {extra} |"))
     );
     table += if extra.is_some() { "|---|---|---|---|---|---|\n" } else { "|---|---|---|---|---|\n" };
     let number = |value: Option<f64>| value.map_or("–".to_owned(), digits);
     for result in results {
-        let Result { name, seconds, peak_mb, extra: figure } = result;
+        let Result { name, seconds, peak_mb, extra: figure, .. } = result;
         let ratio = seconds.median / results[0].seconds.median;
         table += &format!(
             "| {name} | {} | {}–{} | {}× | {} |",
@@ -177,7 +179,7 @@ fn judge(target: Target, results: &[Result], extra: &str) -> Verdict {
         Target::Extra(times, peer) => (
             format!("{extra}: at most {times} × {peer}"),
             match (lbuild.extra, other(peer).and_then(|peer| peer.extra)) {
-                (Some(own), Some(peer)) => (format!("{} ×", digits(own / peer)), Some(own / peer <= times)),
+                (Some(own), Some(peer)) => (format!("{:.3} ×", own / peer), Some(own / peer <= times)),
                 _ => absent(),
             },
         ),

@@ -43,7 +43,14 @@ pub(crate) fn pushed(site: &Site) -> Contest<'_> {
             Sample { extra: Some(site.registry.compressed_bytes(&reference) as f64 / 1e6), ..sample }
         })
     });
-    Contest { refresh: large_files(project, 300), entrants: entrants.collect(), check: check(project, true) }
+    let mut entrants: Vec<Entrant<'_>> = entrants.collect();
+    for (program, how) in [("pigz", "pigz -6"), ("zstd", "zstd -3 -T0")] {
+        if site.has(program) {
+            let name = format!("{how} of the tar, no more");
+            entrants.push(Entrant::new(&name, move |_| compressed(project, how)));
+        }
+    }
+    Contest { refresh: large_files(project, 300), entrants, check: check(project, true) }
 }
 
 fn builds<'a>(project: &'a Project<'a>) -> Vec<Entrant<'a>> {
@@ -87,4 +94,16 @@ fn copied(project: &Project<'_>) -> Sample {
     let sample = measure::run(Command::new("cp").arg("-r").arg(project.context.join("files")).arg(&to));
     fs::remove_dir_all(to).expect("the copy");
     sample
+}
+
+/// A tar of the context's files through a compressor, with the bytes that came out.
+fn compressed(project: &Project<'_>, how: &str) -> Sample {
+    let to = project.site.folder.join("compressed");
+    let line = format!("tar -cC \"$1\" . | {how} > \"$2\"");
+    let mut command = Command::new("sh");
+    command.args(["-ec", &line, "sh"]).arg(project.context.join("files")).arg(&to);
+    let sample = measure::run(&command);
+    let bytes = fs::metadata(&to).expect("the archive").len();
+    fs::remove_file(to).expect("the archive");
+    Sample { extra: Some(bytes as f64 / 1e6), ..sample }
 }

@@ -1,13 +1,14 @@
 //! lbuild beside the peers that Debian offers, in turns, in one run on one machine. `make bench` runs it and it writes
-//! its part of benches/RESULTS.md; `cargo bench --bench compare -- NAME…` runs some workloads and writes nothing.
+//! its part of benches/RESULTS.md; `cargo bench --bench compare -- NAME…` runs some workloads and replaces theirs.
 //!
 //! Seconds move from machine to machine, so each figure is also a ratio, and each workload has targets. Everybody starts
 //! from `scratch` and a static busybox, or pulls from a registry on loopback. `ROUNDS=N` sets the rounds after the
-//! warm-up, `PEERS=a,b` who takes part (see `site`), `LBUILD=FILE` the binary under measure.
+//! warm-up, `PEERS=a,b` who takes part (see `site`; then nothing is written), `LBUILD=FILE` the binary under measure.
 //!
 //! In the order of a run: `site` has the place and the builders (`builders`), a workload makes a `contest`, the contest
 //! is played in turns, `tree` checks that all made the same, `report` shows what came of it.
 #![allow(clippy::print_stdout, reason = "a bench tells its figures")]
+#![allow(clippy::disallowed_methods, reason = "a bench reads its environment and ends")]
 
 mod builders;
 mod cached;
@@ -158,7 +159,7 @@ fn main() {
     let rounds: Option<usize> = env::var("ROUNDS").ok().map(|text| text.parse().expect("ROUNDS is a number"));
     let folder = guard::folder();
     let site = Site::open(&folder);
-    let mut report = report::Report::begin(&site);
+    let report = report::Report::begin(&site);
     for workload in
         WORKLOADS.iter().filter(|workload| names.is_empty() || names.iter().any(|name| name == workload.name))
     {
@@ -166,7 +167,5 @@ fn main() {
         report.add(workload, &results, &checked);
         site.builders.iter().for_each(builders::Builder::forget);
     }
-    if names.is_empty() && env::var_os("PEERS").is_none() {
-        report.write();
-    }
+    report.write(WORKLOADS);
 }

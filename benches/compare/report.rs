@@ -2,7 +2,8 @@
 #![allow(clippy::print_stdout, reason = "a bench tells its figures")]
 
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::fs;
+use std::path::PathBuf;
 
 use crate::contest::{self, Result, Workload};
 use crate::site::Site;
@@ -23,55 +24,71 @@ const PACKAGES: [&str; 11] = [
     "busybox-static",
 ];
 
+/// Where the parts of the report wait for each other: a workload that is measured alone replaces its own.
+const PARTS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/compare");
+
 pub(crate) struct Report {
     head: String,
-    promises: String,
-    tables: String,
-    start: Instant,
+    /// Whether all peers take part, so that the file may have it.
+    whole: bool,
 }
 
 impl Report {
     pub(crate) fn begin(site: &Site) -> Report {
-        let head =
-            format!("{}.\nPeers: {}.\n", machine::description(&site.folder), machine::peers(&PACKAGES));
+        let machine = machine::description(&site.folder);
+        let head = format!("{machine}.\nPeers: {}.\n", machine::peers(&PACKAGES));
         println!("{head}");
-        Report { head, promises: String::new(), tables: String::new(), start: Instant::now() }
+        Report { head, whole: site.everybody() }
     }
 
-    /// Shows a workload's results.
-    pub(crate) fn add(&mut self, workload: &Workload, results: &[Result], checked: &str) {
+    /// Shows a workload's results, and keeps them until [`Report::write`].
+    pub(crate) fn add(&self, workload: &Workload, results: &[Result], checked: &str) {
         let table = contest::table(workload, results);
         println!("{} ({})\n\n{table}", workload.title, workload.name);
+        let mut promises = String::new();
         for verdict in contest::verdicts(workload, results) {
             let met = match verdict.met {
                 Some(true) => "yes",
                 Some(false) => "**no**",
                 None => "peer absent",
             };
+            let line = format!("| {} | {} | {} | {met} |", workload.name, verdict.target, verdict.measured);
             println!("target {}: {}, {met}", verdict.target, verdict.measured);
-            writeln!(
-                self.promises,
-                "| {} | {} | {} | {met} |",
-                workload.name, verdict.target, verdict.measured
-            )
-            .expect("a string");
+            writeln!(promises, "{line}").expect("a string");
         }
         println!("{checked}\n");
-        write!(self.tables, "### {} (`{}`)\n\n{table}\n", workload.title, workload.name).expect("a string");
+        let mut text = format!("### {} (`{}`)\n\n{table}\n", workload.title, workload.name);
         if !checked.is_empty() {
-            write!(self.tables, "Checked: {checked}.\n\n").expect("a string");
+            write!(text, "Checked: {checked}.\n\n").expect("a string");
         }
+        if !self.whole {
+            return;
+        }
+        fs::create_dir_all(PARTS).expect("a folder");
+        fs::write(part(workload, "promises"), promises).expect("a part");
+        fs::write(part(workload, "table"), text).expect("a part");
     }
 
-    /// Puts it into benches/RESULTS.md.
-    pub(crate) fn write(&self) {
+    /// Puts all parts into benches/RESULTS.md.
+    pub(crate) fn write(&self, workloads: &[Workload]) {
+        if !self.whole {
+            return;
+        }
+        let all = |kind| {
+            let parts =
+                workloads.iter().map(|workload| fs::read_to_string(part(workload, kind)).unwrap_or_default());
+            parts.collect::<String>()
+        };
         let text = format!(
-            "## Beside the peers\n\n{}\nWhole run: {:.0} minutes. Medians; the ratio is to lbuild in the same run, in turns. Memory is that of a builder's largest process, with Docker that of its daemon.\n\n| workload | target | measured | met |\n|---|---|---|---|\n{}\n{}",
+            "## Beside the peers\n\n{}\nMedians; in a workload all take turns, and the ratio is to lbuild. Memory is that of a builder's largest process, with Docker that of its daemon.\n\n| workload | target | measured | met |\n|---|---|---|---|\n{}\n{}",
             self.head,
-            self.start.elapsed().as_secs_f64() / 60.0,
-            self.promises,
-            self.tables
+            all("promises"),
+            all("table")
         );
         results::replace("compare", &text);
     }
+}
+
+fn part(workload: &Workload, kind: &str) -> PathBuf {
+    PathBuf::from(PARTS).join(format!("{}.{kind}", workload.name))
 }

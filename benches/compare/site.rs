@@ -49,6 +49,11 @@ impl Site {
         self.wanted.as_ref().is_none_or(|wanted| wanted.contains(&first))
     }
 
+    /// Whether nobody was left out by wish.
+    pub(crate) fn everybody(&self) -> bool {
+        self.wanted.is_none()
+    }
+
     /// Whether `peer` is wanted and there.
     pub(crate) fn has(&self, peer: &str) -> bool {
         self.wants(peer) && installed(peer)

@@ -10,9 +10,12 @@ use std::process::Command;
 const FOLDER: &str = "LBUILD_BENCH_FOLDER";
 
 /// `$0` is the folder, the rest the bench. A signal from the terminal reaches the bench by itself. Daemons die with the
-/// bench (`setpriv --pdeathsig`); their mounts, which may lie on each other, do not.
+/// bench (`setpriv --pdeathsig`); their mounts, which may lie on each other, do not, nor do the control groups that they
+/// make for their children.
 const SCRIPT: &str = r#"folder=$0
 trap : INT TERM HUP
+groups() { find /sys/fs/cgroup -maxdepth 2 -type d \( -name docker -o -name libpod_parent \) | sort; }
+before=$(groups)
 "$@" & bench=$!
 wait $bench; code=$?
 if kill -0 $bench 2>/dev/null; then kill $bench 2>/dev/null; wait $bench; fi
@@ -22,6 +25,9 @@ while [ $tries -lt 50 ]; do
     [ -z "$mounts" ] && rm -rf --one-file-system "$folder" 2>/dev/null && break
     for mount in $mounts; do umount -l "$mount" 2>/dev/null; done
     tries=$((tries + 1)); sleep 0.1
+done
+for group in $(groups); do
+    case "$before" in *"$group"*) ;; *) find "$group" -depth -type d -exec rmdir {} + 2>/dev/null;; esac
 done
 exit $code"#;
 

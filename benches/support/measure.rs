@@ -44,8 +44,19 @@ impl Sample {
 /// Runs `command` to its end; what it says on standard error is told when it fails. Nobody else's data waits to be
 /// written meanwhile.
 pub(crate) fn run(command: &Command) -> Sample {
+    run_below(Command::new(env::current_exe().expect("this program")), command)
+}
+
+/// The same in a mount namespace of its own, in which the shell's `script` ran before.
+pub(crate) fn run_after(script: &str, command: &Command) -> Sample {
+    let mut parent = Command::new("unshare");
+    parent.args(["--mount", "sh", "-ec"]).arg(format!("{script}\nexec \"$0\" \"$@\""));
+    parent.arg(env::current_exe().expect("this program"));
+    run_below(parent, command)
+}
+
+fn run_below(mut parent: Command, command: &Command) -> Sample {
     rustix::fs::sync();
-    let mut parent = Command::new(env::current_exe().expect("this program"));
     parent.arg(MEASURE).arg(command.get_program()).args(command.get_args());
     for (key, value) in command.get_envs() {
         match value {
@@ -59,14 +70,13 @@ pub(crate) fn run(command: &Command) -> Sample {
     let output = parent.stdin(Stdio::null()).output().expect("this program runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
-    let mut words = text.split_whitespace();
-    let mut number = || words.next().and_then(|word| word.parse::<f64>().ok()).expect("two numbers");
-    let seconds = number();
-    Sample { seconds, peak_kb: Some(number() as u64), extra: None }
+    let (seconds, peak_kb) = text.trim().split_once(' ').expect("two numbers");
+    let seconds = seconds.parse().expect("seconds");
+    Sample { seconds, peak_kb: Some(peak_kb.parse().expect("kilobytes")), extra: None }
 }
 
 /// The other side of [`run`]: does nothing unless this process is to be a command's parent.
-#[allow(clippy::print_stdout, clippy::print_stderr, reason = "its report")]
+#[allow(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods, reason = "its report")]
 pub(crate) fn be_a_parent() {
     let mut args = env::args_os().skip(1);
     if args.next().is_none_or(|first| first != MEASURE) {
