@@ -47,7 +47,7 @@ const GROWTHS: &[Growth] = &[
         title: "COPY of n files, all new",
         unit: "file",
         sizes: &[1_000, 10_000, 100_000],
-        rounds: 3,
+        rounds: 2,
         measure: files_new,
     },
     Growth {
@@ -79,7 +79,7 @@ const GROWTHS: &[Growth] = &[
         title: "COPY of a file of n MB, new",
         unit: "MB",
         sizes: &[10, 100, 1_000, 4_000],
-        rounds: 3,
+        rounds: 2,
         measure: bytes,
     },
 ];
@@ -188,8 +188,8 @@ struct Point {
 fn measured(stage: &Stage, growth: &Growth, rounds: usize) -> Vec<Point> {
     let sizes = growth.sizes.iter();
     let points = sizes.map(|&size| {
-        // The first round is the warm-up, except where it would take half of the time.
-        let first = usize::from(growth.rounds > 1);
+        // The first round is the warm-up, except where it would take a third of the time.
+        let first = usize::from(growth.rounds > 2);
         let samples: Vec<Sample> =
             (0..rounds + first).map(|round| (growth.measure)(stage, size, round)).skip(first).collect();
         let seconds =

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::support::guard;
 use crate::support::measure::{self, Sample, quietly};
+use crate::tree;
 
 /// One build.
 pub(crate) struct Build<'a> {
@@ -90,6 +91,29 @@ impl Builder {
             // Its client is small: the work is the daemon's.
             Builder::BuildKit(dockerd) => dockerd.measured(command),
             _ => measure::run(command),
+        }
+    }
+
+    /// Copies an image out of the store to a folder with its manifest and its blobs.
+    pub(crate) fn take_out(&self, reference: &str, folder: &Path) {
+        match self {
+            Builder::Lbuild(lbuild) => {
+                tree::skopeo(&format!("oci:{}:{reference}", lbuild.root.display()), folder);
+            }
+            Builder::BuildKit(dockerd) => {
+                let archive = dockerd.folder.join("saved");
+                quietly(dockerd.docker(&["save", reference, "-o"]).arg(&archive));
+                tree::skopeo(&format!("docker-archive:{}", archive.display()), folder);
+                fs::remove_file(archive).expect("the archive");
+            }
+            Builder::Buildah(containers) => {
+                quietly(&mut containers.buildah(&[
+                    "push",
+                    "-q",
+                    reference,
+                    &format!("dir:{}", folder.display()),
+                ]));
+            }
         }
     }
 

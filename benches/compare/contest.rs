@@ -78,11 +78,13 @@ pub(crate) fn play(workload: &Workload, site: &Site, rounds: usize) -> (Vec<Resu
     let mut samples: Vec<Vec<Sample>> = entrants.iter().map(|_| Vec::new()).collect();
     for round in 0..=rounds {
         refresh(round);
-        for (entrant, samples) in entrants.iter_mut().zip(&mut samples) {
-            let sample = (entrant.round)(round);
+        for turn in 0..entrants.len() {
+            // Nobody is always the first after the refresh.
+            let who = (round + turn) % entrants.len();
+            let sample = (entrants[who].round)(round);
             // The first round is the warm-up.
             if round > 0 {
-                samples.push(sample);
+                samples[who].push(sample);
             }
         }
     }

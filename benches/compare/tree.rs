@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::site::Project;
@@ -15,29 +16,25 @@ use crate::support::measure::quietly;
 /// Where BuildKit and buildah leave the places of their mounts.
 const MOUNT_POINTS: [&str; 6] = ["dev", "proc", "sys", "run", "etc", "mnt"];
 
-/// Every builder's image of the project, sent to the registry and unpacked by skopeo and umoci, is the same: types, modes,
-/// owners, targets of links, contents. `sent` says that the rounds pushed it already.
+/// Every builder's image of the project, taken out of its store by skopeo and unpacked by GNU tar, is the same: types,
+/// modes, owners, targets of links, contents. `sent` says that what is in the registry is meant.
 ///
 /// Panics with the first line that differs.
 pub(crate) fn same(project: &Project<'_>, sent: bool) -> String {
     let site = project.site;
     let mut first: Option<(String, String)> = None;
     for builder in &site.builders {
-        let reference = project.reference(builder.name());
-        if !sent {
-            builder.push(&reference);
-        }
         let work = site.folder.join("unpacked");
-        fs::create_dir_all(&work).expect("a folder");
-        let layout = format!("{}:it", work.join("layout").display());
-        quietly(
-            Command::new("skopeo")
-                .args(["copy", "--quiet", "--insecure-policy", "--src-tls-verify=false"])
-                .arg(format!("docker://{reference}"))
-                .arg(format!("oci:{layout}")),
-        );
-        quietly(Command::new("umoci").args(["raw", "unpack", "--image", &layout]).arg(work.join("tree")));
-        let listing = list(&work.join("tree"));
+        let (blobs, tree) = (work.join("blobs"), work.join("tree"));
+        fs::create_dir_all(&tree).expect("a folder");
+        let reference = project.reference(builder.name());
+        if sent {
+            skopeo(&format!("docker://{reference}"), &blobs);
+        } else {
+            builder.take_out(&reference, &blobs);
+        }
+        unpack(&blobs, &tree);
+        let listing = list(&tree);
         fs::remove_dir_all(&work).expect("the folder");
         match &first {
             None => first = Some((builder.name().to_owned(), listing)),
@@ -48,11 +45,32 @@ pub(crate) fn same(project: &Project<'_>, sent: bool) -> String {
         }
     }
     let (_, listing) = first.expect("lbuild");
-    format!(
-        "{} made the same {} entries",
-        if site.builders.len() > 1 { "all builders" } else { "lbuild" },
-        listing.lines().count()
-    )
+    let entries = listing.lines().count();
+    match site.builders.len() {
+        1 => format!("lbuild made {entries} entries"),
+        all => format!("{all} builders made the same {entries} entries"),
+    }
+}
+
+/// Copies an image to a folder with its manifest and its blobs as they are.
+pub(crate) fn skopeo(from: &str, folder: &Path) {
+    quietly(
+        Command::new("skopeo")
+            .args(["copy", "--quiet", "--insecure-policy", "--src-tls-verify=false", from])
+            .arg(format!("dir:{}", folder.display())),
+    );
+}
+
+/// Unpacks the layers in their order. The workloads delete nothing, so that no tool has to know of whiteouts.
+fn unpack(blobs: &Path, tree: &Path) {
+    let manifest = fs::read(blobs.join("manifest.json")).expect("a manifest");
+    let manifest: Value = serde_json::from_slice(&manifest).expect("JSON");
+    for layer in manifest["layers"].as_array().expect("layers") {
+        let digest = layer["digest"].as_str().expect("a digest").trim_start_matches("sha256:");
+        let mut tar = Command::new("tar");
+        tar.args(["--numeric-owner", "-xpf"]).arg(blobs.join(digest)).arg("-C").arg(tree);
+        quietly(&mut tar);
+    }
 }
 
 fn list(root: &Path) -> String {
@@ -70,6 +88,7 @@ fn list_into(folder: &Path, below: &Path, lines: &mut String) {
         if MOUNT_POINTS.iter().any(|point| path == Path::new(point)) {
             continue;
         }
+        assert!(!entry.file_name().to_string_lossy().starts_with(".wh."), "a whiteout: {}", path.display());
         let status = entry.metadata().expect("a status");
         write!(lines, "{:?} {:o} {}:{} ", path, status.mode(), status.uid(), status.gid()).expect("a string");
         if status.is_symlink() {
