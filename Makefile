@@ -6,7 +6,7 @@ DEMO_PACKAGES := busybox-static gcc libc6-dev make
 TEST_PACKAGES := $(DEMO_PACKAGES) attr bsdutils buildah ca-certificates cpio e2fsprogs gzip \
 	libcap2-bin docker-registry docker.io git mmdebstrap openssh-client openssl podman python3-venv \
 	qemu-system-x86 qemu-user-static runc skopeo umoci util-linux xz-utils bzip2 zstd
-BENCH_PACKAGES := $(TEST_PACKAGES) time
+BENCH_PACKAGES := $(TEST_PACKAGES) crun pigz
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -21,7 +21,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 help:
 	@echo 'make demo    compile lbuild, build and run an image with it; needs no registry and no base image'
 	@echo 'make test    install what the tests need and run all of them'
-	@echo 'make bench   measure against buildah and BuildKit; writes benches/RESULTS.md'
+	@echo 'make bench   measure against the peers; writes benches/RESULTS.md (some of it: WORKLOAD=name ROUNDS=n)'
 	@echo 'make static  one static binary: target/TRIPLE/release/lbuild'
 
 root:
@@ -71,9 +71,10 @@ test: test-packages cargo $(PYTHON)
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --quiet
 	LBUILD_TEST_PYTHON=$(abspath $(PYTHON)) $(CARGO) test --workspace --no-fail-fast
 
-bench: bench-packages cargo
-	$(CARGO) build --release --quiet
-	$(CARGO) bench --bench compare
+# With WORKLOAD only that is measured, and its part of benches/RESULTS.md replaced.
+bench: bench-packages static
+	LBUILD_STATIC=$(abspath $(TARGET))/$(HOST)/release/lbuild $(CARGO) bench --quiet --bench compare -- $(WORKLOAD)
+	$(if $(WORKLOAD),,$(CARGO) bench --quiet --bench growth)
 
 # glibc links statically once the target is named: build scripts and macros then keep the default.
 static: cargo
