@@ -33,7 +33,7 @@ use crate::ingest::{self, Ingest};
 use crate::lease::{Held, Lease};
 use crate::snapshot::Overlay;
 use crate::trust::{BLOB_IN_MEMORY, Settling};
-use crate::{Error, IoResultExt, Result, lock, remove};
+use crate::{Error, IoResultExt, Result, lock, remove, trust};
 
 /// What a store consists of.
 const FOLDERS: [&str; 9] =
@@ -310,14 +310,21 @@ impl BlobWriter {
         Err(Error::ReadBlob { digest: expected, source })
     }
 
-    /// A twin that another thread or process linked first has the same bytes.
+    /// A twin that another thread or process linked first has the same bytes, unless a power cut came after it.
     fn link(self, digest: &Digest) -> Result<()> {
         self.lease.hold(Held::Blob(*digest))?;
         let path = self.blobs.join(digest.hex());
         match link_unnamed(&self.file, &path) {
+            Err(Errno::EXIST) if trust::is_in_doubt(&path) => self.replace(&path),
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(errno) => Err(errno).at("create", path),
         }
+    }
+
+    fn replace(self, twin: &Path) -> Result<()> {
+        let trash = self.blobs.join("../../trash").join(ingest::random_name());
+        link_unnamed(&self.file, &trash).at("create", &trash)?;
+        std::fs::rename(&trash, twin).at("replace", twin)
     }
 }
 

@@ -206,6 +206,11 @@ fn settle(root: &Path) -> Result<()> {
     snapshots.iter().try_for_each(|path| set_mode(path, SNAPSHOT_ON_DISK))
 }
 
+/// Whether a power cut may have damaged the blob at `path`.
+pub(crate) fn is_in_doubt(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.mode() & 0o777 == BLOB_IN_DOUBT)
+}
+
 /// What in `dir` has this mode. Links are none of it.
 fn with_mode(dir: &Path, mode: u32) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
