@@ -103,8 +103,6 @@ pub fn solve(
             scope.spawn(move || solver.stage(scope, id));
         }
         solver.stage(scope, last);
-        // What is packed still is read, and what has been made can go to the disk meanwhile.
-        backends.store.settle_beside();
     });
     known.save();
     if let Some(error) = lock(&solver.failure).take() {
@@ -326,6 +324,8 @@ impl<'a> Solver<'a> {
         let step = place.step;
         let fail = |act| move |source| Error::Step { span: step.span, act, source };
         let identity = if place.stage.no_cache { salted(&inputs.key) } else { inputs.key.0 };
+        // What earlier builds made becomes safe from a power cut while this one has something to do.
+        self.backends.store.settle_beside();
         let snapshots = self.backends.snapshots;
         let prepare = || snapshots.prepare(parent).map_err(fail("prepare the file system"));
         let active = match &step.kind {

@@ -26,7 +26,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use oci::{Descriptor, Digest, ImageConfig, MAX_DOCUMENT_BYTES, Manifest, Raw, Verifier};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -38,7 +37,7 @@ use crate::ingest::{self, Ingest};
 use crate::lease::{Held, Lease};
 use crate::snapshot::Overlay;
 use crate::trust::{BLOB_IN_MEMORY, Settling};
-use crate::{Error, IoResultExt, Result, lock, remove};
+use crate::{Error, IoResultExt, Result, lock, remove, trust};
 
 /// What a store consists of.
 const FOLDERS: [&str; 9] =
@@ -52,7 +51,6 @@ const FOLDERS: [&str; 9] =
 pub struct Store {
     root: PathBuf,
     pub(crate) lease: Arc<Lease>,
-    pub(crate) opened: Instant,
     pub(crate) settling: Settling,
 }
 
@@ -92,7 +90,7 @@ impl Store {
     }
 
     fn new(lease: Lease, root: PathBuf) -> Store {
-        Store { root, lease: Arc::new(lease), opened: Instant::now(), settling: Settling::default() }
+        Store { root, lease: Arc::new(lease), settling: Settling::default() }
     }
 
     /// The directory.
@@ -384,14 +382,21 @@ struct Shelf {
 }
 
 impl Shelf {
-    /// A twin that another thread or process linked first has the same bytes.
+    /// A twin that another thread or process linked first has the same bytes, unless a power cut came after it.
     fn link(&self, file: &File, digest: &Digest) -> Result<()> {
         self.lease.hold(Held::Blob(*digest))?;
         let path = self.folder.join(digest.hex());
         match link_unnamed(file, &path) {
+            Err(Errno::EXIST) if trust::is_in_doubt(&path) => self.replace(file, &path),
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(errno) => Err(errno).at("create", path),
         }
+    }
+
+    fn replace(&self, file: &File, twin: &Path) -> Result<()> {
+        let trash = self.folder.join("../../trash").join(ingest::random_name());
+        link_unnamed(file, &trash).at("create", &trash)?;
+        std::fs::rename(&trash, twin).at("replace", twin)
     }
 }
 

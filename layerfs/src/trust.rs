@@ -32,8 +32,9 @@ use crate::{Error, IoResultExt, Result, ingest, lease};
 
 /// Counts the meanings that the files of a store have had.
 const FORMAT: u32 = 1;
-/// What took less than this to make may as well be made again after a power cut.
-const WORTH_A_SYNC: Duration = Duration::from_secs(1);
+/// After half a minute the kernel writes what nobody has asked it to (`vm.dirty_expire_centisecs`), so a sync of what is
+/// older waits for little.
+const A_WHILE: Duration = Duration::from_secs(60);
 
 /// Of a blob that no sync has covered.
 pub(crate) const BLOB_IN_MEMORY: u32 = 0o440;
@@ -169,19 +170,16 @@ impl Store {
         }
     }
 
-    /// Begins to write to the disk what was made since the last time, if this store has been open for long enough to
-    /// have made something dear. Dropping the store waits for that.
+    /// Begins to make sure of what was made a while ago, once for as long as this store is open. Dropping the store waits
+    /// for that; it is little, because the kernel has written most of it by then of its own accord.
     pub fn settle_beside(&self) {
-        if self.opened.elapsed() < WORTH_A_SYNC {
-            return;
-        }
-        let root = self.root().to_owned();
-        let sync = thread::spawn(move || {
-            // What is not marked is looked at after a power cut, and costs no more than that.
-            let _marked = settle(&root);
-        });
-        if let Ok(mut syncs) = self.settling.0.lock() {
-            syncs.push(sync);
+        let Ok(mut syncs) = self.settling.0.lock() else { return };
+        if syncs.is_empty() {
+            let root = self.root().to_owned();
+            syncs.push(thread::spawn(move || {
+                // What is not marked is looked at after a power cut, and costs no more than that.
+                let _marked = settle(&root, A_WHILE);
+            }));
         }
     }
 
@@ -190,13 +188,20 @@ impl Store {
     /// # Errors
     /// When the disk cannot be written.
     pub fn settle(&self) -> Result<()> {
-        settle(self.root())
+        settle(self.root(), Duration::ZERO)
     }
 }
 
-fn settle(root: &Path) -> Result<()> {
-    let blobs = with_mode(&root.join("blobs/sha256"), BLOB_IN_MEMORY)?;
-    let snapshots = with_mode(&root.join("snapshots"), SNAPSHOT_IN_MEMORY)?;
+/// Makes sure of what is at least so old.
+fn settle(root: &Path, age: Duration) -> Result<()> {
+    let is_old = |path: &PathBuf| {
+        let modified = path.metadata().and_then(|metadata| metadata.modified());
+        age.is_zero() || modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|since| since >= age))
+    };
+    let mut blobs = with_mode(&root.join("blobs/sha256"), BLOB_IN_MEMORY)?;
+    let mut snapshots = with_mode(&root.join("snapshots"), SNAPSHOT_IN_MEMORY)?;
+    blobs.retain(is_old);
+    snapshots.retain(is_old);
     if blobs.is_empty() && snapshots.is_empty() {
         return Ok(());
     }
@@ -204,6 +209,11 @@ fn settle(root: &Path) -> Result<()> {
     syncfs(&dir).at("sync", root)?;
     blobs.iter().try_for_each(|path| set_mode(path, BLOB_ON_DISK))?;
     snapshots.iter().try_for_each(|path| set_mode(path, SNAPSHOT_ON_DISK))
+}
+
+/// Whether a power cut may have damaged the blob at `path`.
+pub(crate) fn is_in_doubt(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.mode() & 0o777 == BLOB_IN_DOUBT)
 }
 
 /// What in `dir` has this mode. Links are none of it.
