@@ -1,5 +1,8 @@
-//! The folder of a run, and its end. Builders leave mounts and daemons behind when a run is interrupted, so a shell
-//! stands guard: it starts the bench proper, outlives it, ends what is below the folder and removes it.
+//! The folder of a run, and its end. It is a file system of its own, new and with a journal, as users have it: what a
+//! machine's own disk did shortly before (ext4 without a journal looks at every inode that was freed in the last
+//! minutes) would otherwise be a part of what is measured. Builders leave mounts and daemons behind when a run is
+//! interrupted, so a shell stands guard: it starts the bench proper, outlives it, ends what is below the folder and
+//! removes it.
 
 use std::env;
 use std::os::unix::process::CommandExt as _;
@@ -16,16 +19,21 @@ const SCRIPT: &str = r#"folder=$0
 trap : INT TERM HUP
 groups() { find /sys/fs/cgroup -maxdepth 2 -type d \( -name docker -o -name libpod_parent \) | sort; }
 before=$(groups)
+disk=$folder.disk
+truncate -s 48G "$disk" && mkfs.ext4 -q -F -E assume_storage_prezeroed=1 "$disk" &&
+    loop=$(losetup --direct-io=on --find --show "$disk") && mount "$loop" "$folder" &&
+    rmdir "$folder/lost+found" || { echo "the bench could not make a disk of its own" >&2; exit 1; }
 "$@" & bench=$!
 wait $bench; code=$?
 if kill -0 $bench 2>/dev/null; then kill $bench 2>/dev/null; wait $bench; fi
 tries=0
 while [ $tries -lt 50 ]; do
     mounts=$(awk -v f="$folder/" 'index($2, f) == 1 {print $2}' /proc/self/mounts | sort -r)
-    [ -z "$mounts" ] && rm -rf --one-file-system "$folder" 2>/dev/null && break
+    [ -z "$mounts" ] && umount "$folder" 2>/dev/null && break
     for mount in $mounts; do umount -l "$mount" 2>/dev/null; done
     tries=$((tries + 1)); sleep 0.1
 done
+losetup --detach "$loop"; rm -f "$disk"; rmdir "$folder"
 for group in $(groups); do
     case "$before" in *"$group"*) ;; *) find "$group" -depth -type d -exec rmdir {} + 2>/dev/null;; esac
 done
