@@ -27,7 +27,7 @@ const LINEAR: f64 = 1.6;
 struct Growth {
     name: &'static str,
     title: &'static str,
-    unit: &'static str,
+    units: &'static str,
     sizes: &'static [usize],
     rounds: usize,
     measure: fn(&Stage, usize, usize) -> Sample,
@@ -37,7 +37,7 @@ const GROWTHS: &[Growth] = &[
     Growth {
         name: "files-cached",
         title: "COPY of n files, cached",
-        unit: "file",
+        units: "files",
         sizes: &[1_000, 10_000, 100_000],
         rounds: 5,
         measure: files_cached,
@@ -45,7 +45,7 @@ const GROWTHS: &[Growth] = &[
     Growth {
         name: "files",
         title: "COPY of n files, all new",
-        unit: "file",
+        units: "files",
         sizes: &[1_000, 10_000, 100_000],
         rounds: 2,
         measure: files_new,
@@ -53,7 +53,7 @@ const GROWTHS: &[Growth] = &[
     Growth {
         name: "layers",
         title: "run an image of n layers",
-        unit: "layer",
+        units: "layers",
         sizes: &[10, 50, 120],
         rounds: 7,
         measure: layers,
@@ -61,7 +61,7 @@ const GROWTHS: &[Growth] = &[
     Growth {
         name: "steps-cached",
         title: "n RUN steps, cached",
-        unit: "step",
+        units: "steps",
         sizes: &[10, 100, 400],
         rounds: 7,
         measure: steps_cached,
@@ -69,7 +69,7 @@ const GROWTHS: &[Growth] = &[
     Growth {
         name: "steps",
         title: "n RUN steps, all new",
-        unit: "step",
+        units: "steps",
         sizes: &[10, 100, 400],
         rounds: 3,
         measure: steps_new,
@@ -77,7 +77,7 @@ const GROWTHS: &[Growth] = &[
     Growth {
         name: "bytes",
         title: "COPY of a file of n MB, new",
-        unit: "MB",
+        units: "MB",
         sizes: &[10, 100, 1_000, 4_000],
         rounds: 2,
         measure: bytes,
@@ -210,7 +210,7 @@ fn table(growth: &Growth, points: &[Point]) -> String {
             Some(before) => {
                 let price = (point.seconds - before.seconds) / (point.size - before.size) as f64;
                 prices.push(price);
-                format!("{} µs", digits(price * 1e6))
+                time(price)
             }
         };
         rows +=
@@ -219,11 +219,11 @@ fn table(growth: &Growth, points: &[Point]) -> String {
     let rise = prices.last().expect("two sizes") / prices[0];
     let verdict = if rise <= LINEAR { "linear" } else { "**dearer than linear**" };
     format!(
-        "### {} (`{}`)\n\n| n | median | one more {} | peak MB |\n|---|---|---|---|\n{rows}\nThe last {}s cost {} times the first: {verdict}.\n\n",
+        "### {} (`{}`)\n\n| {} | median | each more | peak MB |\n|---|---|---|---|\n{rows}\nThe last {} cost {} times what the first do: {verdict}.\n\n",
         growth.title,
         growth.name,
-        growth.unit,
-        growth.unit,
+        growth.units,
+        growth.units,
         digits(rise)
     )
 }
@@ -249,7 +249,7 @@ fn main() {
         println!("{table}");
         text += &table;
         let points = points.iter().map(|point| (point.size as f64, point.seconds)).collect();
-        series.push(Series { title: growth.title, unit: growth.unit, points });
+        series.push(Series { title: growth.title, units: growth.units, points });
         fs::remove_dir_all(&stage.folder).expect("the series' folder");
     }
     if names.is_empty() {

@@ -106,10 +106,9 @@ fn summed(name: &str, samples: &[Sample]) -> Option<Result> {
 }
 
 /// The contest's table in Markdown.
-pub(crate) fn table(workload: &Workload, results: &[Result]) -> String {
-    let extra = workload.extra;
+pub(crate) fn table(results: &[Result], extra: Option<&str>, file_system: &str) -> String {
     let mut table = format!(
-        "| {} rounds | median | min–max | ratio | peak MB |{}\n",
+        "| {} rounds on {file_system} | median | min–max | ratio | peak MB |{}\n",
         results[0].rounds,
         extra.map_or(String::new(), |extra| format!(" {extra} |"))
     );

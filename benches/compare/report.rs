@@ -29,6 +29,7 @@ const PARTS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/compare");
 
 pub(crate) struct Report {
     head: String,
+    file_system: String,
     /// Whether all peers take part, so that the file may have it.
     whole: bool,
 }
@@ -38,19 +39,19 @@ impl Report {
         let machine = machine::description(&site.folder);
         let head = format!("{machine}.\nPeers: {}.\n", machine::peers(&PACKAGES));
         println!("{head}");
-        Report { head, whole: site.everybody() }
+        Report { head, file_system: machine::file_system(&site.folder), whole: site.everybody() }
     }
 
     /// Shows a workload's results, and keeps them until [`Report::write`].
     pub(crate) fn add(&self, workload: &Workload, results: &[Result], checked: &str) {
-        let table = contest::table(workload, results);
+        let table = contest::table(results, workload.extra, &self.file_system);
         println!("{} ({})\n\n{table}", workload.title, workload.name);
         let mut promises = String::new();
         for verdict in contest::verdicts(workload, results) {
             let met = match verdict.met {
                 Some(true) => "yes",
                 Some(false) => "**no**",
-                None => "peer absent",
+                None => "not measured",
             };
             let line = format!("| {} | {} | {} | {met} |", workload.name, verdict.target, verdict.measured);
             println!("target {}: {}, {met}", verdict.target, verdict.measured);

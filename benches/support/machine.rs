@@ -23,13 +23,18 @@ pub(crate) fn description(folder: &Path) -> String {
         "without SHA instructions"
     };
     let kernel = read("/proc/sys/kernel/osrelease");
-    let file_system = printed(Command::new("df").arg("--output=fstype").arg(folder));
-    let file_system = file_system.lines().last().unwrap_or("unknown");
     format!(
-        "{cpu} {sha}, {cores} cores, {:.0} GB of memory, Linux {}, {file_system}",
+        "{cpu} {sha}, {cores} cores, {:.0} GB of memory, Linux {}, {}",
         memory_kb / 1e6,
-        kernel.trim()
+        kernel.trim(),
+        file_system(folder)
     )
+}
+
+/// The file system that `folder` is on.
+pub(crate) fn file_system(folder: &Path) -> String {
+    let text = printed(Command::new("df").arg("--output=fstype").arg(folder));
+    text.lines().last().unwrap_or("an unknown file system").to_owned()
 }
 
 /// The peers that this machine has, and those that it lacks, a line each.

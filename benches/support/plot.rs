@@ -7,7 +7,7 @@ use super::statistics::{power_law, time};
 /// One line of points: size and seconds.
 pub(crate) struct Series {
     pub(crate) title: &'static str,
-    pub(crate) unit: &'static str,
+    pub(crate) units: &'static str,
     pub(crate) points: Vec<(f64, f64)>,
 }
 
@@ -80,14 +80,7 @@ fn panel(series: &Series) -> String {
         add(format!("<path d=\"M{left} {at:.1}H{right}\" stroke=\"#e3e6ea\"/>"));
         add(text(left - 6.0, at + 4.0, "end", "#5b6470", "normal", &round_time(tick)));
     }
-    add(text(
-        f64::midpoint(left, right),
-        bottom + 34.0,
-        "middle",
-        "#5b6470",
-        "normal",
-        &format!("{}s", series.unit),
-    ));
+    add(text(f64::midpoint(left, right), bottom + 34.0, "middle", "#5b6470", "normal", series.units));
     let places: Vec<(f64, f64)> =
         series.points.iter().map(|point| (x.place(point.0), y.place(point.1))).collect();
     let line: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
@@ -97,8 +90,8 @@ fn panel(series: &Series) -> String {
     ));
     for ((x, y), (_, seconds)) in places.iter().zip(&series.points) {
         add(format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"#3b6ea5\"/>"));
-        let anchor = if *x > right - 40.0 { "end" } else { "middle" };
-        add(text(*x, y - 9.0, anchor, "#20242c", "normal", &time(*seconds)));
+        // Left of a line that rises.
+        add(text(x - 7.0, y - 5.0, "end", "#20242c", "normal", &time(*seconds)));
     }
     let (_, exponent) = power_law(&series.points);
     add(text(right - 6.0, bottom - 8.0, "end", "#3b6ea5", "normal", &format!("time ~ n^{exponent:.2}")));

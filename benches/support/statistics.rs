@@ -25,10 +25,10 @@ impl Summary {
 
 /// Seconds with three digits that count, in the unit that suits them.
 pub(crate) fn time(seconds: f64) -> String {
-    if seconds < 0.9995 {
-        format!("{} ms", digits(seconds * 1000.0))
-    } else {
-        format!("{} s", digits(seconds))
+    match seconds {
+        long if long >= 0.9995 => format!("{} s", digits(long)),
+        middle if middle >= 0.000_999_5 => format!("{} ms", digits(middle * 1e3)),
+        short => format!("{} µs", digits(short * 1e6)),
     }
 }
 
