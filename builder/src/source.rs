@@ -7,6 +7,7 @@
 //! place that images come from, a directory.
 
 pub mod layout;
+mod progress;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -28,7 +29,9 @@ use crate::cache::touch;
 use crate::dockerfile::diagnostic::{Span, suggest};
 use crate::error::ImageError;
 use crate::plan::ImageRef;
-use crate::{Error, Event, Events, Request};
+use crate::{Error, Request};
+use progress::Counted;
+pub use progress::progress_events;
 
 /// An image to build on: its documents. Its layers may be anywhere.
 #[derive(Clone, Debug)]
@@ -566,39 +569,5 @@ impl Images<'_> {
         let active = self.snapshots.prepare(parent.as_ref())?;
         layerfs::layer::unpack::unpack_layer(source, &active, diff_id)?;
         self.snapshots.commit(active, &SnapshotId::chain(chain))
-    }
-}
-
-/// Tells how much has been read, once a mebibyte or so.
-struct Counted<'a, R> {
-    source: R,
-    done_bytes: u64,
-    layer: &'a Descriptor,
-    progress: Progress<'a>,
-}
-
-impl<R: Read> Read for Counted<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        const STEP: u64 = 1 << 20;
-        let count = self.source.read(buffer)?;
-        let before = self.done_bytes / STEP;
-        self.done_bytes += count as u64;
-        let is_told = self.done_bytes / STEP != before || count == 0;
-        if is_told && !(self.progress)(self.layer, self.done_bytes) {
-            return Err(std::io::Error::other("the transfer was interrupted"));
-        }
-        Ok(count)
-    }
-}
-
-/// Turns the progress of an image's layers into events of one line.
-pub fn progress_events<'a>(
-    vertex: crate::VertexId,
-    events: Events<'a>,
-) -> impl Fn(&Descriptor, u64) -> bool + Sync + use<'a> {
-    move |layer, done_bytes| {
-        let (label, total_bytes) = (layer.digest.short(), layer.size);
-        events(Event::Transfer { vertex, label, done_bytes, total_bytes });
-        true
     }
 }

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{nest, path, run, store};
@@ -67,8 +68,12 @@ fn who_excludes_whom() {
     }
 }
 
+/// A process that is being started has the locks of this one until it becomes another program.
+static FORKS: RwLock<()> = RwLock::new(());
+
 #[test]
 fn private_directories_are_used_again() {
+    let _no_forks = FORKS.read().unwrap();
     let test = store();
     let mounts = test.store.cache_mounts();
     let three = || [(); 3].map(|()| take(&mounts, "id", Private));
@@ -167,6 +172,7 @@ fn two_who_make_the_same_get_one() {
 
 #[test]
 fn mounts_show_the_directory_and_nothing_else() {
+    let _alone = FORKS.write().unwrap();
     let test = store();
     let mounts = test.store.cache_mounts();
     let mount = take(&mounts, "id", Shared);
@@ -288,6 +294,7 @@ fn holder_to_kill() {
 
 /// Starts a process that holds a directory, or is making it.
 fn holder(root: &Path, state: &str) -> Child {
+    let _alone = FORKS.write().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["holder_to_kill", "--exact", "--ignored", "--nocapture"])
         .stdin(Stdio::piped())

@@ -24,6 +24,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{CacheBackend, Key, PackedLayer, Record};
 
+/// The file in `cache/` whose bytes are locked.
+const LOCKS: &str = "locks";
+
 /// The cache that lives beside the blobs.
 pub struct LocalCache<'a> {
     store: &'a Store,
@@ -180,9 +183,10 @@ impl<'a> LocalCache<'a> {
         let mut useless = Vec::new();
         for entry in fs::read_dir(&directory).at("list", &directory)? {
             let path = entry.at("list", &directory)?.path();
-            let is_lock = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"lock-"));
-            let file = if is_lock { continue } else { parse(&path) };
-            if file.is_none_or(|file| !self.snapshots.contains(&file.snapshot())) {
+            if path.file_name().is_some_and(|name| name == LOCKS) {
+                continue;
+            }
+            if parse(&path).is_none_or(|file| !self.snapshots.contains(&file.snapshot())) {
                 useless.push(path);
             }
         }
@@ -225,12 +229,13 @@ impl<'a> LocalCache<'a> {
     }
 }
 
-/// A file of the cache by its name; none of a lock, and of what cannot be read.
+/// A file of the cache by its name; none of the locks, and of what cannot be read.
 fn parse(path: &Path) -> Option<CacheFile> {
     let name = path.file_name()?.to_str()?;
     match name.split_once('-') {
         Some(("layer", _)) => read(path).map(CacheFile::Layer),
         Some(_) => None,
+        None if name == LOCKS => None,
         None => read(path).map(CacheFile::Record),
     }
 }
@@ -275,7 +280,7 @@ impl CacheBackend for LocalCache<'_> {
 
     fn lock(&self, key: &Key, give_up: &dyn Fn() -> bool) -> layerfs::Result<Option<Box<dyn Any>>> {
         const LONGEST_WAIT: Duration = Duration::from_millis(50);
-        let path = self.store.root().join("cache/locks");
+        let path = self.store.root().join("cache").join(LOCKS);
         let file = File::options().create(true).truncate(false).write(true).open(&path).at("open", &path)?;
         let byte = libc::flock {
             // Both are below 3; the field is a short where the constant is an int.
