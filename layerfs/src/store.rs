@@ -185,15 +185,14 @@ impl Store {
 
     /// Begins a new blob.
     pub fn writer(&self) -> Result<BlobWriter> {
-        Ok(BlobWriter { file: self.unnamed()?, hasher: SideHasher::new(), shelf: self.shelf() })
+        Ok(BlobWriter { file: self.unnamed(BLOB_IN_MEMORY)?, hasher: SideHasher::new(), shelf: self.shelf() })
     }
 
     /// A file without a name, which goes with its last descriptor.
-    fn unnamed(&self) -> Result<File> {
+    fn unnamed(&self, mode: u32) -> Result<File> {
         let dir = self.root.join("ingest");
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&dir, flags, Mode::from_raw_mode(BLOB_IN_MEMORY))
-            .at("create a file in", &dir)?;
+        let file = rustix::fs::open(&dir, flags, Mode::from_raw_mode(mode)).at("create a file in", &dir)?;
         Ok(file.into())
     }
 
@@ -203,10 +202,7 @@ impl Store {
 
     /// A file without a name, which goes when it is closed.
     pub(crate) fn scratch_file(&self) -> Result<File> {
-        let dir = self.root.join("ingest");
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&dir, flags, Mode::from_raw_mode(0o600)).at("create a file in", &dir)?;
-        Ok(file.into())
+        self.unnamed(0o600)
     }
 
     /// Keeps all bytes of `reader`; says their digest and how many there were.
@@ -236,7 +232,7 @@ impl Store {
             return Ok(());
         }
         self.remove_damaged(digest, *size)?;
-        let file = Arc::new(self.unnamed()?);
+        let file = Arc::new(self.unnamed(BLOB_IN_MEMORY)?);
         let mut verifier = Verifier::new(reader, *digest, *size);
         let mut buffer = vec![0; 256 * 1024];
         let mut bytes = 0;
@@ -261,7 +257,7 @@ impl Store {
         let digest = Digest::of(bytes);
         if self.hold(&digest)? != Some(bytes.len() as u64) {
             self.remove_damaged(&digest, bytes.len() as u64)?;
-            let mut file = self.unnamed()?;
+            let mut file = self.unnamed(BLOB_IN_MEMORY)?;
             file.write_all(bytes).at("write a blob in", &self.root)?;
             self.shelf().link(&file, &digest)?;
         }

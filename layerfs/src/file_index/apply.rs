@@ -12,6 +12,7 @@ use crate::diff::path_of;
 use crate::entry::{Entry, Kind, Time};
 use crate::layer::pack::split;
 use crate::layer::tar::Problem;
+use crate::layer::unpack::lexical;
 use crate::whiteout::{self, join};
 use crate::xattr::{self, Xattrs};
 use crate::{Error, Result};
@@ -299,17 +300,4 @@ impl Applying<'_> {
             left.extend(std::mem::take(&mut node.children).into_values().map(|name| name.node));
         }
     }
-}
-
-/// Where a link in `dir` leads, going by the names alone, as unpacking decides what to make.
-fn lexical(dir: &[u8], target: &[u8]) -> Vec<u8> {
-    let mut path = if target.starts_with(b"/") { Vec::new() } else { dir.to_vec() };
-    for name in target.split(|byte| *byte == b'/') {
-        match name {
-            b"" | b"." => {}
-            b".." => path = split(&path).0.to_vec(),
-            name => path = join(&path, name),
-        }
-    }
-    path
 }

@@ -5,8 +5,6 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use oci::{Descriptor, DiffId, Verifier};
 
-use rustix::fs::{Mode, OFlags};
-
 use super::Record;
 use crate::entry::Kind;
 use crate::layer::expand;
@@ -55,10 +53,7 @@ impl Store {
         }
         let mut source = expand::decoder(self.verified(layer)?)
             .map_err(|source| Error::ReadBlob { digest: layer.digest, source })?;
-        let dir = self.root().join("ingest");
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let tar = rustix::fs::open(&dir, flags, Mode::from_raw_mode(0o600)).at("create a file in", &dir)?;
-        let mut tar = File::from(tar);
+        let mut tar = self.scratch_file()?;
         let mut hasher = oci::Hasher::new();
         let mut buffer = vec![0; 256 * 1024];
         loop {

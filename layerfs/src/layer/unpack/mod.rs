@@ -34,6 +34,7 @@ use crate::remove::{is_dir, open_dir, remove_tree};
 use crate::snapshot::Active;
 use crate::whiteout::{self, Name};
 use crate::{Error, Result, xattr};
+pub(crate) use place::lexical;
 use place::{DirTime, Parents};
 
 /// Where an archive goes.

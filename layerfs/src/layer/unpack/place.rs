@@ -219,7 +219,7 @@ fn remember(dir: &[u8], fd: &OwnedFd, times: &mut BTreeMap<Vec<u8>, DirTime>) ->
 
 /// Where a link in `dir` leads, going by the names alone. Only used to decide what to make: the result is
 /// resolved below the root again.
-fn lexical(dir: &[u8], target: &[u8]) -> Vec<u8> {
+pub(crate) fn lexical(dir: &[u8], target: &[u8]) -> Vec<u8> {
     let mut path = if target.starts_with(b"/") { Vec::new() } else { dir.to_vec() };
     for name in target.split(|byte| *byte == b'/') {
         match name {
