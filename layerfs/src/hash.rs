@@ -3,33 +3,62 @@
 //! A short run of bytes is hashed where it is: a thread begins only with the first full piece. Bytes wait in at most
 //! [`DEPTH`] pieces, so memory is bounded whichever side is slower.
 
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use oci::{Digest, Hasher};
 
 /// Bytes that go to the other core at once.
-const PIECE_BYTES: usize = 256 * 1024;
+pub(crate) const PIECE_BYTES: usize = 256 * 1024;
 /// How many pieces may wait there.
 const DEPTH: usize = 8;
 
+/// Pieces of a stream that are read by several and used again when none of them does any more.
+#[derive(Default)]
+pub(crate) struct Pieces {
+    lent: VecDeque<Arc<Vec<u8>>>,
+}
+
+impl Pieces {
+    /// A piece to write to, whatever is in it.
+    pub(crate) fn next(&mut self) -> Vec<u8> {
+        match self.lent.pop_front().map(Arc::try_unwrap) {
+            Some(Ok(piece)) => piece,
+            Some(Err(still_read)) => {
+                self.lent.push_front(still_read);
+                Vec::with_capacity(PIECE_BYTES)
+            }
+            None => Vec::with_capacity(PIECE_BYTES),
+        }
+    }
+
+    pub(crate) fn lend(&mut self, piece: Vec<u8>) -> Arc<Vec<u8>> {
+        let piece = Arc::new(piece);
+        self.lent.push_back(Arc::clone(&piece));
+        piece
+    }
+}
+
 /// Counts and hashes what is passed to it.
+#[derive(Default)]
 pub(crate) struct SideHasher {
     piece: Vec<u8>,
+    pieces: Pieces,
     bytes: u64,
     side: Option<Side>,
 }
 
 /// The thread that hashes.
 struct Side {
-    full: SyncSender<Vec<u8>>,
-    empty: Receiver<Vec<u8>>,
+    queue: SyncSender<Arc<Vec<u8>>>,
     thread: JoinHandle<Hasher>,
 }
 
 impl SideHasher {
     pub(crate) fn new() -> SideHasher {
-        SideHasher { piece: Vec::new(), bytes: 0, side: None }
+        SideHasher::default()
     }
 
     /// How many bytes there were.
@@ -45,9 +74,16 @@ impl SideHasher {
             self.piece.extend_from_slice(now);
             bytes = later;
             if self.piece.len() == PIECE_BYTES {
-                self.pass_on();
+                self.flush();
             }
         }
+    }
+
+    /// As [`SideHasher::update`], without copying what others read as well.
+    pub(crate) fn update_shared(&mut self, piece: &Arc<Vec<u8>>) {
+        self.flush();
+        self.bytes += piece.len() as u64;
+        self.send(Arc::clone(piece));
     }
 
     /// The digest of all that was passed.
@@ -55,8 +91,8 @@ impl SideHasher {
         let SideHasher { piece, side, .. } = self;
         let mut hasher = match side {
             None => Hasher::new(),
-            Some(Side { full, thread, .. }) => {
-                drop(full);
+            Some(Side { queue, thread }) => {
+                drop(queue);
                 // It does nothing that could panic.
                 thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             }
@@ -65,30 +101,32 @@ impl SideHasher {
         hasher.finish()
     }
 
-    fn pass_on(&mut self) {
-        let side = self.side.get_or_insert_with(Side::begin);
-        let next = side.empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(PIECE_BYTES));
+    fn flush(&mut self) {
+        if self.piece.is_empty() {
+            return;
+        }
+        let mut next = self.pieces.next();
+        next.clear();
         let piece = std::mem::replace(&mut self.piece, next);
+        let piece = self.pieces.lend(piece);
+        self.send(piece);
+    }
+
+    fn send(&mut self, piece: Arc<Vec<u8>>) {
         // The thread ends when this side is dropped, and no earlier.
-        let _sent = side.full.send(piece);
+        let _sent = self.side.get_or_insert_with(Side::begin).queue.send(piece);
     }
 }
 
 impl Side {
     fn begin() -> Side {
-        let (full, full_out) = sync_channel::<Vec<u8>>(DEPTH);
-        let (empty_in, empty) = channel();
+        let (queue, pieces) = sync_channel::<Arc<Vec<u8>>>(DEPTH);
         let thread = std::thread::spawn(move || {
             let mut hasher = Hasher::new();
-            for mut piece in full_out {
-                hasher.update(&piece);
-                piece.clear();
-                // At the end nobody needs it back.
-                let _unneeded = empty_in.send(piece);
-            }
+            pieces.into_iter().for_each(|piece| hasher.update(&piece));
             hasher
         });
-        Side { full, empty, thread }
+        Side { queue, thread }
     }
 }
 
@@ -105,6 +143,18 @@ mod tests {
                 data[..length].chunks(step).for_each(|piece| hasher.update(piece));
                 assert_eq!(hasher.bytes(), length as u64);
                 assert_eq!(hasher.finish(), Digest::of(&data[..length]), "{length} by {step}");
+                let (mut hasher, mut pieces) = (SideHasher::new(), Pieces::default());
+                for (nth, chunk) in data[..length].chunks(step).enumerate() {
+                    if nth % 3 == 0 {
+                        hasher.update(chunk);
+                        continue;
+                    }
+                    let mut piece = pieces.next();
+                    piece.clear();
+                    piece.extend_from_slice(chunk);
+                    hasher.update_shared(&pieces.lend(piece));
+                }
+                assert_eq!(hasher.finish(), Digest::of(&data[..length]), "{length} by {step}, shared");
             }
         }
     }

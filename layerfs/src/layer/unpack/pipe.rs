@@ -1,25 +1,25 @@
 //! Decompressing in a thread of its own, and hashing in another, so that what is slowest of unpacking has a core to itself.
 
 use std::io::{self, Read};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use oci::Digest;
 
-use crate::hash::SideHasher;
+use crate::hash::{PIECE_BYTES, Pieces, SideHasher};
 use crate::layer::expand;
 
-/// Bytes that go through the pipe at once.
-const PIECE_BYTES: usize = 256 * 1024;
-
-/// How many pieces may wait in it.
+/// How many pieces may wait in the pipe.
 const DEPTH: usize = 8;
+
+/// Bytes for the two who read them.
+type Piece = Arc<Vec<u8>>;
 
 /// The end that decompressed bytes come out of.
 pub(super) struct Pipe {
-    full: Receiver<io::Result<Vec<u8>>>,
-    empty: Sender<Vec<u8>>,
-    piece: Vec<u8>,
+    pieces: Receiver<io::Result<Piece>>,
+    piece: Piece,
     read: usize,
 }
 
@@ -29,36 +29,36 @@ pub(super) fn open<'scope, R: Read + Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     source: R,
 ) -> (Pipe, ScopedJoinHandle<'scope, Digest>) {
-    let (full_in, full) = sync_channel(DEPTH);
-    let (empty, empty_out) = channel();
+    let (queue, pieces) = sync_channel(DEPTH);
     let thread = scope.spawn(move || {
         let mut hasher = SideHasher::new();
-        if let Err(error) = pump(source, &mut hasher, &full_in, &empty_out) {
+        if let Err(error) = pump(source, &mut hasher, &queue) {
             // Nobody listens any more if this fails, and then nobody misses it.
-            let _unheard = full_in.send(Err(error));
+            let _unheard = queue.send(Err(error));
         }
         hasher.finish()
     });
-    (Pipe { full, empty, piece: Vec::new(), read: 0 }, thread)
+    (Pipe { pieces, piece: Piece::default(), read: 0 }, thread)
 }
 
 fn pump(
     source: impl Read + Send,
     hasher: &mut SideHasher,
-    full: &SyncSender<io::Result<Vec<u8>>>,
-    empty: &Receiver<Vec<u8>>,
+    queue: &SyncSender<io::Result<Piece>>,
 ) -> io::Result<()> {
-    let mut source = expand::decoder(source)?;
+    let (mut source, mut pieces) = (expand::decoder(source)?, Pieces::default());
     loop {
-        let mut piece = empty.try_recv().unwrap_or_default();
+        let mut piece = pieces.next();
         piece.resize(PIECE_BYTES, 0);
         let count = match source.read(&mut piece) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Ok(0) => return Ok(()),
             count => count?,
         };
         piece.truncate(count);
-        hasher.update(&piece);
-        if count == 0 || full.send(Ok(piece)).is_err() {
+        let piece = pieces.lend(piece);
+        hasher.update_shared(&piece);
+        if queue.send(Ok(piece)).is_err() {
             return Ok(());
         }
     }
@@ -66,12 +66,10 @@ fn pump(
 
 impl Read for Pipe {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.read == self.piece.len() {
-            let Ok(piece) = self.full.recv() else { return Ok(0) };
-            let used = std::mem::replace(&mut self.piece, piece?);
-            self.read = 0;
-            // The thread has ended if this fails; it needs no more room.
-            let _unneeded = self.empty.send(used);
+        while self.read == self.piece.len() {
+            // Nobody sends at the end, nor after an error.
+            let Ok(piece) = self.pieces.recv() else { return Ok(0) };
+            (self.piece, self.read) = (piece?, 0);
         }
         let count = buffer.len().min(self.piece.len() - self.read);
         buffer[..count].copy_from_slice(&self.piece[self.read..self.read + count]);
