@@ -8,6 +8,7 @@
 
 pub mod layout;
 mod progress;
+mod unpacking;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -519,55 +520,7 @@ impl ImageSource for Images<'_> {
         let diff_ids = image.diff_ids();
         let done = self.unpacked(diff_ids);
         let layers: Vec<_> = image.layers().skip(done).collect();
-        let mut parent = ChainId::of(&diff_ids[..done]);
-        let missing = |layer: &Descriptor| match self.store.hold(&layer.digest) {
-            Ok(held) => Ok(held.is_none().then(Arrival::default)),
-            Err(error) => Err(ImageError::Store(error)),
-        };
-        let arrivals = layers.iter().map(|(layer, _)| missing(layer)).collect::<Result<Vec<_>, _>>()?;
-        // Each layer is unpacked while it comes, and those above it with it.
-        thread::scope(|scope| {
-            let fetch = |layer, arrival| {
-                scope.spawn(move || self.fetch_layer(&image.reference, layer, progress, arrival))
-            };
-            let workers: Vec<_> = layers
-                .iter()
-                .zip(&arrivals)
-                .map(|((layer, _), arrival)| arrival.as_ref().map(|arrival| fetch(*layer, arrival)))
-                .collect();
-            for ((worker, (layer, diff_id)), arrival) in workers.into_iter().zip(&layers).zip(&arrivals) {
-                let above = parent.map_or(ChainId::bottom(*diff_id), |chain| chain.with(*diff_id));
-                let unpacked = match arrival {
-                    Some(arrival) => self.unpack(parent, above, arrival.reader(), *diff_id),
-                    None => {
-                        let here = self.store.verified(layer);
-                        // A layer that does not unpack is perhaps not the one that was fetched.
-                        here.and_then(|here| self.unpack(parent, above, here, *diff_id))
-                            .map_err(|error| self.store.blame(&layer.digest, error))
-                    }
-                };
-                // That a layer did not come is the reason why it could not be unpacked.
-                worker.map_or(Ok(()), join)?;
-                unpacked.map_err(ImageError::Store)?;
-                parent = Some(above);
-            }
-            Ok(())
-        })?;
+        self.unpack_all(&image.reference, &layers, ChainId::of(&diff_ids[..done]), progress)?;
         Ok(Some(id))
-    }
-}
-
-impl Images<'_> {
-    fn unpack(
-        &self,
-        parent: Option<ChainId>,
-        chain: ChainId,
-        source: impl Read + Send,
-        diff_id: DiffId,
-    ) -> layerfs::Result<()> {
-        let parent = parent.map(SnapshotId::chain);
-        let active = self.snapshots.prepare(parent.as_ref())?;
-        layerfs::layer::unpack::unpack_layer(source, &active, diff_id)?;
-        self.snapshots.commit(active, &SnapshotId::chain(chain))
     }
 }

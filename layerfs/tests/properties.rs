@@ -7,7 +7,7 @@ mod generate;
 use common::{TestStore, diff_id, id, listing_of, store};
 use generate::Chance;
 use layerfs::layer::pack::{PackOptions, pack};
-use layerfs::layer::unpack::unpack_layer;
+use layerfs::layer::unpack::{unpack_apart, unpack_layer};
 use layerfs::snapshot::{SnapshotId, Snapshotter};
 use oci::Digest;
 
@@ -92,6 +92,43 @@ fn a_difference_applied_to_its_beginning_gives_its_end() {
         stacks += 1;
     }
     assert!(stacks > 100, "{stacks}");
+}
+
+/// Unpacks a layer before its parent is shown to it; none if that cannot be done.
+fn unpacked_apart(test: &TestStore, tar: &[u8], parent: &SnapshotId, name: &str) -> Option<SnapshotId> {
+    let snapshots = test.store.snapshots();
+    let active = snapshots.prepare_apart().unwrap().unwrap();
+    let apart = unpack_apart(tar, &active, diff_id(tar)).ok()??;
+    let below = snapshots.view(parent).unwrap();
+    if !apart.settle(&active, below.root()).unwrap() {
+        return None;
+    }
+    snapshots.commit_onto(Some(parent), active, &id(name)).unwrap();
+    Some(id(name))
+}
+
+#[test]
+fn a_layer_unpacked_apart_shows_what_one_unpacked_onto_its_parent_does() {
+    let test = store();
+    let (mut stacks, mut apart_stacks) = (0, 0);
+    for round in 0..600 {
+        let mut chance = Chance::new(20_000 + round);
+        let names = if chance.once_in(3) { generate::ODD } else { generate::PLAIN };
+        let (lower, upper) = (generate::layer(&mut chance, 0, names), generate::layer(&mut chance, 1, names));
+        let Some(base) = unpacked(&test, &lower, None, &format!("base{round}")) else { continue };
+        let apart = unpacked_apart(&test, &upper, &base, &format!("apart{round}"));
+        let Some(top) = unpacked(&test, &upper, Some(&base), &format!("top{round}")) else {
+            assert!(apart.is_none(), "round {round}: refused and not refused");
+            continue;
+        };
+        stacks += 1;
+        let Some(apart) = apart else { continue };
+        apart_stacks += 1;
+        let shown = || format!("round {round}\n{}--\n{}", generate::text(&lower), generate::text(&upper));
+        assert_eq!(listing(&test, &apart), listing(&test, &top), "{}", shown());
+        assert!(packed(&test, &apart) == packed(&test, &top), "other bytes: {}", shown());
+    }
+    assert!(apart_stacks > 200, "{apart_stacks} of {stacks}");
 }
 
 #[test]

@@ -91,6 +91,18 @@ pub trait Snapshotter: Send + Sync {
     /// must be made as the parent's is.
     fn prepare_beside(&self, parent: &SnapshotId) -> Result<Active>;
 
+    /// Begins a snapshot whose parent is not there yet, for [`Snapshotter::commit_onto`]; none where a snapshot needs its
+    /// parent from the start.
+    fn prepare_apart(&self) -> Result<Option<Active>> {
+        Ok(None)
+    }
+
+    /// Keeps what is in `active`, which was prepared apart, as the changes from `parent` to `id`.
+    ///
+    /// # Errors
+    /// [`Error::MissingSnapshot`] if the parent is not there.
+    fn commit_onto(&self, parent: Option<&SnapshotId>, active: Active, id: &SnapshotId) -> Result<()>;
+
     /// Keeps the changes of `active` as `id`.
     ///
     /// The last process in the snapshot must have ended before. The snapshot is visible when this returns, or

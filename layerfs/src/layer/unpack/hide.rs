@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, fstat, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::Unpacker;
-use super::place::DirTime;
+use super::place::{DirTime, Origin};
 use crate::confined::look_up_exact;
 use crate::entry::{Time, is_whiteout};
 use crate::layer::pack::split;
@@ -40,6 +40,9 @@ enum Made {
 impl Unpacker<'_> {
     /// Hides `name` of lower layers in `dir`.
     pub(super) fn hide(&mut self, dir: &[u8], name: &[u8]) -> rustix::io::Result<()> {
+        if let Some(later) = &mut self.later {
+            later.hide(dir, name);
+        }
         // Nothing lies below a bottom layer.
         let Some(upper) = self.destination.upper else { return Ok(()) };
         let Some(dir) = self.parents.canonical(dir)? else { return Ok(()) };
@@ -68,6 +71,9 @@ impl Unpacker<'_> {
 
     /// Hides everything of lower layers in `dir`.
     pub(super) fn hide_children(&mut self, dir: &[u8]) -> rustix::io::Result<()> {
+        if let Some(later) = &mut self.later {
+            later.hide_children(dir);
+        }
         let Some(upper) = self.destination.upper else { return Ok(()) };
         match self.parents.canonical(dir)? {
             Some(dir) => {
@@ -127,7 +133,7 @@ impl Unpacker<'_> {
             let upper_dir = open_upper(upper, &dir)?;
             if !self.times.contains_key(&dir) {
                 let time = Time::of(&fstat(&merged)?);
-                self.times.insert(dir.clone(), DirTime { time, is_own: false });
+                self.times.insert(dir.clone(), DirTime { time, origin: Origin::Found });
             }
             for name in names(&merged)? {
                 let path = join(&dir, &name);
@@ -147,7 +153,7 @@ impl Unpacker<'_> {
     /// Removes a directory that is in the upper directory only because something was deleted from it.
     fn remove_unmade(&mut self, dir: &[u8]) -> rustix::io::Result<()> {
         let (parent, name) = split(dir);
-        if dir.is_empty() || self.times.get(dir).is_some_and(|planned| planned.is_own) {
+        if dir.is_empty() || self.times.get(dir).is_some_and(|planned| planned.origin != Origin::Found) {
             return Ok(());
         }
         let parent = self.parents.open(parent, &mut self.times)?;

@@ -10,6 +10,7 @@
 //! in a layer is about lower layers whatever its place in the archive: what this layer has made, which is what
 //! the upper directory has, stays (`hide`).
 
+mod apart;
 mod hide;
 mod pipe;
 mod place;
@@ -21,7 +22,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use oci::DiffId;
 use rustix::fs::{AtFlags, Dev, FileType, Gid, Mode, OFlags, Uid};
 use rustix::fs::{
-    chmodat, chownat, fchmod, fchown, futimens, linkat, makedev, mkdirat, mknodat, openat, symlinkat,
+    chmodat, chownat, fchmod, fchown, fstat, futimens, linkat, makedev, mkdirat, mknodat, openat, symlinkat,
 };
 use rustix::fs::{statat, unlinkat, utimensat};
 use rustix::io::Errno;
@@ -34,8 +35,11 @@ use crate::remove::{is_dir, open_dir, remove_tree};
 use crate::snapshot::Active;
 use crate::whiteout::{self, Name};
 use crate::{Error, Result, xattr};
+use apart::Later;
+pub use apart::{Apart, unpack_apart};
+use pipe::Pipe;
 pub(crate) use place::lexical;
-use place::{DirTime, Parents};
+use place::{DirTime, Origin, Parents};
 
 /// Where an archive goes.
 #[derive(Clone, Copy, Debug)]
@@ -90,25 +94,36 @@ pub fn unpack_layer(source: impl Read + Send, active: &Active, expected: DiffId)
 
 /// Unpacks an archive, compressed by gzip or zstd or not at all.
 pub fn unpack(source: impl Read + Send, destination: Destination<'_>, options: &Options) -> Result<Unpacked> {
+    let (entries, diff_id) = through(source, |pipe| {
+        let mut reader = Reader::new(pipe, options.limits);
+        let mut unpacker = Unpacker::new(destination, options);
+        let mut entries = 0;
+        while let Some(entry) = reader.next_entry()? {
+            unpacker.apply(entry, &mut reader)?;
+            entries += 1;
+        }
+        unpacker.remove_hidden().map_err(|(path, errno)| fail(&path, errno))?;
+        unpacker.set_times()?;
+        Ok(Some(entries))
+    })?
+    .expect("it was read to its end");
+    Ok(Unpacked { diff_id, entries })
+}
+
+/// Lets `act` read what `source` holds, decompressed; gives what comes of it and the digest of all bytes, unless that is nothing:
+/// then the rest is not read.
+fn through<T>(
+    source: impl Read + Send,
+    act: impl FnOnce(&mut Pipe) -> Result<Option<T>>,
+) -> Result<Option<(T, DiffId)>> {
     std::thread::scope(|scope| {
         let (mut pipe, decompressing) = pipe::open(scope, source);
-        let entries = {
-            let mut reader = Reader::new(&mut pipe, options.limits);
-            let mut unpacker = Unpacker::new(destination, options)?;
-            let mut entries = 0;
-            while let Some(entry) = reader.next_entry()? {
-                unpacker.apply(entry, &mut reader)?;
-                entries += 1;
-            }
-            unpacker.remove_hidden().map_err(|(path, errno)| fail(&path, errno))?;
-            unpacker.set_times()?;
-            entries
-        };
+        let Some(done) = act(&mut pipe)? else { return Ok(None) };
         // What follows the archive's end belongs to the digest too.
         std::io::copy(&mut pipe, &mut std::io::sink()).map_err(|source| Error::ReadArchive { source })?;
         drop(pipe);
         let digest = decompressing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok(Unpacked { diff_id: DiffId(digest), entries })
+        Ok(Some((done, DiffId(digest))))
     })
 }
 
@@ -117,17 +132,29 @@ struct Unpacker<'a> {
     options: &'a Options,
     parents: Parents<'a>,
     lower: hide::Lower,
+    /// What is decided only when the parent is there, if that is later.
+    later: Option<Later>,
     /// The times that directories shall have at the end, by their paths without links.
     times: BTreeMap<Vec<u8>, DirTime>,
     buffer: Vec<u8>,
 }
 
 impl<'a> Unpacker<'a> {
-    fn new(destination: Destination<'a>, options: &'a Options) -> Result<Unpacker<'a>> {
+    fn new(destination: Destination<'a>, options: &'a Options) -> Unpacker<'a> {
         let parents = Parents::new(destination.root);
         let buffer = vec![0; 256 * 1024];
         let lower = hide::Lower::default();
-        Ok(Unpacker { destination, options, parents, lower, times: BTreeMap::new(), buffer })
+        Unpacker { destination, options, parents, lower, later: None, times: BTreeMap::new(), buffer }
+    }
+
+    /// Whether this layer has to be unpacked onto its parent.
+    fn is_entangled(&self) -> bool {
+        self.later.as_ref().is_some_and(|later| later.is_entangled() || !self.parents.are_plain)
+    }
+
+    /// Notes what could be otherwise with a parent; says whether there is none yet.
+    fn entangle(&mut self) -> bool {
+        self.later.as_mut().map(Later::entangle).is_some()
     }
 
     fn apply<R: Read>(&mut self, mut entry: Entry, reader: &mut Reader<R>) -> Result<()> {
@@ -175,7 +202,8 @@ impl<'a> Unpacker<'a> {
                 self.finish_dir(&fd, entry).map_err(failed)
             }
             Kind::File { .. } => {
-                let file = self.make(&parent, name, create_file).map_err(failed)?;
+                let create = |parent: &OwnedFd, name: &[u8]| create_file(parent, name, entry.mode);
+                let file = self.make(&parent, name, create).map_err(failed)?;
                 loop {
                     let count = reader.read_data(&mut self.buffer)?;
                     if count == 0 {
@@ -187,16 +215,11 @@ impl<'a> Unpacker<'a> {
                     .and_then(|()| futimens(&file, &entry.mtime.timestamps()))
                     .map_err(failed)
             }
-            Kind::HardLink { target } => {
-                let (target_dir, target_name) = super::pack::split(target);
-                let target_parent = self.parents.look_up(target_dir).map_err(failed)?;
-                let foreign = self.foreign(target_dir, target_name).map_err(failed)?;
-                self.make(&parent, name, |parent, name| {
-                    linkat(&target_parent, target_name, parent, name, AtFlags::empty())
-                })
-                .map_err(failed)?;
-                foreign.map_or(Ok(()), |path| self.borrow(path)).map_err(failed)
-            }
+            Kind::HardLink { target } => match self.link(&parent, name, target) {
+                // The file may be the parent's; if not, the same is said there.
+                Err(_) if self.entangle() => Ok(()),
+                linked => linked.map_err(failed),
+            },
             Kind::Symlink { target } => {
                 self.make(&parent, name, |parent, name| symlinkat(target.as_slice(), parent, name))
                     .map_err(failed)?;
@@ -210,6 +233,16 @@ impl<'a> Unpacker<'a> {
             }
             Kind::Fifo => self.make_node(&parent, entry, FileType::Fifo, 0).map_err(failed),
         }
+    }
+
+    fn link(&mut self, parent: &OwnedFd, name: &[u8], target: &[u8]) -> rustix::io::Result<()> {
+        let (target_dir, target_name) = super::pack::split(target);
+        let target_parent = self.parents.look_up(target_dir)?;
+        let foreign = self.foreign(target_dir, target_name)?;
+        self.make(parent, name, |parent, name| {
+            linkat(&target_parent, target_name, parent, name, AtFlags::empty())
+        })?;
+        foreign.map_or(Ok(()), |path| self.borrow(path))
     }
 
     /// Makes something that is no directory; what has its place goes.
@@ -248,6 +281,7 @@ impl<'a> Unpacker<'a> {
             Ok(()) => {}
             Err(Errno::EXIST) => match open_dir(parent, name) {
                 Err(Errno::NOTDIR | Errno::LOOP) => {
+                    self.entangle();
                     self.clear(parent, name)?;
                     mkdirat(parent, name, private)?;
                 }
@@ -262,8 +296,12 @@ impl<'a> Unpacker<'a> {
         fchown(dir, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
         xattr::replace(dir, &entry.xattrs)?;
         fchmod(dir, Mode::from_raw_mode(entry.mode))?;
-        let time = DirTime { time: entry.mtime, is_own: true };
-        self.times.insert(self.parents.real(&entry.path)?, time);
+        let time = DirTime { time: entry.mtime, origin: Origin::Mentioned };
+        let before = self.times.insert(self.parents.real(&entry.path)?, time);
+        if before.is_some_and(|before| before.origin == Origin::Implied) {
+            // What came into it before its entry may have gone elsewhere, through a link below.
+            self.entangle();
+        }
         Ok(())
     }
 
@@ -271,6 +309,7 @@ impl<'a> Unpacker<'a> {
     fn clear(&mut self, parent: impl AsFd, name: &[u8]) -> rustix::io::Result<()> {
         let stat = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if is_dir(stat.st_mode) {
+            self.entangle();
             remove_tree(&parent, name)?;
         } else {
             unlinkat(&parent, name, AtFlags::empty())?;
@@ -307,16 +346,24 @@ impl<'a> Unpacker<'a> {
     }
 }
 
-fn create_file(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+/// The bits that give power come later, when owner and content are right.
+fn create_file(parent: &OwnedFd, name: &[u8], mode: u32) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(parent, name, flags, Mode::from_raw_mode(0o600))
+    openat(parent, name, flags, Mode::from_raw_mode(mode & 0o777))
 }
 
-/// Owner, then attributes, then mode.
+/// Owner, then attributes, then mode. Of a new file: most have the first and the last already, and to look is cheaper than to
+/// set, which goes to the journal.
 fn set_attributes(file: &OwnedFd, entry: &Entry) -> rustix::io::Result<()> {
-    fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
+    let stat = fstat(file)?;
+    if (stat.st_uid, stat.st_gid) != (entry.uid, entry.gid) {
+        fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
+    }
     xattr::set(file, &entry.xattrs)?;
-    fchmod(file, Mode::from_raw_mode(entry.mode))
+    if stat.st_mode & 0o7777 != entry.mode {
+        fchmod(file, Mode::from_raw_mode(entry.mode))?;
+    }
+    Ok(())
 }
 
 /// The same for what is not opened: links, devices and pipes, which have no attributes that travel.

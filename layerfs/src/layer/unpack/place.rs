@@ -25,13 +25,25 @@ const LONG_PATH: usize = 4096 - 256;
 #[derive(Clone, Copy)]
 pub(super) struct DirTime {
     pub(super) time: Time,
-    /// Whether this layer has made or mentioned the directory; else something happened in it.
-    pub(super) is_own: bool,
+    pub(super) origin: Origin,
+}
+
+/// Why a directory is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It was there; something happened in it.
+    Found,
+    /// This layer has something in it, and it was not there.
+    Implied,
+    /// This layer has an entry for it.
+    Mentioned,
 }
 
 pub(super) struct Parents<'a> {
     root: BorrowedFd<'a>,
     last: Option<Last>,
+    /// Whether directories were only made where nothing was, and not because of links.
+    pub(super) are_plain: bool,
 }
 
 /// The directory that the last entry went into.
@@ -44,7 +56,7 @@ struct Last {
 
 impl<'a> Parents<'a> {
     pub(super) fn new(root: BorrowedFd<'a>) -> Parents<'a> {
-        Parents { root, last: None }
+        Parents { root, last: None, are_plain: true }
     }
 
     /// The directory `dir`, made if it is missing. Its present time goes into `times`, unless it has one there:
@@ -114,7 +126,7 @@ impl<'a> Parents<'a> {
     /// Makes `dir` and its parents: 0755, root's, without a time of their own. A dangling link's target is
     /// made; a file in the way goes.
     fn make_dirs(
-        &self,
+        &mut self,
         dir: &[u8],
         times: &mut BTreeMap<Vec<u8>, DirTime>,
         links: u32,
@@ -137,7 +149,10 @@ impl<'a> Parents<'a> {
             }
             remember(&real, &parent, times)?;
             match found {
-                Err(Errno::NOTDIR) => unlinkat(&parent, name, AtFlags::empty())?,
+                Err(Errno::NOTDIR) => {
+                    unlinkat(&parent, name, AtFlags::empty())?;
+                    self.are_plain = false;
+                }
                 Err(errno) if errno != Errno::NOENT => return Err(errno),
                 _ => {}
             }
@@ -146,10 +161,12 @@ impl<'a> Parents<'a> {
                     // A directory with a set-group-id bit gives its group to what is made in it.
                     chownat(&parent, name, Some(Uid::ROOT), Some(Gid::ROOT), AtFlags::SYMLINK_NOFOLLOW)?;
                     chmodat(&parent, name, Mode::from_raw_mode(0o755), AtFlags::empty())?;
-                    times.insert(join(&real, name), DirTime { time: Time::default(), is_own: true });
+                    let planned = DirTime { time: Time::default(), origin: Origin::Implied };
+                    times.insert(join(&real, name), planned);
                 }
                 Err(Errno::EXIST) => {
                     let target = readlinkat(&parent, name, Vec::new())?.into_bytes();
+                    self.are_plain = false;
                     self.make_dirs(&lexical(&above, &target), times, links + 1)?;
                 }
                 Err(errno) => return Err(errno),
@@ -212,7 +229,7 @@ impl<'a> Parents<'a> {
 /// of its own.
 fn remember(dir: &[u8], fd: &OwnedFd, times: &mut BTreeMap<Vec<u8>, DirTime>) -> rustix::io::Result<()> {
     if !times.contains_key(dir) {
-        times.insert(dir.to_vec(), DirTime { time: Time::of(&fstat(fd)?), is_own: false });
+        times.insert(dir.to_vec(), DirTime { time: Time::of(&fstat(fd)?), origin: Origin::Found });
     }
     Ok(())
 }
