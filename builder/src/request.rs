@@ -12,6 +12,7 @@ use std::sync::Arc;
 use layerfs::confined::Root;
 use oci::{Platform, Reference};
 
+use crate::deliver::LayerForm;
 use crate::ignore::Ignore;
 use crate::remote::{Remote, Tree};
 
@@ -56,6 +57,9 @@ pub struct Request {
     /// `SOURCE_DATE_EPOCH`: no time in the image is later than this, in seconds since 1970. The Dockerfile may set it
     /// where this is none.
     pub epoch: Option<i64>,
+    /// The form in which layers are to leave the store, if that is known: they are brought into it while later steps
+    /// execute.
+    pub layers_leave_as: Option<LayerForm>,
     /// How many steps execute at once.
     pub jobs: NonZeroUsize,
 }
@@ -83,6 +87,7 @@ impl Request {
             allow_insecure: false,
             allow_network_host: false,
             epoch: None,
+            layers_leave_as: None,
             jobs: NonZeroUsize::MIN,
         }
     }

@@ -87,6 +87,7 @@ pub fn solve(
         events,
         slots: Slots::new(request.jobs.get()),
         packers: Slots::new(request.jobs.min(processors()).get()),
+        compressors: Slots::new(1),
         made: Mutex::default(),
         fetched: Mutex::default(),
         next_vertex: AtomicUsize::new(0),
@@ -153,6 +154,8 @@ struct Solver<'a> {
     fetched: Mutex<HashMap<Remote, Arc<Mutex<Option<Cursor>>>>>,
     /// The right to pack, which keeps a processor busy.
     packers: Slots,
+    /// The right to compress, which keeps all of them busy.
+    compressors: Slots,
     failure: Mutex<Option<Error>>,
     known: &'a KnownFiles<'a>,
 }
@@ -463,7 +466,12 @@ impl<'a> Solver<'a> {
         }
         scope.spawn(move || match self.pack_now(&snapshot) {
             Ok(layer) => {
-                slot.packed.get_or_init(|| layer);
+                let diff_id = slot.packed.get_or_init(|| layer).diff_id;
+                if let Some(form) = self.request.layers_leave_as {
+                    let _turn = self.compressors.take();
+                    // Delivery does it again, and says what was wrong.
+                    let _unheard = form.make_ahead(diff_id, self.backends.store, &|| self.check().is_ok());
+                }
             }
             Err(source) => self.fail(Error::Step { span: step.span, act: "pack the layer", source }),
         });

@@ -4,6 +4,7 @@ use std::fs;
 
 use builder::attest::{self, Statement};
 use builder::deliver::{self, Annotations, Artifact, Complete, CompleteIndex, Family, Form, Readers};
+use layerfs::layer::codec::Codec;
 use layerfs::layout::Target;
 use layerfs::store::Store;
 use oci::{
@@ -203,4 +204,27 @@ fn what_refers_to_an_image_goes_where_it_goes() {
     assert_eq!(list.manifests[1].digest, referrer.descriptor.digest);
     let loaded = builder::load::directory(&path, &store).unwrap();
     assert_eq!(loaded.len(), 1, "the image alone");
+}
+
+#[test]
+fn a_layer_is_sent_when_it_is_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let image = image(&store, "linux/amd64");
+    let layers = image.manifest.value().layers.clone();
+    let registry = Registry::start(Setup::default());
+    let client = registry::Client::new(registry::Options::default());
+    let name = registry.reference("app:1");
+    // The second layer cannot be made; the first was on its way by then.
+    std::fs::remove_file(store.blob_path(&layers[1].digest)).unwrap();
+    let artifact = Artifact::Image(Box::new(image));
+    let line: (usize, builder::Events<'_>) = (0, &|_| ());
+    let form = Form::default();
+    deliver::convert_and_push(&artifact, &form, &name, &store, &client, line).unwrap_err();
+    let first = store.compressed(DiffId(layers[0].digest), Codec::new(Compression::Gzip), 1).unwrap();
+    assert!(registry.blob("app", first.digest).is_some());
+    assert!(registry.manifest("app", "1").is_none(), "nothing incomplete has a name");
+    store.put_bytes(b"linux/amd64").unwrap();
+    let pushed = deliver::convert_and_push(&artifact, &form, &name, &store, &client, line).unwrap();
+    assert_eq!(client.document(&name).unwrap().descriptor.digest, pushed.descriptor().digest);
 }

@@ -1,5 +1,7 @@
 //! What a layer was compressed to: remembered by its diff id, so that it is done once.
 
+use std::io::{self, Read};
+
 use oci::{Compression, Descriptor, DiffId, MediaType};
 use serde::{Deserialize, Serialize};
 
@@ -21,10 +23,36 @@ pub(crate) struct Memo {
     pub(crate) content: Option<DiffId>,
 }
 
+/// A source that ends with an error when it is not wanted any more.
+struct Wanted<'a, R> {
+    source: R,
+    is_wanted: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl<R: Read> Read for Wanted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match (self.is_wanted)() {
+            true => self.source.read(buffer),
+            false => Err(io::Error::other("it is not wanted any more")),
+        }
+    }
+}
+
 impl Store {
     /// The layer `diff_id`, whose tar is in the store, as a blob compressed by `codec`; compressed now, with
     /// this many threads, unless it was before. A tar that is not what its diff id says is an error.
     pub fn compressed(&self, diff_id: DiffId, codec: Codec, threads: usize) -> Result<Descriptor> {
+        self.compressed_while(diff_id, codec, threads, &|| true)
+    }
+
+    /// The same for as long as it is wanted: it ends with an error soon after `is_wanted` has become false.
+    pub fn compressed_while(
+        &self,
+        diff_id: DiffId,
+        codec: Codec,
+        threads: usize,
+        is_wanted: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Descriptor> {
         let media_type = MediaType::OciLayer(codec.compression);
         let tar = self.stored_tar(diff_id)?.ok_or(Error::MissingBlob { digest: diff_id.0 });
         if codec.compression == Compression::None {
@@ -39,11 +67,12 @@ impl Store {
         if let Some(Memo { blob, .. }) = self.recall(&path)? {
             return Ok(blob);
         }
-        let mut tar = self.verified(&tar?)?;
+        let mut tar = Wanted { source: self.verified(&tar?)?, is_wanted };
         let mut writer = self.writer()?;
-        codec
-            .compress(&mut tar, &mut writer, threads)
-            .map_err(|source| self.blame(&diff_id.0, Error::WriteLayer { source }))?;
+        codec.compress(&mut tar, &mut writer, threads).map_err(|source| {
+            let error = Error::WriteLayer { source };
+            if is_wanted() { self.blame(&diff_id.0, error) } else { error }
+        })?;
         let (digest, size) = writer.commit()?;
         let blob = Descriptor::new(media_type, digest, size);
         self.remember(&path, &Memo { diff_id, blob: blob.clone(), content: None })?;

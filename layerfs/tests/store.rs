@@ -402,6 +402,22 @@ fn a_damaged_tar_is_never_compressed() {
 }
 
 #[test]
+fn what_is_not_wanted_any_more_is_not_compressed() {
+    let test = store();
+    let bytes = tar(&[("a", FILE)]);
+    let digest = test.store.put_bytes(&bytes).unwrap();
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        let codec = Codec::new(compression);
+        test.store.compressed_while(DiffId(digest), codec, 2, &|| false).unwrap_err();
+        assert_eq!(std::fs::read_dir(test.store.root().join("memo")).unwrap().count(), 0);
+        assert_eq!(test.store.hold(&digest).unwrap(), Some(bytes.len() as u64), "the tar stays");
+    }
+    let gzip = Codec::new(Compression::Gzip);
+    let made = test.store.compressed_while(DiffId(digest), gzip, 2, &|| true).unwrap();
+    assert_eq!(test.store.compressed(DiffId(digest), gzip, 1).unwrap(), made);
+}
+
+#[test]
 fn a_damaged_snapshot_is_not_there_and_gives_way() {
     let test = store();
     let snapshots = test.store.snapshots();

@@ -12,6 +12,7 @@ mod outputs;
 mod record;
 
 use builder::cache::LocalCache;
+use builder::deliver::LayerForm;
 use builder::exec::Containers;
 use builder::remote::Fetcher;
 use builder::source::Images;
@@ -70,7 +71,7 @@ pub(crate) fn build(
             progress: &progress,
         };
         let material = order.gather(&gatherer, &|| interrupt.cancel.is_cancelled())?;
-        let images = works.build(&order, &material, &interrupt)?;
+        let images = works.build(&order, &material, delivery.layers_leave_as(), &interrupt)?;
         interrupt
             .remotely(|| works.deliver(&images, &delivery))
             .map(|artifact| (artifact, material.dockerfile))
@@ -110,6 +111,7 @@ impl Works<'_> {
         &self,
         order: &Order<'_>,
         material: &Material,
+        layers_leave_as: Option<LayerForm>,
         interrupt: &Interrupt<'_>,
     ) -> Result<Vec<Image>, Failure> {
         let facts = self.home.facts(self.registries);
@@ -117,7 +119,8 @@ impl Works<'_> {
         let platforms = order.platforms().iter().enumerate();
         platforms
             .map(|(nth, platform)| {
-                let request = order.request(material, platform);
+                let mut request = order.request(material, platform);
+                request.layers_leave_as = layers_leave_as;
                 let source = Source { name: &request.dockerfile_name, text: &request.dockerfile };
                 let show =
                     |event| self.progress.show(if is_one { event } else { label(event, nth, platform) });

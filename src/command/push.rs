@@ -23,9 +23,8 @@ pub(crate) fn push(args: &PushArgs, session: &Session) -> Result<Exit, Failure> 
     let stored = home.find(&name.to_string())?;
     let artifact = Artifact::load(&home.store, &stored.descriptor).map_err(home.failure("read the image"))?;
     let pushed = command::line(&progress, 0, format!("pushing {}", name.familiar()), |vertex, events| {
-        let artifact = deliver::convert(&artifact, &form, &home.store)?;
-        deliver::push(&artifact, name, &home.store, &registries.client, (vertex, events))?;
-        Ok(artifact)
+        let (store, client) = (&home.store, &registries.client);
+        deliver::convert_and_push(&artifact, &form, name, store, client, (vertex, events))
     });
     progress.finish();
     let pushed = pushed.map_err(|error| Failure::delivery(&error, &home.facts(&registries)))?;

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use builder::attest::Provenance;
-use builder::deliver::{Annotations, AttestPlace, Family, Form, Level};
+use builder::deliver::{Annotations, AttestPlace, Family, Form, LayerForm, Level};
 use oci::Reference;
 
 use super::{Order, annotations};
@@ -38,6 +38,13 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
+    /// The form that layers will have first where they are taken out of the store, if they are.
+    pub(crate) fn layers_leave_as(&self) -> Option<LayerForm> {
+        let pushed = (!self.pushed.is_empty()).then_some(&self.push_form);
+        let form = self.outputs.iter().find(|output| !output.is_kept()).map(|output| &output.form).or(pushed);
+        form.map(|form| form.layers)
+    }
+
     /// Resolves the arguments that say where the image goes.
     ///
     /// # Errors

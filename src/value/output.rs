@@ -19,6 +19,17 @@ pub(crate) struct Output {
     pub(crate) form: Form,
 }
 
+impl Output {
+    /// Whether it leaves the image as the store has it: it stays there and nothing was said of its form, or it is wanted as files.
+    pub(crate) fn is_kept(&self) -> bool {
+        match self.export {
+            Export::Files { .. } | Export::Nothing => true,
+            Export::Image(Push::No) => self.form == Form::default(),
+            Export::Image(Push::Named | Push::ByDigest) | Export::Layout { .. } => false,
+        }
+    }
+}
+
 /// What is done with the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Export {

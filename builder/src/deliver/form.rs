@@ -114,17 +114,32 @@ impl Form {
 /// # Errors
 /// When a layer cannot be read or its new form cannot be written.
 pub fn convert(artifact: &Artifact, form: &Form, store: &Store) -> Result<Artifact, Error> {
+    convert_each(artifact, form, store, &|_| {})
+}
+
+/// The same; `ready` is told of each layer when it has its form.
+pub(super) fn convert_each(
+    artifact: &Artifact,
+    form: &Form,
+    store: &Store,
+    ready: &dyn Fn(&Descriptor),
+) -> Result<Artifact, Error> {
     match artifact {
-        Artifact::Image(one) => Ok(Artifact::Image(Box::new(image(one, form, store)?))),
+        Artifact::Image(one) => Ok(Artifact::Image(Box::new(image(one, form, store, ready)?))),
         Artifact::Index(index) => {
-            let images = index.images.iter().map(|one| image(one, form, store));
+            let images = index.images.iter().map(|one| image(one, form, store, ready));
             let images = images.collect::<Result<Vec<_>, _>>()?;
             Ok(Artifact::Index(Box::new(index.with_images(images, form, store)?)))
         }
     }
 }
 
-fn image(image: &Complete, form: &Form, store: &Store) -> Result<Complete, Error> {
+fn image(
+    image: &Complete,
+    form: &Form,
+    store: &Store,
+    ready: &dyn Fn(&Descriptor),
+) -> Result<Complete, Error> {
     let fail = |source| Error::Store { act: "compress the layers", source };
     let platform = image.config.value().platform();
     let mut manifest = image.manifest.value().clone();
@@ -134,6 +149,7 @@ fn image(image: &Complete, form: &Form, store: &Store) -> Result<Complete, Error
             (*layer, *diff_id) = form.layers.make(method, layer, *diff_id, store).map_err(fail)?;
         }
         layer.media_type = form.typed(&layer.media_type);
+        ready(layer);
     }
     manifest.config.media_type = form.typed(&manifest.config.media_type);
     let media_type = form.typed(&image.descriptor.media_type);
@@ -183,6 +199,31 @@ impl Form {
 }
 
 impl LayerForm {
+    /// Brings a layer that was just made into this form, unless it is not wanted any more: whoever asks for it later finds it
+    /// made.
+    ///
+    /// # Errors
+    /// When it cannot be read or written, or is not wanted any more.
+    pub(crate) fn make_ahead(
+        self,
+        diff_id: DiffId,
+        store: &Store,
+        is_wanted: &(dyn Fn() -> bool + Sync),
+    ) -> layerfs::Result<()> {
+        let compression = match self.method {
+            Method::Gzip => Compression::Gzip,
+            Method::Zstd => Compression::Zstd,
+            // Nothing is to be done, or it is not remembered by diff id alone.
+            Method::Uncompressed | Method::Estargz => return Ok(()),
+        };
+        store.compressed_while(diff_id, self.codec(compression), threads(), is_wanted).map(drop)
+    }
+
+    fn codec(self, compression: Compression) -> Codec {
+        let usual = Codec::new(compression);
+        Codec { level: self.level.unwrap_or(usual.level), ..usual }
+    }
+
     /// The layer, compressed by `method`, and the digest of the archive in it.
     fn make(
         self,
@@ -191,18 +232,18 @@ impl LayerForm {
         diff_id: DiffId,
         store: &Store,
     ) -> layerfs::Result<(Descriptor, DiffId)> {
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let codec = |compression| {
-            let usual = Codec::new(compression);
-            Codec { level: self.level.unwrap_or(usual.level), ..usual }
-        };
         store.decompress(layer, diff_id)?;
-        let compressed = |compression| Ok((store.compressed(diff_id, codec(compression), threads)?, diff_id));
+        let compressed =
+            |compression| Ok((store.compressed(diff_id, self.codec(compression), threads())?, diff_id));
         match method {
             Method::Uncompressed => compressed(Compression::None),
             Method::Gzip => compressed(Compression::Gzip),
             Method::Zstd => compressed(Compression::Zstd),
-            Method::Estargz => store.estargz(diff_id, codec(Compression::Gzip).level),
+            Method::Estargz => store.estargz(diff_id, self.codec(Compression::Gzip).level),
         }
     }
+}
+
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }

@@ -21,7 +21,7 @@ use crate::{Backends, Error, Events, Image, VertexId};
 pub use artifact::{Annotations, Artifact, Companion, CompleteIndex, index};
 pub use form::{Family, Form, LayerForm, Level, Method, Note, convert};
 pub use layout::{Readers, layout};
-pub use push::push;
+pub use push::{convert_and_push, push};
 
 /// One image that is delivered: the store has every blob of it.
 #[derive(Clone, Debug)]

@@ -9,11 +9,12 @@ use std::thread;
 use layerfs::store::Store;
 use oci::{Descriptor, Digest, Manifest, Raw, Reference};
 
-use super::Artifact;
+use super::form::convert_each;
+use super::{Artifact, Form};
 use crate::source::join;
 use crate::{Error, Event, Events, VertexId};
 
-/// Pushes `artifact` under `name` as it is: see [`super::convert`].
+/// Pushes `artifact` under `name` as it is.
 ///
 /// # Errors
 /// When the registry refuses something.
@@ -22,60 +23,117 @@ pub fn push(
     name: &Reference,
     store: &Store,
     client: &registry::Client,
-    (vertex, events): (VertexId, Events<'_>),
+    line: (VertexId, Events<'_>),
 ) -> Result<(), Error> {
-    let fail = |source| Error::Push { reference: name.clone(), source };
-    let mut mount_from: Vec<Reference> =
-        artifact.images().iter().filter_map(|image| image.base.clone()).collect();
+    send(artifact, name, store, client, line, |_| Ok(artifact.clone())).map(drop)
+}
+
+/// Brings `artifact` into `form` and pushes it under `name`; gives what it has become. Layers that have their form are sent while
+/// others are still compressed.
+///
+/// # Errors
+/// When a layer cannot be read or written, or the registry refuses something.
+pub fn convert_and_push(
+    artifact: &Artifact,
+    form: &Form,
+    name: &Reference,
+    store: &Store,
+    client: &registry::Client,
+    line: (VertexId, Events<'_>),
+) -> Result<Artifact, Error> {
+    send(artifact, name, store, client, line, |ready| convert_each(artifact, form, store, ready))
+}
+
+/// Pushes what `convert` makes of `artifact`, of which it says which blobs are ready before all is.
+fn send(
+    artifact: &Artifact,
+    name: &Reference,
+    store: &Store,
+    client: &registry::Client,
+    line: (VertexId, Events<'_>),
+    convert: impl FnOnce(&dyn Fn(&Descriptor)) -> Result<Artifact, Error>,
+) -> Result<Artifact, Error> {
+    let bases = artifact.images().iter().filter_map(|image| image.base.clone());
+    let mut mount_from: Vec<Reference> = bases.collect();
     mount_from.dedup();
-    let upload = |blob: &Descriptor| {
+    let upload = Upload { name, mount_from, store, client, line };
+    let converted = thread::scope(|scope| {
+        let uploads = Mutex::new(BTreeMap::new());
+        let begin = |blob: &Descriptor| {
+            let mut uploads = uploads.lock().unwrap_or_else(PoisonError::into_inner);
+            uploads.entry(blob.digest).or_insert_with(|| {
+                let (upload, blob) = (&upload, blob.clone());
+                scope.spawn(move || upload.blob(&blob))
+            });
+        };
+        let converted = convert(&begin)?;
+        blobs(&converted).into_values().for_each(begin);
+        let uploads = uploads.into_inner().unwrap_or_else(PoisonError::into_inner);
+        uploads.into_values().map(join).fold(Ok(()), Result::and)?;
+        Ok(converted)
+    })?;
+    upload.manifests(&converted)?;
+    Ok(converted)
+}
+
+/// Where an artifact goes.
+struct Upload<'a> {
+    name: &'a Reference,
+    mount_from: Vec<Reference>,
+    store: &'a Store,
+    client: &'a registry::Client,
+    line: (VertexId, Events<'a>),
+}
+
+impl Upload<'_> {
+    fn blob(&self, blob: &Descriptor) -> Result<(), Error> {
+        let (vertex, events) = self.line;
         let done = Mutex::new(0i64);
         let progress = |delta: i64| {
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
             *done += delta;
             let done_bytes = u64::try_from(*done).unwrap_or(0);
-            events(Event::Transfer {
-                vertex,
-                label: blob.digest.short(),
-                done_bytes,
-                total_bytes: blob.size,
-            });
+            let (label, total_bytes) = (blob.digest.short(), blob.size);
+            events(Event::Transfer { vertex, label, done_bytes, total_bytes });
         };
-        let source = |offset| open_at(store, blob, offset);
+        let source = |offset| open_at(self.store, blob, offset);
         // Perhaps it was refused because it is not what it was.
-        client.push_blob(name, blob, &source, &mount_from, &progress).map(drop).map_err(|error| {
-            match store.verify(&blob.digest) {
+        self.client.push_blob(self.name, blob, &source, &self.mount_from, &progress).map(drop).map_err(
+            |error| match self.store.verify(&blob.digest) {
                 Err(source @ layerfs::Error::ReadBlob { .. }) => {
                     Error::Store { act: "read the image", source }
                 }
-                _ => fail(error),
+                _ => self.failed(error),
+            },
+        )
+    }
+
+    /// To be called when all blobs are there.
+    fn manifests(&self, artifact: &Artifact) -> Result<(), Error> {
+        let put = |name: &Reference, descriptor: &Descriptor, bytes: &[u8]| {
+            let pushed = self.client.push_manifest(name, &descriptor.media_type, bytes);
+            pushed.map(drop).map_err(|error| self.failed(error))
+        };
+        let at_digest = |(descriptor, document): (&Descriptor, &Raw<Manifest>)| {
+            put(&self.name.at(descriptor.digest), descriptor, document.bytes())
+        };
+        let images = artifact.images().iter().map(|image| (&image.descriptor, &image.manifest));
+        let mut companions = artifact.companions().map(|one| (&one.descriptor, &one.manifest));
+        match artifact {
+            Artifact::Image(image) => {
+                put(self.name, &image.descriptor, image.manifest.bytes())?;
+                // What refers to an image comes after it.
+                companions.try_for_each(at_digest)
             }
-        })
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> =
-            blobs(artifact).into_values().map(|blob| scope.spawn(move || upload(blob))).collect();
-        workers.into_iter().map(join).fold(Ok(()), Result::and)
-    })?;
-    let manifest = |descriptor: &Descriptor, manifest: &Raw<Manifest>, name: &Reference| {
-        client.push_manifest(name, &descriptor.media_type, manifest.bytes()).map(drop).map_err(fail)
-    };
-    let at_digest = |(descriptor, document): (&Descriptor, &Raw<Manifest>)| {
-        manifest(descriptor, document, &name.at(descriptor.digest))
-    };
-    let images = artifact.images().iter().map(|image| (&image.descriptor, &image.manifest));
-    let mut companions = artifact.companions().map(|one| (&one.descriptor, &one.manifest));
-    match artifact {
-        Artifact::Image(image) => {
-            manifest(&image.descriptor, &image.manifest, name)?;
-            // What refers to an image comes after it.
-            companions.try_for_each(at_digest)
+            Artifact::Index(index) => {
+                images.chain(companions).try_for_each(at_digest)?;
+                put(self.name, &index.descriptor, index.index.bytes())
+            }
         }
-        Artifact::Index(index) => {
-            images.chain(companions).try_for_each(at_digest)?;
-            let index = (&index.descriptor.media_type, index.index.bytes());
-            client.push_manifest(name, index.0, index.1).map(drop).map_err(fail)
-        }
+    }
+
+    fn failed(&self, source: registry::Error) -> Error {
+        Error::Push { reference: self.name.clone(), source }
     }
 }
 

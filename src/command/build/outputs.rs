@@ -38,20 +38,19 @@ impl Works<'_> {
         })?;
         let mut delivered = stored.clone();
         for output in &delivery.outputs {
-            let converted = match is_kept(output) {
-                true => stored.clone(),
-                false => self.convert(&stored, &output.form, next())?,
+            let names = if output.names.is_empty() { &delivery.names } else { &output.names };
+            let converted = match &output.export {
+                Export::Image(Push::Named) => self.push_to(&stored, &output.form, names, &mut next)?,
+                _ if output.is_kept() => stored.clone(),
+                _ => self.convert(&stored, &output.form, next())?,
             };
-            self.export(&converted, output, delivery, &mut next)?;
+            self.export(&converted, output, names, delivery, &mut next)?;
             if !matches!(output.export, Export::Files { .. } | Export::Nothing) {
                 delivered = converted;
             }
         }
         if !delivery.pushed.is_empty() {
-            delivered = self.convert(&stored, &delivery.push_form, next())?;
-        }
-        for name in &delivery.pushed {
-            self.push(&delivered, name, next())?;
+            delivered = self.push_to(&stored, &delivery.push_form, &delivery.pushed, &mut next)?;
         }
         // What is said of the image is true here as well as where it went.
         command::rename(store, stored.descriptor(), delivered.descriptor(), &delivery.names)?;
@@ -97,6 +96,26 @@ impl Works<'_> {
         })
     }
 
+    /// Pushes the artifact in this form under each of these names; gives what it has become.
+    fn push_to(
+        &self,
+        artifact: &Artifact,
+        form: &Form,
+        names: &[Reference],
+        next: &mut dyn FnMut() -> usize,
+    ) -> Result<Artifact, builder::Error> {
+        let (store, client) = (self.backends.store, &self.registries.client);
+        let Some((first, others)) = names.split_first() else {
+            return self.convert(artifact, form, next());
+        };
+        let title = format!("pushing {}", first.familiar());
+        let pushed = command::line(self.progress, next(), title, |vertex, events| {
+            deliver::convert_and_push(artifact, form, first, store, client, (vertex, events))
+        })?;
+        others.iter().try_for_each(|name| self.push(&pushed, name, next()))?;
+        Ok(pushed)
+    }
+
     fn push(&self, artifact: &Artifact, name: &Reference, line: usize) -> Result<(), builder::Error> {
         let (store, client) = (self.backends.store, &self.registries.client);
         command::line(self.progress, line, format!("pushing {}", name.familiar()), |vertex, events| {
@@ -108,19 +127,18 @@ impl Works<'_> {
         &self,
         artifact: &Artifact,
         output: &Output,
+        names: &[Reference],
         delivery: &Delivery,
         next: &mut dyn FnMut() -> usize,
     ) -> Result<(), builder::Error> {
-        let names = if output.names.is_empty() { &delivery.names } else { &output.names };
         match &output.export {
-            Export::Nothing | Export::Image(Push::No) => Ok(()),
-            Export::Image(Push::Named) => names.iter().try_for_each(|name| self.push(artifact, name, next())),
+            Export::Nothing | Export::Image(Push::No | Push::Named) => Ok(()),
             Export::Image(Push::ByDigest) => {
                 let digest = artifact.descriptor().digest;
                 names.iter().try_for_each(|name| self.push(artifact, &name.at(digest), next()))
             }
             Export::Layout { to, archive, readers } => {
-                let images = [(artifact.clone(), names.clone())];
+                let images = [(artifact.clone(), names.to_vec())];
                 command::line(self.progress, next(), format!("writing {}", describe(to)), |_, _| {
                     let mut stdout = io::stdout().lock();
                     let target = match to {
@@ -164,15 +182,6 @@ fn write_files(trees: &[rootfs::Tree], to: &Files, epoch: Option<i64>) -> Result
         }
         Files::Archive(Destination::Path(path)) => rootfs::write(trees, Place::Archive(path), epoch),
         Files::Archive(Destination::Stdout) => rootfs::write(trees, Place::Stream(&mut io::stdout()), epoch),
-    }
-}
-
-/// Whether an output leaves the image as the store has it: it stays there, and nothing was said of its form.
-fn is_kept(output: &Output) -> bool {
-    match output.export {
-        Export::Files { .. } | Export::Nothing => true,
-        Export::Image(Push::No) => output.form == Form::default(),
-        Export::Image(Push::Named | Push::ByDigest) | Export::Layout { .. } => false,
     }
 }
 
