@@ -72,11 +72,12 @@ test: test-packages cargo $(PYTHON)
 	LBUILD_TEST_PYTHON=$(abspath $(PYTHON)) $(CARGO) test --workspace --no-fail-fast
 
 # With WORKLOAD only that is measured, and its part of benches/RESULTS.md replaced.
-bench: bench-packages static
-	LBUILD_STATIC=$(abspath $(TARGET))/$(HOST)/release/lbuild $(CARGO) bench --quiet --bench compare -- $(WORKLOAD)
-	$(if $(WORKLOAD),,$(CARGO) bench --quiet --bench growth)
+bench: bench-packages cargo
+	$(STATIC) $(CARGO) bench --quiet --target $(HOST) --bench compare -- $(WORKLOAD)
+	$(if $(WORKLOAD),,$(STATIC) $(CARGO) bench --quiet --target $(HOST) --bench growth)
 
 # glibc links statically once the target is named: build scripts and macros then keep the default.
+STATIC := RUSTFLAGS='-C target-feature=+crt-static'
 static: cargo
-	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --target $(HOST)
+	$(STATIC) $(CARGO) build --release --target $(HOST)
 	@ls -l $(TARGET)/$(HOST)/release/lbuild

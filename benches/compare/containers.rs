@@ -106,13 +106,13 @@ pub(crate) fn be_a_runtime() {
     std::process::exit(i32::from(exit.status != Status::Code(0)));
 }
 
-/// `lbuild version`; the extra figure is the size of the static binary.
+/// `lbuild version`; the extra figure is the size of the binary.
 pub(crate) fn binary(site: &Site) -> Contest<'_> {
-    let file = env::var_os("LBUILD_STATIC").map(PathBuf::from);
-    let size = file.and_then(|file| fs::metadata(file).ok()).map(|status| status.len() as f64 / 1e6);
-    let mut entrants = vec![Entrant::new("lbuild", move |_| {
-        let sample = measure::run(Command::new(&site.lbuild().program).arg("version"));
-        measure::Sample { extra: size, ..sample }
+    let program = &site.lbuild().program;
+    let size = fs::metadata(program).ok().map(|status| status.len() as f64 / 1e6);
+    let mut entrants = vec![Entrant::new("lbuild", move |_| measure::Sample {
+        extra: size,
+        ..measure::run(Command::new(program).arg("version"))
     })];
     for name in ["crun", "runc", "buildah", "podman"] {
         if site.has(name) {

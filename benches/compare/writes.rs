@@ -26,8 +26,23 @@ pub(crate) fn run(site: &Site) -> Contest<'_> {
         .collect();
     let root = plain.clone();
     entrants.push(Entrant::new("floor: the command alone", move |_| {
-        let sample = measure::run(Command::new("chroot").arg(&root).args(["/bin/sh", "-c", COMMAND]));
+        let sample = measure::run(&in_root(&root));
         fs::remove_dir_all(root.join("out")).expect("what it wrote");
+        sample
+    }));
+    // What any builder pays whose steps see their parent through overlayfs.
+    let (lower, work) = (plain.clone(), site.folder.join("overlay"));
+    entrants.push(Entrant::new("floor: the command alone, on overlayfs", move |_| {
+        let dirs = ["upper", "work", "merged"].map(|name| work.join(name));
+        dirs.iter().for_each(|dir| fs::create_dir_all(dir).expect("a folder"));
+        let [upper, index, merged] = &dirs;
+        let (lower, upper, index) = (lower.display(), upper.display(), index.display());
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={index},volatile");
+        let mount = ["-t", "overlay", "overlay", "-o", &options];
+        measure::quietly(Command::new("mount").args(mount).arg(merged));
+        let sample = measure::run(&in_root(merged));
+        measure::quietly(Command::new("umount").arg(merged));
+        fs::remove_dir_all(&work).expect("what it wrote");
         sample
     }));
     let check = Box::new(move || {
@@ -36,6 +51,12 @@ pub(crate) fn run(site: &Site) -> Contest<'_> {
         said
     });
     Contest { entrants, check, ..Contest::of(Vec::new()) }
+}
+
+fn in_root(root: &Path) -> Command {
+    let mut command = Command::new("chroot");
+    command.arg(root).args(["/bin/sh", "-c", COMMAND]);
+    command
 }
 
 /// A directory with busybox and the files, as the image has them.
