@@ -91,6 +91,8 @@ pub enum Problem {
     Nameless,
     /// A NUL in a name.
     Nul,
+    /// A name that ends in a slash, and content: readers differ about what follows.
+    DirectoryContent,
     /// `..` in a name.
     ParentDirectory,
     /// A path or one of its components is too long.
@@ -131,6 +133,7 @@ impl fmt::Display for Problem {
             }
             Problem::Nameless => "it has no name or no target",
             Problem::Nul => "its name contains a NUL",
+            Problem::DirectoryContent => "its name is that of a directory, and it has content",
             Problem::ParentDirectory => "its name contains `..`",
             Problem::LongPath => "its name is too long",
             Problem::Metadata => "it has more metadata than is accepted",

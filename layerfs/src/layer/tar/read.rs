@@ -215,6 +215,10 @@ impl<R: Read> Reader<R> {
             0 | b'0' => !name.ends_with(b"/"),
             flag => matches!(flag, b'7' | b'S'),
         };
+        // A directory of before POSIX: some readers skip what follows, others take it for the next header.
+        if !is_file && matches!(header.flag, 0 | b'0') && stored > 0 {
+            return Err(named(Problem::DirectoryContent));
+        }
         if is_file {
             self.pending = stored;
             self.padding = padding(stored);
