@@ -8,6 +8,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -60,7 +61,11 @@ impl fmt::Display for Objection {
 
 /// Makes `root` fit to be a store; gives its path from the top, without links.
 pub(crate) fn prepare(root: &Path) -> Result<PathBuf> {
-    std::fs::create_dir_all(root).at("create", root)?;
+    match std::fs::create_dir_all(root) {
+        // Something is there that is no directory.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(Errno::NOTDIR).at("open", root),
+        made => made.at("create", root)?,
+    }
     // Mounts are made from these paths, so they must not depend on the working directory.
     let root = root.canonicalize().at("open", root)?;
     let dir = ingest::open_dir(&root).at("open", &root)?;
@@ -96,7 +101,7 @@ fn stranger(root: &Path) -> Result<Option<OsString>> {
 /// Makes a folder, which is no link and nobody else's if it is there.
 fn make(folder: &Path, owner: u32) -> Result<()> {
     match std::fs::DirBuilder::new().mode(0o755).create(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let found = folder.symlink_metadata().at("read the metadata of", folder)?;
             if !found.is_dir() {
                 return Err(Errno::NOTDIR).at("open", folder);
