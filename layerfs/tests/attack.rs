@@ -236,6 +236,7 @@ fn limits_end_in_an_error_and_leave_nothing() {
         (tar(&[("long/name", FILE)]), Limits { path_bytes: 8, ..default }, Problem::LongPath),
         (tar(&[("l", link("long/target"))]), Limits { path_bytes: 8, ..default }, Problem::LongPath),
         (tar(&[(&"x".repeat(256), FILE)]), default, Problem::LongPath),
+        (tar(&many), Limits { names_bytes: 29, ..default }, Problem::Names),
         (tar(&[("content", FILE)]), Limits { content_bytes: 6, ..default }, Problem::Content),
         (attributed.finish().unwrap(), Limits { metadata_bytes: 5000, ..default }, Problem::Metadata),
         (extended(&records), default, Problem::ExtendedHeader),
