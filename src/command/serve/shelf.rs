@@ -131,6 +131,11 @@ impl Shelf {
         lock(&self.gone).contains(&(repository.name.clone(), *digest))
     }
 
+    /// Keeps collectors away from a blob, if it is there. What is not there is not held: there is no end of it.
+    fn hold(store: &Store, digest: &Digest) -> io::Result<bool> {
+        Ok(store.has(digest) && store.hold(digest).map_err(io::Error::other)?.is_some())
+    }
+
     /// Shows it no longer; says whether it was shown.
     fn hide(&self, repository: &Repository, digest: &Digest) -> io::Result<bool> {
         let mut gone = lock(&self.gone);
@@ -187,7 +192,9 @@ impl Storage for Shelf {
         }
         let store = self.store()?;
         // Who asks for it may be about to push what names it.
-        store.hold(digest).map_err(io::Error::other)?;
+        if !Shelf::hold(&store, digest)? {
+            return Ok(None);
+        }
         match store.open_blob(digest) {
             Ok(file) => {
                 let length = file.metadata()?.len();
@@ -200,7 +207,7 @@ impl Storage for Shelf {
 
     fn mount(&self, _from: Option<&str>, to: &Repository, digest: &Digest) -> io::Result<bool> {
         // The store has each blob once, for whoever names it. It is held: the client does not send it.
-        let is_here = self.store()?.hold(digest).map_err(io::Error::other)?.is_some();
+        let is_here = Shelf::hold(&*self.store()?, digest)?;
         if is_here {
             lock(&self.gone).remove(&(to.name.clone(), *digest));
         }
@@ -494,6 +501,10 @@ mod tests {
         assert!(!shelf.remove_manifest(&to, &Target::Digest(absent)).unwrap());
         assert!(!shelf.is_gone(&to, &absent), "what was not there is not remembered");
         let blob = shelf.store().unwrap().put_bytes(b"there").unwrap();
+        let leases =
+            || std::fs::read_dir(shelf.root.join("leases")).unwrap().map(|lease| lease.unwrap().path());
+        assert!(shelf.blob(&to, &absent).unwrap().is_none() && !shelf.mount(None, &to, &absent).unwrap());
+        assert!(leases().all(|lease| !std::fs::read_to_string(lease).unwrap().contains(&absent.hex())));
         let numbers = (0..MAX_GONE).map(|number| (format!("other-{number}"), blob));
         lock(&shelf.gone).extend(numbers);
         let refused = shelf.remove_blob(&to, &blob).unwrap_err();
