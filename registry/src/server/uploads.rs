@@ -17,6 +17,8 @@ use super::storage::{Repository, Upload};
 use crate::transport::lock;
 
 const BUFFER_BYTES: usize = 256 * 1024;
+/// How long an upload is left alone at least before another one takes its place.
+const WHILE: Duration = Duration::from_secs(60);
 
 /// All uploads in progress, by id.
 pub(super) struct Uploads {
@@ -51,7 +53,7 @@ impl Uploads {
     fn keep(&self, session: Session) -> Result<String, Refusal> {
         self.forget_idle();
         let mut open = lock(&self.open);
-        if open.len() >= self.most {
+        if open.len() >= self.most && !make_room(&mut open) {
             let refusal = refuse(429, "TOOMANYREQUESTS", "too many uploads are open");
             return Err(refusal.with("retry-after", 10).into());
         }
@@ -71,6 +73,16 @@ impl Uploads {
 
     fn forget(&self, id: &str) {
         lock(&self.open).remove(id);
+    }
+}
+
+/// Forgets the upload that was left longest, if that is a while: most that are left are never gone on with.
+fn make_room(open: &mut HashMap<String, Arc<Mutex<Session>>>) -> bool {
+    let touched = |session: &Mutex<Session>| session.try_lock().ok().map(|session| session.touched);
+    let left = open.iter().filter_map(|(id, session)| Some((touched(session)?, id.clone()))).min();
+    match left {
+        Some((touched, id)) if touched.elapsed() >= WHILE => open.remove(&id).is_some(),
+        _ => false,
     }
 }
 
@@ -239,35 +251,51 @@ mod tests {
         assert!(ids.iter().all(|id| id.len() == 32));
     }
 
+    /// Bytes of which is known whether they are still there.
+    struct Bytes(Arc<()>);
+
+    impl io::Write for Bytes {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Upload for Bytes {
+        fn bytes(&self) -> u64 {
+            0
+        }
+
+        fn commit(self: Box<Self>, _: &Repository, _: &oci::Digest) -> io::Result<bool> {
+            Ok(true)
+        }
+    }
+
+    fn session(alive: &Arc<()>, left: Duration) -> Session {
+        let repository = Repository { host: String::new(), name: "a".to_owned() };
+        let touched = Instant::now().checked_sub(left).expect("the machine was started before");
+        Session { repository, upload: Some(Box::new(Bytes(alive.clone()))), touched }
+    }
+
+    #[test]
+    fn of_too_many_uploads_the_one_that_was_left_longest_goes() {
+        let uploads = Uploads::new(Limits { uploads: 2, ..Limits::default() });
+        let (old, new) = (Arc::new(()), Arc::new(()));
+        assert!(uploads.keep(session(&new, WHILE / 2)).is_ok());
+        assert!(uploads.keep(session(&old, 2 * WHILE)).is_ok());
+        assert!(uploads.keep(session(&new, Duration::ZERO)).is_ok());
+        assert_eq!((Arc::strong_count(&old), Arc::strong_count(&new)), (1, 3));
+        assert!(uploads.keep(session(&new, Duration::ZERO)).is_err(), "these may still go on");
+    }
+
     #[test]
     fn what_is_left_alone_is_forgotten_without_another_upload() {
-        struct Bytes(Arc<()>);
-
-        impl io::Write for Bytes {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                Ok(bytes.len())
-            }
-
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-
-        impl Upload for Bytes {
-            fn bytes(&self) -> u64 {
-                Arc::strong_count(&self.0) as u64
-            }
-
-            fn commit(self: Box<Self>, _: &Repository, _: &oci::Digest) -> io::Result<bool> {
-                Ok(true)
-            }
-        }
-
         let uploads = Uploads::new(Limits { upload_idle_time: Duration::ZERO, ..Limits::default() });
         let alive = Arc::new(());
-        let repository = Repository { host: String::new(), name: "a".to_owned() };
-        let upload: Option<Box<dyn Upload>> = Some(Box::new(Bytes(alive.clone())));
-        let kept = uploads.keep(Session { repository, upload, touched: Instant::now() });
+        let kept = uploads.keep(session(&alive, Duration::ZERO));
         let id = kept.unwrap_or_else(|_| panic!("there is room"));
         let session = uploads.find(&id).unwrap();
         {
