@@ -8,6 +8,7 @@
 
 pub mod layout;
 mod progress;
+mod unpack;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -29,9 +30,11 @@ use crate::cache::touch;
 use crate::dockerfile::diagnostic::{Span, suggest};
 use crate::error::ImageError;
 use crate::plan::ImageRef;
+use crate::workers;
 use crate::{Error, Request};
 use progress::Counted;
 pub use progress::progress_events;
+use unpack::Coming;
 
 /// An image to build on: its documents. Its layers may be anywhere.
 #[derive(Clone, Debug)]
@@ -463,11 +466,14 @@ impl<'a> Images<'a> {
 
     /// How many layers, counted from the bottom, are unpacked already.
     fn unpacked(&self, diff_ids: &[DiffId]) -> usize {
-        let known = |count: &usize| {
-            ChainId::of(&diff_ids[..*count])
-                .is_some_and(|chain| self.snapshots.contains(&SnapshotId::chain(chain)))
-        };
-        (1..=diff_ids.len()).rev().find(known).unwrap_or(0)
+        let chains: Vec<SnapshotId> = diff_ids
+            .iter()
+            .scan(None, |below: &mut Option<ChainId>, id| {
+                *below = Some(below.map_or(ChainId::bottom(*id), |chain| chain.with(*id)));
+                below.map(SnapshotId::chain)
+            })
+            .collect();
+        chains.iter().rposition(|chain| self.snapshots.contains(chain)).map_or(0, |top| top + 1)
     }
 }
 
@@ -493,15 +499,10 @@ impl ImageSource for Images<'_> {
     }
 
     fn fetch(&self, image: &BaseImage, progress: Progress<'_>) -> Result<(), ImageError> {
-        thread::scope(|scope| {
-            let fetch = |layer: &Descriptor| match self.store.hold(&layer.digest) {
-                Ok(Some(_)) => Ok(()),
-                Ok(None) => self.fetch_layer(&image.reference, layer, progress, &Arrival::default()),
-                Err(error) => Err(ImageError::Store(error)),
-            };
-            let layers = image.manifest.value().layers.iter();
-            let workers: Vec<_> = layers.map(|layer| scope.spawn(move || fetch(layer))).collect();
-            workers.into_iter().try_for_each(|worker| join(worker))
+        workers::for_each(&image.manifest.value().layers, |layer| match self.store.hold(&layer.digest) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => self.fetch_layer(&image.reference, layer, progress, &Arrival::default()),
+            Err(error) => Err(ImageError::Store(error)),
         })
     }
 
@@ -519,55 +520,13 @@ impl ImageSource for Images<'_> {
         let diff_ids = image.diff_ids();
         let done = self.unpacked(diff_ids);
         let layers: Vec<_> = image.layers().skip(done).collect();
-        let mut parent = ChainId::of(&diff_ids[..done]);
         let missing = |layer: &Descriptor| match self.store.hold(&layer.digest) {
             Ok(held) => Ok(held.is_none().then(Arrival::default)),
             Err(error) => Err(ImageError::Store(error)),
         };
         let arrivals = layers.iter().map(|(layer, _)| missing(layer)).collect::<Result<Vec<_>, _>>()?;
-        // Each layer is unpacked while it comes, and those above it with it.
-        thread::scope(|scope| {
-            let fetch = |layer, arrival| {
-                scope.spawn(move || self.fetch_layer(&image.reference, layer, progress, arrival))
-            };
-            let workers: Vec<_> = layers
-                .iter()
-                .zip(&arrivals)
-                .map(|((layer, _), arrival)| arrival.as_ref().map(|arrival| fetch(*layer, arrival)))
-                .collect();
-            for ((worker, (layer, diff_id)), arrival) in workers.into_iter().zip(&layers).zip(&arrivals) {
-                let above = parent.map_or(ChainId::bottom(*diff_id), |chain| chain.with(*diff_id));
-                let unpacked = match arrival {
-                    Some(arrival) => self.unpack(parent, above, arrival.reader(), *diff_id),
-                    None => {
-                        let here = self.store.verified(layer);
-                        // A layer that does not unpack is perhaps not the one that was fetched.
-                        here.and_then(|here| self.unpack(parent, above, here, *diff_id))
-                            .map_err(|error| self.store.blame(&layer.digest, error))
-                    }
-                };
-                // That a layer did not come is the reason why it could not be unpacked.
-                worker.map_or(Ok(()), join)?;
-                unpacked.map_err(ImageError::Store)?;
-                parent = Some(above);
-            }
-            Ok(())
-        })?;
+        let coming = Coming { image, layers, arrivals: &arrivals, progress };
+        self.unpack_while_coming(&coming, ChainId::of(&diff_ids[..done]))?;
         Ok(Some(id))
-    }
-}
-
-impl Images<'_> {
-    fn unpack(
-        &self,
-        parent: Option<ChainId>,
-        chain: ChainId,
-        source: impl Read + Send,
-        diff_id: DiffId,
-    ) -> layerfs::Result<()> {
-        let parent = parent.map(SnapshotId::chain);
-        let active = self.snapshots.prepare(parent.as_ref())?;
-        layerfs::layer::unpack::unpack_layer(source, &active, diff_id)?;
-        self.snapshots.commit(active, &SnapshotId::chain(chain))
     }
 }

@@ -4,14 +4,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use layerfs::store::Store;
 use oci::{Descriptor, Digest, Manifest, Raw, Reference};
 
 use super::Artifact;
-use crate::source::join;
-use crate::{Error, Event, Events, VertexId};
+use crate::{Error, Event, Events, VertexId, workers};
 
 /// Pushes `artifact` under `name` as it is: see [`super::convert`].
 ///
@@ -52,11 +50,7 @@ pub fn push(
             }
         })
     };
-    thread::scope(|scope| {
-        let workers: Vec<_> =
-            blobs(artifact).into_values().map(|blob| scope.spawn(move || upload(blob))).collect();
-        workers.into_iter().map(join).fold(Ok(()), Result::and)
-    })?;
+    workers::for_each(blobs(artifact).into_values(), upload)?;
     let manifest = |descriptor: &Descriptor, manifest: &Raw<Manifest>, name: &Reference| {
         client.push_manifest(name, &descriptor.media_type, manifest.bytes()).map(drop).map_err(fail)
     };
