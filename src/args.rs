@@ -6,6 +6,7 @@
 mod archive;
 mod build;
 mod files;
+mod guide;
 mod registry;
 mod store;
 
@@ -385,7 +386,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
     }
     let mut line = CommandLine::try_parse_from(&words).map_err(|error| match implied {
         Some(at) if error.exit_code() != 0 => misspelt(&words[at + 1]).unwrap_or(error),
-        _ => error,
+        _ => guide::guide(error, is_run(words.iter().cloned())),
     })?;
     if let Verb::Build(build) = &mut line.verb {
         build.verb_implied = implied.is_some();

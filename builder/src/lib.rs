@@ -34,6 +34,7 @@ mod step;
 mod timestamp;
 pub mod transfer;
 pub mod usage;
+mod workers;
 
 pub use error::Error;
 pub use event::{Event, Events, VertexId};

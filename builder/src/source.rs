@@ -30,6 +30,7 @@ use crate::cache::touch;
 use crate::dockerfile::diagnostic::{Span, suggest};
 use crate::error::ImageError;
 use crate::plan::ImageRef;
+use crate::workers;
 use crate::{Error, Request};
 use progress::Counted;
 pub use progress::progress_events;
@@ -464,11 +465,14 @@ impl<'a> Images<'a> {
 
     /// How many layers, counted from the bottom, are unpacked already.
     fn unpacked(&self, diff_ids: &[DiffId]) -> usize {
-        let known = |count: &usize| {
-            ChainId::of(&diff_ids[..*count])
-                .is_some_and(|chain| self.snapshots.contains(&SnapshotId::chain(chain)))
-        };
-        (1..=diff_ids.len()).rev().find(known).unwrap_or(0)
+        let chains: Vec<SnapshotId> = diff_ids
+            .iter()
+            .scan(None, |below: &mut Option<ChainId>, id| {
+                *below = Some(below.map_or(ChainId::bottom(*id), |chain| chain.with(*id)));
+                below.map(SnapshotId::chain)
+            })
+            .collect();
+        chains.iter().rposition(|chain| self.snapshots.contains(chain)).map_or(0, |top| top + 1)
     }
 }
 
@@ -494,15 +498,10 @@ impl ImageSource for Images<'_> {
     }
 
     fn fetch(&self, image: &BaseImage, progress: Progress<'_>) -> Result<(), ImageError> {
-        thread::scope(|scope| {
-            let fetch = |layer: &Descriptor| match self.store.hold(&layer.digest) {
-                Ok(Some(_)) => Ok(()),
-                Ok(None) => self.fetch_layer(&image.reference, layer, progress, &Arrival::default()),
-                Err(error) => Err(ImageError::Store(error)),
-            };
-            let layers = image.manifest.value().layers.iter();
-            let workers: Vec<_> = layers.map(|layer| scope.spawn(move || fetch(layer))).collect();
-            workers.into_iter().try_for_each(|worker| join(worker))
+        workers::for_each(&image.manifest.value().layers, |layer| match self.store.hold(&layer.digest) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => self.fetch_layer(&image.reference, layer, progress, &Arrival::default()),
+            Err(error) => Err(ImageError::Store(error)),
         })
     }
 

@@ -226,16 +226,21 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The uppermost nodes of the images that `descriptor` points to. What is damaged has none.
-    fn stacks(&mut self, descriptor: &Descriptor, what: &str) -> Vec<SnapshotId> {
-        match self.store.document(descriptor) {
-            Ok(Document::Manifest(manifest)) => self.stack(manifest.value(), what).into_iter().collect(),
-            Ok(Document::Index(index)) => {
-                let entries = index.value().manifests.iter();
-                entries.flat_map(|entry| self.stacks(entry, what)).collect()
+    /// The uppermost nodes of the images that `root` points to, each document once: indexes may be in each other in any
+    /// number. What is damaged has none.
+    fn stacks(&mut self, root: &Descriptor, what: &str) -> Vec<SnapshotId> {
+        let (mut left, mut seen, mut tops) = (vec![root.clone()], BTreeSet::new(), Vec::new());
+        while let Some(descriptor) = left.pop() {
+            if !seen.insert(descriptor.digest) {
+                continue;
             }
-            Err(_) => Vec::new(),
+            match self.store.document(&descriptor) {
+                Ok(Document::Manifest(manifest)) => tops.extend(self.stack(manifest.value(), what)),
+                Ok(Document::Index(index)) => left.extend(index.value().manifests.iter().rev().cloned()),
+                Err(_) => {}
+            }
         }
+        tops
     }
 
     /// The layers of an image as nodes, those that are not unpacked too.

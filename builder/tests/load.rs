@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use builder::deliver::Artifact;
 use builder::load;
+use builder::usage::Usage;
 use layerfs::entry::{Entry, Kind, Time};
 use layerfs::layer::tar::Writer;
 use layerfs::store::Store;
@@ -104,4 +105,40 @@ fn no_bytes_make_half_an_image() {
         }
     }
     assert!(refused > 200 && taken > 50, "{refused} refused, {taken} taken");
+}
+
+/// A layout whose list names an index that names another one `fan` times, and so on, down to an image.
+fn nested(depth: usize, fan: usize) -> Vec<u8> {
+    let mut layout = Writer::new(Vec::new());
+    let mut blob = |media_type: MediaType, bytes: &[u8]| {
+        let digest = Digest::of(bytes);
+        file(&mut layout, &format!("blobs/sha256/{}", digest.hex()), bytes);
+        oci::Descriptor::new(media_type, digest, bytes.len() as u64)
+    };
+    let config =
+        json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}});
+    let config = blob(MediaType::OciConfig, config.to_string().as_bytes());
+    let mut top = blob(MediaType::OciManifest, Raw::write(Manifest::oci(config, Vec::new())).bytes());
+    for _ in 0..depth {
+        top = blob(MediaType::OciIndex, Raw::write(Index::oci(vec![top; fan])).bytes());
+    }
+    file(&mut layout, "index.json", Raw::write(Index::oci(vec![top])).bytes());
+    file(&mut layout, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
+    layout.finish().unwrap()
+}
+
+#[test]
+fn indexes_within_indexes_have_an_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    // The second one's entries, followed one by one, are a million millions.
+    assert_eq!(load::archive(&mut &nested(1, 1)[..], &store).unwrap().len(), 1);
+    let many = load::archive(&mut &nested(4, 1000)[..], &store).unwrap();
+    assert_eq!(many.len(), 1);
+    store.tag(&"many:1".parse().unwrap(), &many[0].descriptor).unwrap();
+    Usage::read(&store).unwrap();
+    for depth in [5, 20_000] {
+        let refused = load::archive(&mut &nested(depth, 1)[..], &store);
+        assert!(matches!(refused, Err(load::LoadError::Depth { .. })), "{depth}: {refused:?}");
+    }
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use oci::{DiffId, Digest};
 
+use crate::site::Objection;
+
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -53,6 +55,13 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         source: serde_json::Error,
+    },
+    /// A directory that is no place for a store.
+    Site {
+        /// The directory.
+        root: PathBuf,
+        /// Why.
+        objection: Objection,
     },
     /// A store that a later version of this program has made.
     NewerStore {
@@ -210,6 +219,7 @@ impl fmt::Display for Error {
             }
             Error::Document { source } => write!(f, "{source}"),
             Error::State { path, .. } => write!(f, "`{}` is damaged", shown(path)),
+            Error::Site { root, objection } => write!(f, "`{}` {objection}", shown(root)),
             Error::NewerStore { root, format, known } => write!(
                 f,
                 "`{}` was made by a later lbuild: its format is {format}, and this one knows {known}",
@@ -297,7 +307,7 @@ impl From<oci::Error> for Error {
 const SHOWN: usize = 240;
 
 /// A path for a message, which must stay readable however deep a hostile tree is.
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     let text = path.display().to_string();
     let count = text.chars().count();
     if count <= SHOWN {

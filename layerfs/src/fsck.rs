@@ -8,9 +8,10 @@
 //! Repairing puts what is damaged into `quarantine/` and deletes what is left over; nothing is made anew here.
 //! Whoever needs it next, a build or a pull, does that.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use oci::{Descriptor, Digest, Document, Index};
+use oci::{Descriptor, Digest, Document, Index, Manifest};
 use rayon::prelude::*;
 
 use crate::snapshot::{SnapshotId, Snapshotter};
@@ -110,7 +111,7 @@ impl Store {
         for entry in index.manifests {
             let name = entry.annotations.get(oci::descriptor::REF_NAME).cloned();
             let from = findings.len();
-            self.check_document(&entry, name.as_deref().unwrap_or("<none>"), findings);
+            self.check_documents(entry, name.as_deref().unwrap_or("<none>"), findings);
             if name.is_none() {
                 // Nobody can ask for it, and the next `prune` takes it off the list.
                 findings[from..].iter_mut().filter(|found| !found.is_there).for_each(|found| {
@@ -121,28 +122,28 @@ impl Store {
         Ok(())
     }
 
-    /// A manifest or an index with all that it names.
-    fn check_document(&self, descriptor: &Descriptor, image: &str, findings: &mut Vec<Finding>) {
-        if !self.check_named(descriptor, image, findings) {
-            return;
+    /// A manifest or an index with all that it names, each once: indexes may be in each other in any number.
+    fn check_documents(&self, root: Descriptor, image: &str, findings: &mut Vec<Finding>) {
+        let (mut left, mut seen) = (vec![root], BTreeSet::new());
+        while let Some(descriptor) = left.pop() {
+            if !self.check_named(&descriptor, image, findings) || !seen.insert(descriptor.digest) {
+                continue;
+            }
+            match self.document(&descriptor) {
+                Ok(Document::Manifest(manifest)) => self.check_parts(manifest.value(), image, findings),
+                Ok(Document::Index(index)) => left.extend(index.value().manifests.iter().rev().cloned()),
+                Err(error) => findings.push(self.damaged(&descriptor.digest, image, &error)),
+            }
         }
-        match self.document(descriptor) {
-            Ok(Document::Manifest(manifest)) => {
-                let manifest = manifest.value();
-                let is_here = self.check_named(&manifest.config, image, findings);
-                if let (true, Err(error)) = (is_here, self.read_document(&manifest.config)) {
-                    findings.push(self.damaged(&manifest.config.digest, image, &error));
-                }
-                for layer in &manifest.layers {
-                    self.check_named(layer, image, findings);
-                }
-            }
-            Ok(Document::Index(index)) => {
-                for entry in &index.value().manifests {
-                    self.check_document(entry, image, findings);
-                }
-            }
-            Err(error) => findings.push(self.damaged(&descriptor.digest, image, &error)),
+    }
+
+    fn check_parts(&self, manifest: &Manifest, image: &str, findings: &mut Vec<Finding>) {
+        let is_here = self.check_named(&manifest.config, image, findings);
+        if let (true, Err(error)) = (is_here, self.read_document(&manifest.config)) {
+            findings.push(self.damaged(&manifest.config.digest, image, &error));
+        }
+        for layer in &manifest.layers {
+            self.check_named(layer, image, findings);
         }
     }
 

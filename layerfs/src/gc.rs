@@ -146,14 +146,27 @@ impl Store {
         Ok(())
     }
 
+    /// Marks a blob and all that it leads to, one after the other: a chain of documents may be longer than the stack.
     fn mark_blob(&self, digest: &Digest, marks: &mut Marks) -> Result<()> {
-        if !marks.blobs.insert(*digest) || self.size_of(digest).is_none_or(|size| size > MAX_DOCUMENT_BYTES) {
+        let mut left = vec![*digest];
+        while let Some(digest) = left.pop() {
+            if marks.blobs.insert(digest) {
+                self.mark_named(&digest, &mut left, marks)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what a blob names, if it is a document, to `left`; the snapshots of a configuration are marked at once.
+    fn mark_named(&self, digest: &Digest, left: &mut Vec<Digest>, marks: &mut Marks) -> Result<()> {
+        if self.size_of(digest).is_none_or(|size| size > MAX_DOCUMENT_BYTES) {
             return Ok(());
         }
         let bytes = read(&self.blob_path(digest))?.filter(|bytes| bytes.first() == Some(&b'{'));
         let document = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
         let Some(document) = document else { return Ok(()) };
-        if let Ok(config) = serde_json::from_value::<ImageConfig>(document.clone())
+        digests(&document, &mut |digest| left.push(digest));
+        if let Ok(config) = serde_json::from_value::<ImageConfig>(document)
             && let Some((bottom, layers)) = config.rootfs.diff_ids.split_first()
         {
             let mut chain = ChainId::bottom(*bottom);
@@ -163,9 +176,7 @@ impl Store {
                 marks.snapshots.insert(SnapshotId::chain(chain));
             }
         }
-        let mut named = Vec::new();
-        digests(&document, &mut |digest| named.push(digest));
-        named.iter().try_for_each(|digest| self.mark_blob(digest, marks))
+        Ok(())
     }
 
     /// Moves what is not marked to the trash; says how many blobs and snapshots that were.

@@ -38,6 +38,7 @@ pub mod lock;
 mod memo;
 mod mount;
 mod remove;
+mod site;
 pub mod snapshot;
 pub mod store;
 mod sys;
@@ -49,3 +50,4 @@ mod xattr;
 
 pub use arrival::{Arrival, Reader as ArrivalReader};
 pub use error::{Error, IoResultExt, Result};
+pub use site::Objection;

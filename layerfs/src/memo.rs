@@ -5,9 +5,9 @@ use std::io::{self, Read};
 use oci::{Compression, Descriptor, DiffId, MediaType};
 use serde::{Deserialize, Serialize};
 
-use crate::layer::codec::{self, Codec};
-use crate::layer::estargz;
+use crate::layer::codec::Codec;
 use crate::layer::pack::LAYER_FORMAT;
+use crate::layer::{estargz, expand};
 use crate::store::Store;
 use crate::{Error, IoResultExt, Result};
 
@@ -106,7 +106,7 @@ impl Store {
         if let Some(tar) = self.stored_tar(diff_id)? {
             return Ok(tar);
         }
-        let mut source = codec::decoder(self.verified(layer)?)
+        let mut source = expand::decoder(self.verified(layer)?)
             .map_err(|source| Error::ReadBlob { digest: layer.digest, source })?;
         let mut writer = self.writer()?;
         std::io::copy(&mut source, &mut writer)

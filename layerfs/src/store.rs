@@ -37,11 +37,7 @@ use crate::ingest::{self, Ingest};
 use crate::lease::{Held, Lease};
 use crate::snapshot::Overlay;
 use crate::trust::{BLOB_IN_MEMORY, Settling};
-use crate::{Error, IoResultExt, Result, lock, remove, trust};
-
-/// What a store consists of.
-const FOLDERS: [&str; 9] =
-    ["blobs/sha256", "ingest", "snapshots", "mounts", "memo", "resolved", "cache", "trash", "leases"];
+use crate::{Error, IoResultExt, Result, lock, remove, site, trust};
 
 /// An open store. Cheap to share by reference between threads.
 ///
@@ -56,15 +52,11 @@ pub struct Store {
 
 impl Store {
     /// Opens the store in `root`, which is made if it is missing, and clears away what killed processes left.
+    ///
+    /// # Errors
+    /// [`Error::Site`], [`Error::NewerStore`], and when `root` cannot be used.
     pub fn open(root: &Path) -> Result<Store> {
-        std::fs::create_dir_all(root).at("create", root)?;
-        // Mounts are made from these paths, so they must not depend on the working directory.
-        let root = root.canonicalize().at("open", root)?;
-        rustix::fs::chmod(&root, Mode::from_raw_mode(0o700)).at("set the mode of", &root)?;
-        for dir in FOLDERS {
-            let dir = root.join(dir);
-            std::fs::create_dir_all(&dir).at("create", &dir)?;
-        }
+        let root = site::prepare(root)?;
         let store = Store::new(Lease::new(&root)?, root);
         store.check_state()?;
         store.init_layout()?;

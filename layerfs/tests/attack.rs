@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use common::{FILE, TestStore, diff_id, entry, link, listing_of, path, run, store, tar};
 use layerfs::Error;
 use layerfs::entry::{Entry, Kind};
+use layerfs::gc::Roots;
 use layerfs::layer::tar::{Limits, Problem, Writer};
 use layerfs::layer::unpack::{Destination, Options, unpack, unpack_layer};
 use layerfs::snapshot::Snapshotter;
+use oci::{Index, MediaType, Raw};
 
 /// A file of the host's, which no archive may touch.
 struct Victim {
@@ -168,6 +170,44 @@ fn cve_2026_42574_cve_2026_46703_a_link_of_a_lower_layer_leads_nowhere_else() {
 }
 
 #[test]
+fn a_directory_of_before_posix_hides_no_entries() {
+    let victim = Victim::new();
+    for flag in [b'0', 0] {
+        assert!(victim.unpack(&header("d/", flag, 0)).unwrap().starts_with("d dir "));
+        let mut layer = header("d/", flag, 512);
+        layer.extend(header("smuggled", b'0', 0));
+        assert_eq!(victim.problem(&layer), Problem::DirectoryContent);
+        let mut layer = extended(&[("size", "512")]);
+        layer.extend(header("d/", flag, 0));
+        layer.extend(header("smuggled", b'0', 0));
+        assert_eq!(victim.problem(&layer), Problem::DirectoryContent);
+    }
+}
+
+#[test]
+fn a_chain_of_documents_may_be_longer_than_the_stack() {
+    let mut victim = Victim::new();
+    let store = &mut victim.test.store;
+    let bottom = store.put_bytes(b"bottom").unwrap();
+    let chain = (0..20_000)
+        .fold(bottom, |below, _| store.put_bytes(format!("{{\"below\": \"{below}\"}}").as_bytes()).unwrap());
+    store.release();
+    store.collect(|_| Ok(Roots { blobs: vec![chain], ..Roots::default() })).unwrap();
+    assert!(store.has(&chain) && store.has(&bottom));
+}
+
+#[test]
+fn indexes_that_name_each_other_many_times_are_looked_at_once() {
+    let victim = Victim::new();
+    let store = &victim.test.store;
+    let index = |entries| store.put_document(&Raw::write(Index::oci(entries)), MediaType::OciIndex).unwrap();
+    // Followed one by one, these are 2^64.
+    let top = (0..64).fold(index(Vec::new()), |below, _| index(vec![below.clone(), below]));
+    store.tag(&"many:1".parse().unwrap(), &top).unwrap();
+    assert_eq!(store.check(false).unwrap(), []);
+}
+
+#[test]
 fn devices_that_mark_deletions_are_refused() {
     let victim = Victim::new();
     assert_eq!(
@@ -196,6 +236,7 @@ fn limits_end_in_an_error_and_leave_nothing() {
         (tar(&[("long/name", FILE)]), Limits { path_bytes: 8, ..default }, Problem::LongPath),
         (tar(&[("l", link("long/target"))]), Limits { path_bytes: 8, ..default }, Problem::LongPath),
         (tar(&[(&"x".repeat(256), FILE)]), default, Problem::LongPath),
+        (tar(&many), Limits { names_bytes: 29, ..default }, Problem::Names),
         (tar(&[("content", FILE)]), Limits { content_bytes: 6, ..default }, Problem::Content),
         (attributed.finish().unwrap(), Limits { metadata_bytes: 5000, ..default }, Problem::Metadata),
         (extended(&records), default, Problem::ExtendedHeader),

@@ -146,6 +146,14 @@ fn exports_are_whole_and_always_the_same() {
     for _ in 0..2 {
         store.export(&image, &names, Target::Directory(&dir)).unwrap();
     }
+    // What is no layout alone, such as a store, is not replaced.
+    std::fs::write(dir.join("note"), "dear").unwrap();
+    for kept in [&dir, store.root()] {
+        let refused = store.export(&image, &names, Target::Directory(kept));
+        assert!(matches!(refused, Err(Error::File { act: "replace", .. })), "{refused:?}");
+    }
+    assert!(store.has(&image.digest));
+    std::fs::remove_file(dir.join("note")).unwrap();
     let bundle = test.dir.path().join("bundle");
     let umoci = Command::new("umoci")
         .args(["unpack", "--image"])

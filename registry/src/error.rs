@@ -238,7 +238,9 @@ fn is_settled(source: &(dyn StdError + 'static)) -> bool {
     };
     if let Some(error) = source.downcast_ref::<io::Error>() {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        return error.kind() == io::ErrorKind::ConnectionRefused || inner.is_some_and(refuses);
+        return error.kind() == io::ErrorKind::ConnectionRefused
+            || is_no_name(error)
+            || inner.is_some_and(refuses);
     }
     if let Some(error) = source.downcast_ref::<rustls::Error>() {
         return refuses(error);
@@ -247,6 +249,13 @@ fn is_settled(source: &(dyn StdError + 'static)) -> bool {
         source.downcast_ref::<ureq::Error>(),
         Some(ureq::Error::HostNotFound | ureq::Error::Tls(_) | ureq::Error::Http(_) | ureq::Error::BadUri(_))
     )
+}
+
+/// Whether nobody has the name. The standard library tells it from a name server that does not answer by the text
+/// alone, which is glibc's or musl's.
+fn is_no_name(error: &io::Error) -> bool {
+    let text = error.to_string();
+    ["Name or service not known", "Name does not resolve"].iter().any(|said| text.ends_with(said))
 }
 
 /// Statuses that tell of load or of a broken middle, not of the request.
@@ -340,6 +349,25 @@ impl StdError for Error {
             | Error::AskHelper { .. }
             | Error::Certificate { .. }
             | Error::Proxy { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_nobody_has_is_asked_for_once() {
+        for (said, is_temporary) in [
+            ("failed to lookup address information: Name or service not known", false),
+            ("failed to lookup address information: Name does not resolve", false),
+            ("failed to lookup address information: Temporary failure in name resolution", true),
+            ("connection reset by peer", true),
+        ] {
+            let source = io::Error::other(said).into();
+            let error = Error::Reach { url: String::new(), attempts: 1, source };
+            assert_eq!(error.is_temporary(), is_temporary, "{said}");
         }
     }
 }

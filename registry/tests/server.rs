@@ -155,6 +155,7 @@ fn blobs_are_uploaded_in_every_way() {
     assert_eq!((refused.status, refused.header("range")), (416, Some("0-39999")));
     assert_eq!(chunk("50000-59999", &bytes[50_000..60_000]).status, 416, "a gap");
     assert_eq!(chunk("40000-40001", &bytes[40_000..41_000]).status, 416, "more than it says");
+    assert_eq!(chunk("40000-18446744073709551615", &bytes[40_000..41_000]).status, 416, "less than it says");
     let state = get(&registry, &at);
     assert_eq!((state.status, state.header("range")), (204, Some("0-39999")));
     assert_eq!(chunk("bytes=40000-79999", &bytes[40_000..80_000]).status, 202);
@@ -383,6 +384,14 @@ fn a_web_page_cannot_make_its_reader_push() {
 }
 
 #[test]
+fn a_chunk_from_the_first_byte_to_the_last_there_can_be_is_refused() {
+    let registry = strict();
+    let session = ask(&registry, "POST", "/v2/a/blobs/uploads/", &[], b"").location();
+    let range = [("content-range", "0-18446744073709551615")];
+    assert_eq!(ask(&registry, "PATCH", &session, &range, b"").status, 416);
+}
+
+#[test]
 fn a_connection_serves_many_requests_and_none_in_disguise() {
     let registry = strict();
     let mut stream = TcpStream::connect(registry.host()).unwrap();
@@ -390,6 +399,8 @@ fn a_connection_serves_many_requests_and_none_in_disguise() {
         stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
         assert_eq!(Answer::read(&stream, false).status, 200);
     }
+    let hosts = ask(&registry, "GET", "/v2/", &[("host", "other.example")], b"");
+    assert_eq!(hosts.status, 400, "two hosts are no host");
     // A request within what two headers make two bodies of.
     let inner = "GET /v2/_catalog HTTP/1.1\r\nhost: x\r\n\r\n";
     let length = inner.len() + 5;

@@ -233,8 +233,12 @@ pub(crate) struct CourseArgs {
     #[arg(long)]
     pub(crate) pull: bool,
     /// How many steps execute at once [default: four for each processor]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) jobs: Option<NonZeroUsize>,
+}
+
+fn count(text: &str) -> Result<NonZeroUsize, &'static str> {
+    text.parse().map_err(|_| "expected a number from 1 on")
 }
 
 /// Where images come from and go.

@@ -11,7 +11,7 @@ use super::{RegistryArgs, TransferArgs};
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// Address to listen on; whoever reaches it may pull and push everything
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000", value_parser = address)]
     pub(crate) addr: SocketAddr,
     /// Certificate chain to speak TLS with, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -22,6 +22,13 @@ pub(crate) struct ServeArgs {
     /// Log no requests
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// An address with its port; of names only this machine's own is one.
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    let text = text.strip_prefix("localhost:").map_or(text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    text.parse()
+        .map_err(|_| "expected an address and a port: `127.0.0.1:5000`, or `0.0.0.0:5000` for all networks")
 }
 
 #[derive(Debug, Args)]

@@ -37,6 +37,10 @@ pub(crate) fn login(args: &LoginArgs, session: &Session) -> Result<Exit, Failure
     if username.is_empty() || password.is_empty() {
         return Err(Failure::usage("a name and a password are needed, and one of them is empty"));
     }
+    if username.contains(':') {
+        // It would end there, and the rest begin the password. (RFC 7617, 2.)
+        return Err(Failure::usage(format!("a name has no colon: `{username}`")));
+    }
     let credential = Credential::Basic { username: username.clone(), password: password.clone() };
     let keychain = Keychain::anonymous().and(&registry_of(server), credential);
     let registries = Registries::with_keychain(keychain, &args.registry, &session.environment)?;

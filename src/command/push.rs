@@ -20,7 +20,7 @@ pub(crate) fn push(args: &PushArgs, session: &Session) -> Result<Exit, Failure> 
     let registries =
         Registries::for_push(&args.transfer.registry, args.push_retry, &session.environment, &home)?;
     let progress = Progress::new(args.transfer.progress, args.transfer.quiet)?;
-    let stored = home.find(&name.to_string())?;
+    let stored = home.find(&name.familiar())?;
     let artifact = Artifact::load(&home.store, &stored.descriptor).map_err(home.failure("read the image"))?;
     let pushed = command::line(&progress, 0, format!("pushing {}", name.familiar()), |vertex, events| {
         let (store, client) = (&home.store, &registries.client);

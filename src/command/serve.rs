@@ -23,6 +23,9 @@ use crate::signal::Signals;
 use crate::text;
 use shelf::Shelf;
 
+/// What is said where others than this machine's users reach the registry.
+const OPEN_TO_ALL: &str =
+    "warning: whoever reaches this address reads every image of the store, and pushes and deletes";
 /// How often it is looked whether the store is still in use.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -45,9 +48,14 @@ pub(crate) fn serve(args: &ServeArgs, session: &Session, signals: &Signals) -> R
     let shelf = Arc::new(Shelf::new(home.store, address));
     let server =
         Server::start(listener, shelf.clone(), setup).map_err(|error| Failure::environment(&error))?;
+    if !address.ip().is_loopback() {
+        // Nobody may be there to read it.
+        writeln!(std::io::stderr().lock(), "{OPEN_TO_ALL}").ok();
+    }
     output::print(&format!("{scheme}://{address}\n"))?;
     // The sender lives as long as the subscription, so this ends by a signal alone.
     while ended.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+        server.tidy();
         shelf.rest();
     }
     drop(server);

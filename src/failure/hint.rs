@@ -35,6 +35,9 @@ pub(crate) fn of(
         if let Some(ImageError::Platform { wanted, .. }) = link.downcast_ref() {
             return Some(format!("pull or build it for `{wanted}` under this name"));
         }
+        if let Some(layerfs::Error::Site { .. }) = link.downcast_ref() {
+            return Some("name a new or an empty directory by `--root DIR`".to_owned());
+        }
         if let Some(layerfs::Error::NewerStore { .. }) = link.downcast_ref() {
             return Some("use that lbuild, or another store by `--root DIR`".to_owned());
         }

@@ -274,6 +274,16 @@ fn what_cannot_be_served_is_said() {
     let taken = world.lbuild(&["serve", "--addr", &serving.host]).failure(3);
     assert!(taken.stderr.contains(&format!("cannot listen on `{}`", serving.host)), "{}", taken.stderr);
     world.lbuild(&["serve", "--addr", "nowhere"]).failure(2).says("--addr");
+    // That others reach it, too, is said before anybody knows where it is.
+    for (address, is_open) in [("0.0.0.0:0", true), ("127.0.0.1:0", false)] {
+        let mut command = world.command();
+        command.args(["serve", "--addr", address]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("lbuild");
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut String::new()).expect("a line");
+        child.kill().expect("it runs");
+        let said = child.wait_with_output().expect("its end").stderr;
+        assert_eq!(String::from_utf8_lossy(&said).starts_with("warning: "), is_open, "{address}");
+    }
     fs::write(world.path("cert"), "nonsense").expect("a file");
     let bad = world.lbuild(&["serve", "--addr", "127.0.0.1:0", "--tls-cert", "cert", "--tls-key", "cert"]);
     bad.failure(3).says("private key");

@@ -1,18 +1,17 @@
 //! Into a registry: layers and configurations side by side, then the manifests, then the index, so that whatever is
 //! there under a name is complete.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use layerfs::store::Store;
 use oci::{Descriptor, Digest, Manifest, Raw, Reference};
 
 use super::form::convert_each;
 use super::{Artifact, Form};
-use crate::source::join;
-use crate::{Error, Event, Events, VertexId};
+use crate::{Error, Event, Events, VertexId, workers};
 
 /// Pushes `artifact` under `name` as it is.
 ///
@@ -57,21 +56,21 @@ fn send(
     let mut mount_from: Vec<Reference> = bases.collect();
     mount_from.dedup();
     let upload = Upload { name, mount_from, store, client, line };
-    let converted = thread::scope(|scope| {
-        let uploads = Mutex::new(BTreeMap::new());
-        let begin = |blob: &Descriptor| {
-            let mut uploads = uploads.lock().unwrap_or_else(PoisonError::into_inner);
-            uploads.entry(blob.digest).or_insert_with(|| {
-                let (upload, blob) = (&upload, blob.clone());
-                scope.spawn(move || upload.blob(&blob))
-            });
-        };
-        let converted = convert(&begin)?;
-        blobs(&converted).into_values().for_each(begin);
-        let uploads = uploads.into_inner().unwrap_or_else(PoisonError::into_inner);
-        uploads.into_values().map(join).fold(Ok(()), Result::and)?;
-        Ok(converted)
-    })?;
+    let begun = RefCell::new(BTreeSet::new());
+    let converted = workers::while_given(
+        blobs(artifact).len(),
+        |give| {
+            let begin = |blob: &Descriptor| {
+                if begun.borrow_mut().insert(blob.digest) {
+                    give(blob.clone());
+                }
+            };
+            let converted = convert(&begin)?;
+            blobs(&converted).into_values().for_each(begin);
+            Ok(converted)
+        },
+        |blob| upload.blob(&blob),
+    )?;
     upload.manifests(&converted)?;
     Ok(converted)
 }

@@ -9,7 +9,7 @@ use layerfs::layer::tar::{Limits, Reader};
 use layerfs::store::Store;
 use oci::{Digest, MAX_DOCUMENT_BYTES};
 
-use super::{LoadError, Loaded, docker, images};
+use super::{LoadError, Loaded, blob_path, docker, images};
 use crate::deliver::docker::LIST;
 
 /// The lists, which are read whole.
@@ -34,7 +34,7 @@ pub fn archive(source: &mut (dyn Read + Send), store: &Store) -> Result<Vec<Load
     {
         return images(list.clone(), store, &|blob| match store.size_of(&blob.digest) == Some(blob.size) {
             true => Ok(()),
-            false => Err(LoadError::Absent { path: format!("blobs/sha256/{}", blob.digest.hex()) }),
+            false => Err(LoadError::Absent { path: blob_path(&blob.digest) }),
         });
     }
     match contents.lists.get(LIST) {

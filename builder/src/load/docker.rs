@@ -3,6 +3,7 @@
 
 use std::io::{self, Read};
 
+use layerfs::copy::any_decoder;
 use layerfs::layer::codec;
 use layerfs::store::Store;
 use oci::{
@@ -58,7 +59,7 @@ fn layer(path: &str, diff_id: DiffId, contents: &Contents, store: &Store) -> Res
         Compression::None => DiffId(digest),
         Compression::Gzip | Compression::Zstd => {
             let fail = |source| layerfs::Error::ReadBlob { digest, source };
-            let mut decoder = codec::decoder(store.open_blob(&digest)?).map_err(fail)?;
+            let mut decoder = any_decoder(store.open_blob(&digest)?).map_err(fail)?;
             let mut hasher = Hasher::new();
             io::copy(&mut decoder, &mut hasher).map_err(fail)?;
             DiffId(hasher.finish())

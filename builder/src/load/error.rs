@@ -44,6 +44,11 @@ pub enum LoadError {
         /// Its path.
         path: String,
     },
+    /// Documents that lead to ever more documents.
+    Depth {
+        /// One of them.
+        digest: Digest,
+    },
     /// An image's documents disagree about the layers.
     Layers {
         /// Layers of the manifest or the list.
@@ -99,6 +104,7 @@ impl fmt::Display for LoadError {
                 write!(f, "`{path}` is damaged: expected `{expected}`, found `{found}`")
             }
             LoadError::Absent { path } => write!(f, "`{path}` is not in it"),
+            LoadError::Depth { digest } => write!(f, "`{digest}` leads to ever more documents"),
             LoadError::Layers { in_manifest, in_config } => {
                 write!(f, "an image has {in_manifest} layers, and its configuration {in_config}")
             }

@@ -15,11 +15,12 @@ mod docker;
 mod error;
 pub mod import;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use layerfs::store::Store;
 use oci::descriptor::{IMAGE_NAME, REF_NAME};
-use oci::{Descriptor, Document, Index, Platform, Raw, Reference};
+use oci::{Descriptor, Digest, Document, Index, Manifest, Platform, Raw, Reference};
 
 use crate::attest::ARTIFACT_TYPE;
 use crate::source::layout::Layout;
@@ -27,6 +28,9 @@ use crate::source::layout::Layout;
 pub use archive::archive;
 pub use error::LoadError;
 pub use import::import;
+
+/// How deep indexes may be within indexes; deeper ones are nobody's.
+const MAX_DEPTH: u8 = 4;
 
 /// An image that was loaded.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,8 +72,9 @@ fn images(
             }
         }
     }
+    let mut completion = Completion { store, fetch, seen: BTreeMap::new() };
     for image in &mut loaded {
-        image.descriptor = complete(&image.descriptor, store, fetch)?;
+        image.descriptor = completion.complete(&image.descriptor, 0)?;
     }
     match loaded.is_empty() {
         true => Err(LoadError::Empty),
@@ -83,39 +88,69 @@ fn name(entry: &Descriptor) -> Option<Reference> {
     name.contains([':', '/']).then(|| name.parse().ok()).flatten()
 }
 
-/// Makes sure that all of an image is in the store. Of an index some images may be missing, as tools leave out what
-/// they did not pull: then it is the one for this machine that counts, or else the first.
-fn complete(
-    descriptor: &Descriptor,
-    store: &Store,
-    fetch: &dyn Fn(&Descriptor) -> Result<(), LoadError>,
-) -> Result<Descriptor, LoadError> {
-    fetch(descriptor)?;
-    let index = match store.document(descriptor)? {
-        Document::Manifest(manifest) => {
-            let manifest = manifest.value();
-            fetch(&manifest.config)?;
-            manifest.layers.iter().try_for_each(fetch)?;
-            let (in_manifest, config) = (manifest.layers.len(), store.config(manifest)?);
-            let in_config = config.value().rootfs.diff_ids.len();
-            // What has no layers of a known kind is no image, and may say what it wants.
-            let is_image = manifest.layers.iter().any(|layer| layer.media_type.layer_compression().is_some());
-            return match is_image && in_manifest != in_config {
-                true => Err(LoadError::Layers { in_manifest, in_config }),
-                false => Ok(descriptor.clone()),
-            };
+/// Brings what images consist of into the store, each document once however often it is named.
+struct Completion<'a> {
+    store: &'a Store,
+    fetch: &'a dyn Fn(&Descriptor) -> Result<(), LoadError>,
+    /// The documents that were looked at, and whether they are complete.
+    seen: BTreeMap<Digest, bool>,
+}
+
+impl Completion<'_> {
+    /// Makes sure that all of an image is in the store. Of an index some images may be missing, as tools leave out what
+    /// they did not pull: then it is the one for this machine that counts, or else the first.
+    fn complete(&mut self, descriptor: &Descriptor, depth: u8) -> Result<Descriptor, LoadError> {
+        let digest = descriptor.digest;
+        if depth > MAX_DEPTH {
+            return Err(LoadError::Depth { digest });
         }
-        Document::Index(index) => index,
-    };
-    let (mut there, mut missing) = (Vec::new(), None);
-    for entry in &index.value().manifests {
-        match complete(entry, store, fetch) {
-            Ok(_) => there.push(entry.clone()),
-            Err(error) if error.is_absence() => missing = Some(error),
-            Err(error) => return Err(error),
+        match self.seen.get(&digest) {
+            Some(true) => return Ok(descriptor.clone()),
+            Some(false) => return Err(LoadError::Absent { path: blob_path(&digest) }),
+            None => {}
+        }
+        let completed = self.complete_new(descriptor, depth);
+        self.seen.insert(digest, completed.is_ok());
+        completed
+    }
+
+    fn complete_new(&mut self, descriptor: &Descriptor, depth: u8) -> Result<Descriptor, LoadError> {
+        (self.fetch)(descriptor)?;
+        let index = match self.store.document(descriptor)? {
+            Document::Manifest(manifest) => {
+                self.complete_manifest(manifest.value())?;
+                return Ok(descriptor.clone());
+            }
+            Document::Index(index) => index,
+        };
+        let (mut there, mut missing) = (Vec::new(), None);
+        for entry in &index.value().manifests {
+            match self.complete(entry, depth + 1) {
+                Ok(_) => there.push(entry.clone()),
+                Err(error) if error.is_absence() => missing = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(error) = missing else { return Ok(descriptor.clone()) };
+        let there = Index::oci(there);
+        there.pick(&Platform::host()).or_else(|| there.images().next()).cloned().ok_or(error)
+    }
+
+    fn complete_manifest(&self, manifest: &Manifest) -> Result<(), LoadError> {
+        (self.fetch)(&manifest.config)?;
+        manifest.layers.iter().try_for_each(self.fetch)?;
+        let (in_manifest, config) = (manifest.layers.len(), self.store.config(manifest)?);
+        let in_config = config.value().rootfs.diff_ids.len();
+        // What has no layers of a known kind is no image, and may say what it wants.
+        let is_image = manifest.layers.iter().any(|layer| layer.media_type.layer_compression().is_some());
+        match is_image && in_manifest != in_config {
+            true => Err(LoadError::Layers { in_manifest, in_config }),
+            false => Ok(()),
         }
     }
-    let Some(error) = missing else { return Ok(descriptor.clone()) };
-    let there = Index::oci(there);
-    there.pick(&Platform::host()).or_else(|| there.images().next()).cloned().ok_or(error)
+}
+
+/// Where a layout has a blob.
+fn blob_path(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
 }

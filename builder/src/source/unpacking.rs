@@ -5,10 +5,8 @@
 //! cannot be had apart is unpacked anew, onto its parent. A layer that did not come is the reason why it could not be
 //! unpacked, so that is said first.
 
-use std::collections::BTreeMap;
 use std::io::Read;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use layerfs::Arrival;
@@ -16,8 +14,9 @@ use layerfs::layer::unpack::{Apart, unpack_apart, unpack_layer};
 use layerfs::snapshot::{Active, SnapshotId};
 use oci::{ChainId, Descriptor, DiffId, Reference};
 
-use super::{Images, Progress, join};
+use super::{Images, Progress};
 use crate::error::ImageError;
+use crate::workers::{self, Queue};
 
 /// A layer that has to be unpacked.
 struct Layer<'a> {
@@ -27,22 +26,18 @@ struct Layer<'a> {
     arrival: Option<Arrival>,
 }
 
-/// Which layer, and what came of it: nothing if it needs its parent.
-type Done = (usize, layerfs::Result<Option<(Active, Apart)>>);
+/// What came of a layer: nothing if it needs its parent.
+type Unpacked = layerfs::Result<Option<(Active, Apart)>>;
 
-/// Which layer is unpacked next, and whether any more are.
-#[derive(Default)]
-struct Queue {
-    next: AtomicUsize,
-    is_over: AtomicBool,
-}
+/// Where it is said that a layer has come, if it has to, and what it was unpacked to.
+type Answers = (Option<Receiver<Result<(), ImageError>>>, Receiver<Unpacked>);
 
-/// Ends the queue whichever way the work ends.
-struct End<'a>(&'a Queue);
+/// Whoever waits for a layer that nobody fetches any more learns of it, whichever way the work ends.
+struct End<'a>(&'a [Layer<'a>]);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        self.0.is_over.store(true, Ordering::Relaxed);
+        self.0.iter().filter_map(|layer| layer.arrival.as_ref()).for_each(Arrival::give_up);
     }
 }
 
@@ -57,34 +52,58 @@ impl Images<'_> {
     ) -> Result<(), ImageError> {
         let layers = layers.iter().map(|(descriptor, diff_id)| self.layer(descriptor, *diff_id));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        let (queue, (results, done)) = (Queue::default(), channel());
-        thread::scope(|scope| {
-            let _end = End(&queue);
-            let fetchers = layers.iter().map(|Layer { descriptor, arrival, .. }| {
-                let arrival = arrival.as_ref()?;
-                Some(scope.spawn(move || self.fetch_layer(reference, descriptor, progress, arrival)))
+        let (mut fetches, mut unpacks) = (Vec::new(), Vec::new());
+        let answers = layers.iter().map(|layer| {
+            let fetched = layer.arrival.as_ref().map(|arrival| {
+                let (sender, answer) = channel();
+                fetches.push((layer.descriptor, arrival, sender));
+                answer
             });
-            let fetchers: Vec<_> = fetchers.collect();
-            for _ in 0..processors.min(layers.len()) {
-                let (results, queue, layers) = (results.clone(), &queue, &layers);
-                scope.spawn(move || self.unpack_apart(layers, queue, &results));
-            }
-            drop(results);
-            let (mut parent, mut waiting) = (parent, BTreeMap::new());
-            for ((place, layer), fetcher) in layers.iter().enumerate().zip(fetchers) {
-                while !waiting.contains_key(&place) {
-                    // Whoever has panicked is heard of at the end of the scope.
-                    let Ok((place, unpacked)) = done.recv() else { break };
-                    waiting.insert(place, unpacked);
-                }
-                let apart = waiting.remove(&place).unwrap_or(Ok(None));
-                let above = parent.map_or(ChainId::bottom(layer.diff_id), |chain| chain.with(layer.diff_id));
-                let put = apart.and_then(|apart| self.put(layer, apart, parent, above));
-                fetcher.map_or(Ok(()), join)?;
-                put.map_err(ImageError::Store)?;
-                parent = Some(above);
-            }
+            let (sender, unpacked) = channel();
+            unpacks.push((layer, sender));
+            (fetched, unpacked)
+        });
+        let answers: Vec<Answers> = answers.collect();
+        // Whoever wanted an answer may have failed meanwhile.
+        let fetch = |(descriptor, arrival, answer): (&Descriptor, &Arrival, Sender<_>)| {
+            let fetched = self.fetch_layer(reference, descriptor, progress, arrival);
+            let is_here = fetched.is_ok();
+            answer.send(fetched).is_ok() && is_here
+        };
+        let unpack = |(layer, answer): (&Layer<'_>, Sender<Unpacked>)| {
+            let unpacked = self.unpack_apart(layer);
+            let is_well = unpacked.is_ok();
+            answer.send(unpacked).is_ok() && is_well
+        };
+        let (fetches, unpacks) = (Queue::new(fetches), Queue::new(unpacks));
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            let _end = End(&layers);
+            fetches.work(scope, workers::MOST, fetch);
+            unpacks.work(scope, processors, unpack);
+            let put = self.put_all(&layers, answers, parent);
+            fetches.stop();
+            unpacks.stop();
+            put
+        })
+    }
+
+    /// Puts the layers on each other as they come.
+    fn put_all(
+        &self,
+        layers: &[Layer<'_>],
+        answers: Vec<Answers>,
+        mut parent: Option<ChainId>,
+    ) -> Result<(), ImageError> {
+        layers.iter().zip(answers).try_for_each(|(layer, (fetched, unpacked))| {
+            let above = parent.map_or(ChainId::bottom(layer.diff_id), |chain| chain.with(layer.diff_id));
+            // Nobody answers after a panic, which goes on behind this.
+            let apart = unpacked.recv().unwrap_or(Ok(None));
+            let put = apart.and_then(|apart| self.put(layer, apart, parent, above));
+            // That a layer did not come is the reason why it could not be unpacked.
+            fetched.map_or(Ok(()), |answer| answer.recv().unwrap_or(Ok(())))?;
+            put.map_err(ImageError::Store)?;
+            parent = Some(above);
             Ok(())
         })
     }
@@ -94,20 +113,11 @@ impl Images<'_> {
         Ok(Layer { descriptor, diff_id, arrival: held.is_none().then(Arrival::default) })
     }
 
-    /// Unpacks one layer after the other until none is left.
-    fn unpack_apart(&self, layers: &[Layer<'_>], queue: &Queue, results: &Sender<Done>) {
-        while !queue.is_over.load(Ordering::Relaxed) {
-            let place = queue.next.fetch_add(1, Ordering::Relaxed);
-            let Some(layer) = layers.get(place) else { return };
-            let unpacked = self.snapshots.prepare_apart().and_then(|active| {
-                let Some(active) = active else { return Ok(None) };
-                let apart = self.read(layer, |source| unpack_apart(source, &active, layer.diff_id))?;
-                Ok(apart.map(|apart| (active, apart)))
-            });
-            if results.send((place, unpacked)).is_err() {
-                return;
-            }
-        }
+    /// Nothing if the layer needs its parent.
+    fn unpack_apart(&self, layer: &Layer<'_>) -> layerfs::Result<Option<(Active, Apart)>> {
+        let Some(active) = self.snapshots.prepare_apart()? else { return Ok(None) };
+        let apart = self.read(layer, |source| unpack_apart(source, &active, layer.diff_id))?;
+        Ok(apart.map(|apart| (active, apart)))
     }
 
     /// Commits a layer as `chain`, on top of `parent`.

@@ -14,12 +14,10 @@ mod place;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use oci::{Descriptor, Digest, Document, Manifest, Platform};
 
-use crate::source::join;
-use crate::{Event, Events, VertexId};
+use crate::{Event, Events, VertexId, workers};
 
 pub use error::TransferError;
 pub use place::Place;
@@ -117,10 +115,7 @@ impl Relay<'_> {
         let mut seen = BTreeSet::new();
         let parts = manifest.layers.iter().filter(|layer| !is_elsewhere(layer)).chain([&manifest.config]);
         let parts: Vec<&Descriptor> = parts.filter(|part| seen.insert(part.digest)).collect();
-        thread::scope(|scope| {
-            let workers: Vec<_> = parts.into_iter().map(|part| scope.spawn(|| self.blob(part))).collect();
-            workers.into_iter().map(join).fold(Ok(()), Result::and)
-        })
+        workers::for_each(parts, |part| self.blob(part))
     }
 
     fn blob(&self, blob: &Descriptor) -> Result<(), TransferError> {

@@ -16,6 +16,7 @@ use super::Selected;
 use super::file::Copier;
 use crate::confined::{Kind, Metadata, NewDirectory, Root, open_exact, open_listed};
 use crate::layer::codec;
+use crate::layer::expand::{self, FREE_BYTES};
 use crate::layer::tar::{Limits, Problem, Reader};
 use crate::layer::unpack::{self, Destination, Whiteouts};
 use crate::walk::Entry;
@@ -49,7 +50,7 @@ pub(super) fn unpack(
     };
     // The archive's own links lead nowhere but below it.
     let destination = Destination { root: root.as_fd(), upper: None };
-    unpack::unpack(decompressed(&file).at("read", &selected.path)?, destination, &options)?;
+    unpack::unpack(decompressed(&file, FREE_BYTES).at("read", &selected.path)?, destination, &options)?;
     unchanged(&file, selected)?;
     Ok(true)
 }
@@ -73,7 +74,7 @@ fn unchanged(file: &File, selected: &Selected) -> Result<()> {
 /// Whether a file begins, once decompressed, with the header of a tar. A header that is one and is refused for
 /// what it says makes an archive too: unpacking it will tell why.
 fn is_archive(file: &File) -> io::Result<bool> {
-    let Ok(decoder) = decompressed(file).and_then(codec::decoder) else { return Ok(false) };
+    let Ok(decoder) = any_decoder(file) else { return Ok(false) };
     Ok(match Reader::new(decoder, Limits::default()).next_entry() {
         Ok(first) => first.is_some(),
         Err(Error::Archive { problem, .. }) => {
@@ -83,24 +84,57 @@ fn is_archive(file: &File) -> io::Result<bool> {
     })
 }
 
-/// What `source` holds, decompressed by whatever archives are compressed by: gzip, zstd, bzip2 or xz.
+/// What `source` holds, decompressed by whatever archives are compressed by: gzip, zstd, bzip2 or xz. What grows
+/// without measure ends in an error.
 pub fn any_decoder<'a>(source: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
-    decompressed(source).and_then(codec::decoder)
+    any_within(source, FREE_BYTES)
+}
+
+fn any_within<'a>(source: impl Read + Send + 'a, free_bytes: u64) -> io::Result<Box<dyn Read + Send + 'a>> {
+    expand::measured(decompressed(source, free_bytes)?, free_bytes, codec::decoder)
 }
 
 /// The bytes of a file, decompressed if they are bzip2's or xz's. Gzip and zstd stay: unpacking reads them.
-fn decompressed<'a>(mut file: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+fn decompressed<'a>(
+    mut file: impl Read + Send + 'a,
+    free_bytes: u64,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut head = Vec::with_capacity(6);
     file.by_ref().take(6).read_to_end(&mut head)?;
     let head_says = |magic: &[u8]| head.starts_with(magic);
     let (bzip2, xz) = (head_says(b"BZh"), head_says(b"\xfd7zXZ\0"));
     let whole = io::Cursor::new(head).chain(file);
-    Ok(if bzip2 {
-        Box::new(bzip2::read::MultiBzDecoder::new(whole))
+    if bzip2 {
+        let decode = |source| Ok(Box::new(bzip2::read::MultiBzDecoder::new(source)) as Box<_>);
+        expand::measured(whole, free_bytes, decode)
     } else if xz {
         let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED).map_err(io::Error::from)?;
-        Box::new(liblzma::bufread::XzDecoder::new_stream(BufReader::new(whole), stream))
+        let decode = |source| {
+            Ok(Box::new(liblzma::bufread::XzDecoder::new_stream(BufReader::new(source), stream)) as Box<_>)
+        };
+        expand::measured(whole, free_bytes, decode)
     } else {
-        Box::new(whole)
-    })
+        Ok(Box::new(whole))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn no_bomb_grows_without_measure() {
+        let zeros = vec![0; 64 << 20];
+        let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 0);
+        bzip2.write_all(&zeros).unwrap();
+        xz.write_all(&zeros).unwrap();
+        for bomb in [bzip2.finish().unwrap(), xz.finish().unwrap()] {
+            let read = |free| io::copy(&mut any_within(&bomb[..], free).unwrap(), &mut io::sink());
+            assert_eq!(read(FREE_BYTES).unwrap(), 64 << 20);
+            assert_eq!(read(1 << 20).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+    }
 }

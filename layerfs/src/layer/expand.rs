@@ -11,24 +11,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::codec;
 
 /// What a blob may grow to for nothing, in bytes.
-const FREE_BYTES: u64 = 64 << 30;
+pub(crate) const FREE_BYTES: u64 = 64 << 30;
 
 /// How many times its size more it may grow to.
 const RATIO: u64 = 200;
 
 /// Reads what `source` holds, decompressed.
 pub(crate) fn decoder<'a>(source: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
-    measured(source, FREE_BYTES)
+    measured(source, FREE_BYTES, codec::decoder)
 }
 
-fn measured<'a>(source: impl Read + Send + 'a, free_bytes: u64) -> io::Result<Box<dyn Read + Send + 'a>> {
+/// What `decode` makes of `source`, as long as it does not grow without measure.
+pub(crate) fn measured<'a, R: Read + Send + 'a>(
+    source: R,
+    free_bytes: u64,
+    decode: impl FnOnce(Counted<R>) -> io::Result<Box<dyn Read + Send + 'a>>,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
     let compressed = Arc::new(AtomicU64::new(0));
-    let counted = Counted { source, bytes: Arc::clone(&compressed) };
-    let decoded = codec::decoder(counted)?;
+    let decoded = decode(Counted { source, bytes: Arc::clone(&compressed) })?;
     Ok(Box::new(Measured { decoded, compressed, bytes: 0, free_bytes }))
 }
 
-struct Counted<R> {
+/// A source of which is known how much was read.
+pub(crate) struct Counted<R> {
     source: R,
     bytes: Arc<AtomicU64>,
 }
@@ -75,7 +80,8 @@ mod tests {
         for compression in [Compression::Gzip, Compression::Zstd] {
             let mut bomb = Vec::new();
             Codec::new(compression).compress(&mut io::repeat(0).take(64 << 20), &mut bomb, 1).unwrap();
-            let read = |free| io::copy(&mut measured(&bomb[..], free).unwrap(), &mut io::sink());
+            let read =
+                |free| io::copy(&mut measured(&bomb[..], free, codec::decoder).unwrap(), &mut io::sink());
             assert_eq!(read(64 << 20).unwrap(), 64 << 20);
             let error = read(1 << 20).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
@@ -83,9 +89,12 @@ mod tests {
             let words: Vec<u8> =
                 (0..1_u32 << 18).flat_map(|word| (word % 5000).to_string().into_bytes()).collect();
             Codec::new(compression).compress(&mut &words[..], &mut text, 1).unwrap();
-            io::copy(&mut measured(&text[..], 0).unwrap(), &mut io::sink()).unwrap();
+            io::copy(&mut measured(&text[..], 0, codec::decoder).unwrap(), &mut io::sink()).unwrap();
         }
         // What is not compressed does not grow.
-        assert_eq!(io::copy(&mut measured(&[7; 5000][..], 0).unwrap(), &mut io::sink()).unwrap(), 5000);
+        assert_eq!(
+            io::copy(&mut measured(&[7; 5000][..], 0, codec::decoder).unwrap(), &mut io::sink()).unwrap(),
+            5000
+        );
     }
 }

@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use oci::{Descriptor, Digest, Document, Index, Raw, Reference};
+use rustix::io::Errno;
 
 use super::{LAYOUT, named};
 use crate::entry::{Entry, Kind, Time};
@@ -77,10 +78,10 @@ impl Store {
 
     /// The files of a layout with these images, each under its names; a blob that several have is one file.
     pub fn layout_parts(&self, images: &[(Descriptor, Vec<Reference>)]) -> Result<Vec<Part>> {
-        let mut blobs = BTreeMap::new();
+        let (mut blobs, mut documents) = (BTreeMap::new(), BTreeSet::new());
         let mut entries = Vec::new();
         for (descriptor, names) in images {
-            self.add_closure(descriptor, &mut blobs, 0)?;
+            self.add_closure(descriptor, &mut blobs, &mut documents, 0)?;
             match &names[..] {
                 [] => entries.push(descriptor.clone()),
                 names => entries.extend(names.iter().map(|name| named(descriptor, name))),
@@ -117,8 +118,12 @@ impl Store {
         &self,
         descriptor: &Descriptor,
         blobs: &mut BTreeMap<Digest, u64>,
+        documents: &mut BTreeSet<Digest>,
         depth: u8,
     ) -> Result<()> {
+        if !documents.insert(descriptor.digest) {
+            return Ok(());
+        }
         blobs.insert(descriptor.digest, descriptor.size);
         match self.document(descriptor)? {
             Document::Manifest(manifest) => {
@@ -130,7 +135,7 @@ impl Store {
             // An index within an index is legal, and deeper ones are nobody's.
             Document::Index(index) if depth < 2 => {
                 for entry in &index.value().manifests {
-                    self.add_closure(entry, blobs, depth + 1)?;
+                    self.add_closure(entry, blobs, documents, depth + 1)?;
                 }
             }
             Document::Index(_) => {
@@ -228,9 +233,9 @@ pub fn replacing_file(path: &Path, write: &mut dyn FnMut(&mut dyn Write) -> Resu
     }
     let temporary = beside(path);
     let open = File::options().write(true).create_new(true).mode(0o644).open(&temporary);
-    let mut file = BufWriter::with_capacity(1 << 20, open.at("create", &temporary)?);
+    let mut file = BufWriter::with_capacity(1 << 20, open.at("create", path)?);
     let done = write(&mut file)
-        .and_then(|()| file.flush().at("write", &temporary))
+        .and_then(|()| file.flush().at("write", path))
         .and_then(|()| std::fs::rename(&temporary, path).at("create", path));
     done.inspect_err(|_| {
         // The error that matters is the one being returned.
@@ -246,9 +251,19 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Puts `new` where `path` is; a layout that is there already goes.
+/// What a layout has, and what Docker's archives have beside it.
+const OF_LAYOUTS: [&str; 5] = ["oci-layout", "index.json", "blobs", "manifest.json", "repositories"];
+
+/// Puts `new` where `path` is; a layout that is there already goes, unless there is anything else in its directory: a
+/// store of images, for one, is a layout too.
 fn replace_dir(new: &Path, path: &Path) -> Result<()> {
     if path.join("oci-layout").exists() {
+        for entry in std::fs::read_dir(path).at("list", path)? {
+            let name = entry.at("list", path)?.file_name();
+            if !OF_LAYOUTS.iter().any(|known| name.as_os_str() == *known) {
+                return Err(Errno::NOTEMPTY).at("replace", path);
+            }
+        }
         let old = beside(path);
         std::fs::rename(path, &old).at("replace", path)?;
         std::fs::rename(new, path).at("create", path)?;

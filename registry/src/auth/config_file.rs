@@ -3,11 +3,12 @@
 //! Whatever else stands in the file stays. Where the file names a helper for the registry, the helper keeps the secret
 //! and the file an empty entry, as Docker does.
 //!
-//! Invariants: the file is replaced in one step and is its owner's alone (0600); a link to it stays a link.
+//! Invariants: the file is replaced in one step and is its owner's alone (0600), whoever that was before; a link to it
+//! stays a link; of two that change it at once neither loses anything.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -42,13 +43,7 @@ impl ConfigFile {
     /// [`Error::ReadFile`] and [`Error::ParseKeychain`].
     pub fn open(path: &Path) -> Result<ConfigFile, Error> {
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let fields = match std::fs::read_to_string(&path) {
-            Ok(text) if text.trim().is_empty() => Map::new(),
-            Ok(text) => serde_json::from_str(&text)
-                .map_err(|source| Error::ParseKeychain { path: path.clone(), source })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Map::new(),
-            Err(source) => return Err(Error::ReadFile { path, source }),
-        };
+        let fields = read(&path)?;
         Ok(ConfigFile { path, fields })
     }
 
@@ -62,6 +57,9 @@ impl ConfigFile {
     /// # Errors
     /// [`Error::WriteFile`], [`Error::RunHelper`] and [`Error::AskHelper`].
     pub fn store(&mut self, registry: &str, username: &str, password: &str) -> Result<Kept, Error> {
+        let fail = |source| Error::WriteFile { path: self.path.clone(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(self.folder()).map_err(fail)?;
+        let _turn = self.take_turn()?;
         let key = self.key(registry);
         let (entry, kept) = match self.helper(registry) {
             Some(helper) => {
@@ -82,6 +80,7 @@ impl ConfigFile {
     /// # Errors
     /// As [`ConfigFile::store`].
     pub fn erase(&mut self, registry: &str) -> Result<bool, Error> {
+        let _turn = self.take_turn()?;
         let key = self.key(registry);
         let helper = self.helper(registry);
         if let Some(helper) = &helper {
@@ -122,19 +121,34 @@ impl ConfigFile {
         auths.as_object_mut().expect("it was made an object")
     }
 
+    fn folder(&self) -> &Path {
+        self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+
+    /// Waits until nobody else changes a file of the folder, and reads what they have made of this one; the turn ends
+    /// with the value. Where there can be no lock, or is nothing to lock, it is anybody's turn.
+    fn take_turn(&mut self) -> Result<Option<File>, Error> {
+        let folder = File::open(self.folder()).ok().filter(|folder| folder.lock().is_ok());
+        self.fields = read(&self.path)?;
+        Ok(folder)
+    }
+
     fn save(&self) -> Result<(), Error> {
         let fail = |source| Error::WriteFile { path: self.path.clone(), source };
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fail)?;
         let mut text = serde_json::to_string_pretty(&self.fields)
             .expect("what was read as JSON, and strings, have a JSON form");
         text.push('\n');
-        let temporary = folder.join(format!(".lbuild-{}", std::process::id()));
+        // Processes of different containers may have one number, but not the turn.
+        let temporary = self.folder().join(format!(".lbuild-{}", std::process::id()));
+        std::fs::remove_file(&temporary).ok();
         let write = || {
             let mut options = File::options();
             let mut file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
             file.write_all(text.as_bytes())?;
+            if let Ok(before) = self.path.metadata() {
+                // Whose it was can read it still, if that was somebody else; only root can see to that.
+                fchown(&file, Some(before.uid()), Some(before.gid())).ok();
+            }
             file.sync_all()?;
             std::fs::rename(&temporary, &self.path)
         };
@@ -146,9 +160,19 @@ impl ConfigFile {
     }
 }
 
+fn read(path: &Path) -> Result<Map<String, Value>, Error> {
+    match std::fs::read_to_string(path) {
+        Ok(text) if text.trim().is_empty() => Ok(Map::new()),
+        Ok(text) => serde_json::from_str(&text)
+            .map_err(|source| Error::ParseKeychain { path: path.to_owned(), source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Map::new()),
+        Err(source) => Err(Error::ReadFile { path: path.to_owned(), source }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 
     use super::*;
     use crate::{Credential, Keychain};
@@ -190,6 +214,27 @@ mod tests {
         let podmans = folder.path().join("auth.json");
         ConfigFile::open(&podmans).unwrap().store("docker.io", "u", "p").unwrap();
         assert!(std::fs::read_to_string(&podmans).unwrap().contains("\"docker.io\""));
+    }
+
+    #[test]
+    fn nobody_loses_an_account_or_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        std::fs::write(&path, "{}").unwrap();
+        // Only root can make it somebody else's.
+        let is_foreign = chown(&path, Some(1234), Some(1234)).is_ok();
+        let files: Vec<_> = (0..8).map(|_| ConfigFile::open(&path).unwrap()).collect();
+        std::thread::scope(|scope| {
+            for (number, mut file) in files.into_iter().enumerate() {
+                let registry = format!("r{number}.example");
+                scope.spawn(move || file.store(&registry, "u", "p").unwrap());
+            }
+        });
+        for number in 0..8 {
+            assert_eq!(lookup(&path, &format!("r{number}.example/a")), basic("u", "p"));
+        }
+        assert!(!is_foreign || path.metadata().unwrap().uid() == 1234);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left over");
     }
 
     #[test]

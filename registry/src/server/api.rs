@@ -38,8 +38,12 @@ impl From<Reply> for Refusal {
 impl From<io::Error> for Refusal {
     /// A storage that fails.
     fn from(error: io::Error) -> Refusal {
-        let status = if error.kind() == io::ErrorKind::StorageFull { 507 } else { 500 };
-        Refusal::Reply(refuse(status, "UNKNOWN", &error.to_string()))
+        let (status, code) = match error.kind() {
+            io::ErrorKind::StorageFull => (507, "UNKNOWN"),
+            io::ErrorKind::QuotaExceeded => (429, "TOOMANYREQUESTS"),
+            _ => (500, "UNKNOWN"),
+        };
+        Refusal::Reply(refuse(status, code, &error.to_string()))
     }
 }
 
@@ -69,7 +73,8 @@ impl Api {
     }
 
     fn route(&self, mut request: Request<'_>) -> Answer {
-        let host = request.head.host().unwrap_or_default().to_ascii_lowercase();
+        // Several hosts are no host. (RFC 9112, 3.2.)
+        let Ok(host) = request.head.host().map(str::to_ascii_lowercase) else { return Ok(Reply::new(400)) };
         if let Some(reason) = self.storage.objection(&host) {
             return Ok(refuse(421, "DENIED", &reason));
         }
@@ -122,6 +127,10 @@ impl Handler for Api {
                 .with("docker-distribution-api-version", "registry/2.0")
                 .with("x-content-type-options", "nosniff"),
         )
+    }
+
+    fn tidy(&self) {
+        self.uploads.forget_idle();
     }
 }
 

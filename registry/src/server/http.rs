@@ -50,9 +50,14 @@ impl Head {
         pairs(self.target.split_once('?').map_or("", |(_, query)| query), name)
     }
 
-    /// The host that the client believes to speak with.
-    pub(crate) fn host(&self) -> Option<&str> {
-        self.header("host")
+    /// The host that the client believes to speak with; nothing if it says nothing.
+    ///
+    /// # Errors
+    /// When it names several.
+    pub(crate) fn host(&self) -> Result<&str, ()> {
+        let mut hosts = self.headers.iter().filter(|(key, _)| key == "host").map(|(_, value)| value.as_str());
+        let first = hosts.next().unwrap_or_default();
+        if hosts.next().is_some() { Err(()) } else { Ok(first) }
     }
 
     /// How the body ends; `None` where two headers contradict each other or neither is understood.
@@ -251,8 +256,22 @@ impl<S: Read + Write> Wire<S> {
         Ok(head)
     }
 
-    /// One line without its end.
+    /// One line without its end, CR LF or LF alone. (RFC 9112, 2.2.)
     fn line(&mut self, left: &mut u64, too_long: u16, deadline: Option<Instant>) -> Result<String, NoHead> {
+        let mut line = self.bytes_of_line(left, too_long, deadline)?;
+        if line.last() == Some(&b'\r') {
+            line.pop();
+        }
+        String::from_utf8(line).map_err(|_| NoHead::Malformed(400))
+    }
+
+    /// One line up to its LF.
+    fn bytes_of_line(
+        &mut self,
+        left: &mut u64,
+        too_long: u16,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<u8>, NoHead> {
         let mut line = Vec::new();
         loop {
             let buffer = self.stream.fill_buf().map_err(|_| NoHead::End)?;
@@ -272,10 +291,7 @@ impl<S: Read + Write> Wire<S> {
             }
         }
         line.pop();
-        if line.last() == Some(&b'\r') {
-            line.pop();
-        }
-        String::from_utf8(line).map_err(|_| NoHead::Malformed(400))
+        Ok(line)
     }
 
     /// The body that follows `head`; `None` where that is not clear.
@@ -361,7 +377,7 @@ impl<S: Read + Write> Incoming<'_, S> {
                     return Err(io::ErrorKind::InvalidData.into());
                 }
                 let line = self.text_line()?;
-                let digits = line.split(';').next().unwrap_or_default().trim();
+                let digits = line.split(';').next().unwrap_or_default().trim_end_matches([' ', '\t']);
                 let is_size = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
                 let size = u64::from_str_radix(digits, 16).ok().filter(|_| is_size);
                 let left = size.ok_or(io::ErrorKind::InvalidData)?;
@@ -376,9 +392,15 @@ impl<S: Read + Write> Incoming<'_, S> {
         }
     }
 
+    /// A line between chunks. Where somebody stands between who takes LF alone for part of an extension, it would hide
+    /// the next request in it, so here a line ends with CR LF.
     fn text_line(&mut self) -> io::Result<String> {
-        let line = self.wire.line(&mut { MAX_CHUNK_LINE_BYTES }, 400, None);
-        line.map_err(|_| io::ErrorKind::InvalidData.into())
+        let line = self.wire.bytes_of_line(&mut { MAX_CHUNK_LINE_BYTES }, 400, None);
+        let line = line.ok().and_then(|mut line| {
+            let is_ended = line.pop() == Some(b'\r') && !line.contains(&b'\r');
+            String::from_utf8(line).ok().filter(|_| is_ended)
+        });
+        line.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 }
 
@@ -526,6 +548,10 @@ mod tests {
             ("\x16\x03\x01\x02\n", 400),
             ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n", 1),
             ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", 1),
+            ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;a\nx\r\n0\r\n", 1),
+            ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r;\r\nx\r\n0\r\n", 1),
+            ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n 1\r\nx\r\n0\r\n", 1),
+            ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\n0\r\n", 1),
             ("PUT / HTTP/1.1\r\nContent-Length: 10\r\n", 1),
         ] {
             assert_eq!(bodies(&format!("{head}\r\n")), (vec![], status), "{head}");

@@ -96,6 +96,9 @@ pub struct Setup {
 /// What answers requests.
 pub(crate) trait Handler: Send + Sync {
     fn handle(&self, request: Request<'_>) -> Outcome;
+
+    /// Lets go of what clients have left.
+    fn tidy(&self) {}
 }
 
 /// A registry that runs until it is dropped.
@@ -154,6 +157,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Forgets uploads that were left, with their bytes. To be called now and then; a new upload does so as well.
+    pub fn tidy(&self) {
+        self.shared.handler.tidy();
     }
 }
 
@@ -231,7 +239,21 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
+/// A connection's place among the open ones, which it leaves however its thread ends.
+struct Place<'a> {
+    id: u64,
+    shared: &'a Shared,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        // The last handle: closing it, rather than shutting it down, resets what is still being sent.
+        drop(lock(&self.shared.open).connections.remove(&self.id));
+    }
+}
+
 fn serve_one(id: u64, connection: TcpStream, shared: &Shared) {
+    let _place = Place { id, shared };
     // Both can fail only for a socket that is gone already, which the first read notices.
     connection.set_nodelay(true).ok();
     connection.set_read_timeout(Some(shared.limits.idle_time)).ok();
@@ -246,8 +268,6 @@ fn serve_one(id: u64, connection: TcpStream, shared: &Shared) {
             None => serve(connection, peer, shared).ok(),
         };
     }
-    // The last handle: closing it, rather than shutting it down, resets what is still being sent.
-    drop(lock(&shared.open).connections.remove(&id));
 }
 
 /// Answers one connection's requests until either side ends it.
@@ -271,5 +291,34 @@ fn serve<S: Read + Write>(stream: S, peer: SocketAddr, shared: &Shared) -> io::R
         if !wire.reply(Some(&head), reply, goes_on)? {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Failing;
+
+    impl Handler for Failing {
+        fn handle(&self, request: Request<'_>) -> Outcome {
+            assert!(request.head.path() != "/panic", "on purpose");
+            Outcome::Reply(Reply::new(204))
+        }
+    }
+
+    #[test]
+    fn a_request_that_ends_its_thread_ends_its_connection_alone() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Server::start_with(listener, Arc::new(Failing), Setup::default()).unwrap();
+        let ask = |path: &str| {
+            let mut stream = TcpStream::connect(server.address()).unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).map(|_| answer)
+        };
+        assert_eq!(ask("/panic").unwrap_or_default(), "");
+        assert!(ask("/").unwrap().starts_with("HTTP/1.1 204 "));
     }
 }

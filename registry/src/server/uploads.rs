@@ -5,8 +5,6 @@
 //! breaks; requests for one upload wait for each other; an upload that nobody goes on with is forgotten.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -19,6 +17,8 @@ use super::storage::{Repository, Upload};
 use crate::transport::lock;
 
 const BUFFER_BYTES: usize = 256 * 1024;
+/// How long an upload is left alone at least before another one takes its place.
+const WHILE: Duration = Duration::from_secs(60);
 
 /// All uploads in progress, by id.
 pub(super) struct Uploads {
@@ -51,19 +51,24 @@ impl Uploads {
 
     /// Keeps an upload, unless there are too many; forgets those that were left.
     fn keep(&self, session: Session) -> Result<String, Refusal> {
+        self.forget_idle();
         let mut open = lock(&self.open);
-        open.retain(|_, session| match session.try_lock() {
+        if open.len() >= self.most && !make_room(&mut open) {
+            let refusal = refuse(429, "TOOMANYREQUESTS", "too many uploads are open");
+            return Err(refusal.with("retry-after", 10).into());
+        }
+        let id = random_id()?;
+        open.insert(id.clone(), Arc::new(Mutex::new(session)));
+        Ok(id)
+    }
+
+    /// Forgets the uploads that were left, with their bytes.
+    pub(super) fn forget_idle(&self) {
+        lock(&self.open).retain(|_, session| match session.try_lock() {
             Ok(session) => session.touched.elapsed() < self.idle_time,
             Err(TryLockError::Poisoned(_)) => false,
             Err(TryLockError::WouldBlock) => true,
         });
-        if open.len() >= self.most {
-            let refusal = refuse(429, "TOOMANYREQUESTS", "too many uploads are open");
-            return Err(refusal.with("retry-after", 10).into());
-        }
-        let id = random_id();
-        open.insert(id.clone(), Arc::new(Mutex::new(session)));
-        Ok(id)
     }
 
     fn forget(&self, id: &str) {
@@ -71,10 +76,22 @@ impl Uploads {
     }
 }
 
-/// 128 bits that nobody guesses: a fresh hasher's keys are random.
-fn random_id() -> String {
-    let half = || RandomState::new().build_hasher().finish();
-    format!("{:016x}{:016x}", half(), half())
+/// Forgets the upload that was left longest, if that is a while: most that are left are never gone on with.
+fn make_room(open: &mut HashMap<String, Arc<Mutex<Session>>>) -> bool {
+    let touched = |session: &Mutex<Session>| session.try_lock().ok().map(|session| session.touched);
+    let left = open.iter().filter_map(|(id, session)| Some((touched(session)?, id.clone()))).min();
+    match left {
+        Some((touched, id)) if touched.elapsed() >= WHILE => open.remove(&id).is_some(),
+        _ => false,
+    }
+}
+
+/// 128 bits that nobody guesses.
+fn random_id() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    let random = rustls::crypto::ring::default_provider().secure_random;
+    random.fill(&mut bytes).map_err(|_| io::Error::other("this machine has no random numbers"))?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
 impl Api {
@@ -174,7 +191,7 @@ fn append(request: &mut Request<'_>, session: &mut Session, id: &str) -> Result<
         let here = session.upload.as_ref().map_or(0, |upload| upload.bytes());
         let announced = request.head.header("content-length").and_then(|length| length.parse::<u64>().ok());
         let fits = parse_range(range).is_some_and(|(start, end)| {
-            start == here && announced.is_none_or(|length| length == end - start + 1)
+            start == here && announced.is_none_or(|length| length.checked_sub(1) == Some(end - start))
         });
         if !fits {
             let refusal = refuse(416, "RANGE_INVALID", "expected the bytes that follow those that are here");
@@ -200,7 +217,8 @@ fn append(request: &mut Request<'_>, session: &mut Session, id: &str) -> Result<
 fn parse_range(text: &str) -> Option<(u64, u64)> {
     let text = text.trim().strip_prefix("bytes").unwrap_or(text).trim_start_matches(['=', ' ']);
     let (start, end) = text.split('/').next()?.split_once('-')?;
-    let (start, end) = (start.trim().parse().ok()?, end.trim().parse().ok()?);
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?;
+    let (start, end) = (number(start.trim())?, number(end.trim())?);
     (start <= end).then_some((start, end))
 }
 
@@ -218,6 +236,9 @@ mod tests {
             ("5", None),
             ("-5", None),
             ("a-b", None),
+            ("+0-9", None),
+            ("0-18446744073709551615", Some((0, u64::MAX))),
+            ("0-18446744073709551616", None),
         ] {
             assert_eq!(parse_range(text), expected, "{text}");
         }
@@ -225,8 +246,66 @@ mod tests {
 
     #[test]
     fn ids_differ() {
-        let ids: std::collections::BTreeSet<_> = (0..100).map(|_| random_id()).collect();
+        let ids: std::collections::BTreeSet<_> = (0..100).map(|_| random_id().unwrap()).collect();
         assert_eq!(ids.len(), 100);
         assert!(ids.iter().all(|id| id.len() == 32));
+    }
+
+    /// Bytes of which is known whether they are still there.
+    struct Bytes(Arc<()>);
+
+    impl io::Write for Bytes {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Upload for Bytes {
+        fn bytes(&self) -> u64 {
+            0
+        }
+
+        fn commit(self: Box<Self>, _: &Repository, _: &oci::Digest) -> io::Result<bool> {
+            Ok(true)
+        }
+    }
+
+    fn session(alive: &Arc<()>, left: Duration) -> Session {
+        let repository = Repository { host: String::new(), name: "a".to_owned() };
+        let touched = Instant::now().checked_sub(left).expect("the machine was started before");
+        Session { repository, upload: Some(Box::new(Bytes(alive.clone()))), touched }
+    }
+
+    #[test]
+    fn of_too_many_uploads_the_one_that_was_left_longest_goes() {
+        let uploads = Uploads::new(Limits { uploads: 2, ..Limits::default() });
+        let (old, new) = (Arc::new(()), Arc::new(()));
+        assert!(uploads.keep(session(&new, WHILE / 2)).is_ok());
+        assert!(uploads.keep(session(&old, 2 * WHILE)).is_ok());
+        assert!(uploads.keep(session(&new, Duration::ZERO)).is_ok());
+        assert_eq!((Arc::strong_count(&old), Arc::strong_count(&new)), (1, 3));
+        assert!(uploads.keep(session(&new, Duration::ZERO)).is_err(), "these may still go on");
+    }
+
+    #[test]
+    fn what_is_left_alone_is_forgotten_without_another_upload() {
+        let uploads = Uploads::new(Limits { upload_idle_time: Duration::ZERO, ..Limits::default() });
+        let alive = Arc::new(());
+        let kept = uploads.keep(session(&alive, Duration::ZERO));
+        let id = kept.unwrap_or_else(|_| panic!("there is room"));
+        let session = uploads.find(&id).unwrap();
+        {
+            let _somebody_writes = lock(&session);
+            uploads.forget_idle();
+            assert!(uploads.find(&id).is_some());
+        }
+        drop(session);
+        uploads.forget_idle();
+        assert!(uploads.find(&id).is_none());
+        assert_eq!(Arc::strong_count(&alive), 1, "its bytes are gone");
     }
 }

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use layerfs::layout::StoredImage;
 use layerfs::store::{BlobWriter, Store};
-use oci::{Descriptor, Digest, Document, Index, MediaType, Raw, Reference};
+use oci::{Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, MediaType, Raw, Reference};
 use registry::server::Storage;
 use registry::server::storage::{Content, Repository, StoredManifest, Target, Upload};
 
@@ -30,6 +30,9 @@ const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// How long a store stays open that nobody asks for anything: whoever has pushed a blob pushes what names it sooner.
 const REST: Duration = Duration::from_secs(60);
+
+/// How much deleted content is remembered: whoever deletes from ever more repositories shall not fill the memory.
+const MAX_GONE: usize = 100_000;
 
 /// What was deleted from which repository, by its name.
 type Gone = Arc<Mutex<BTreeSet<(String, Digest)>>>;
@@ -128,6 +131,21 @@ impl Shelf {
         lock(&self.gone).contains(&(repository.name.clone(), *digest))
     }
 
+    /// Keeps collectors away from a blob, if it is there. What is not there is not held: there is no end of it.
+    fn hold(store: &Store, digest: &Digest) -> io::Result<bool> {
+        Ok(store.has(digest) && store.hold(digest).map_err(io::Error::other)?.is_some())
+    }
+
+    /// Shows it no longer; says whether it was shown.
+    fn hide(&self, repository: &Repository, digest: &Digest) -> io::Result<bool> {
+        let mut gone = lock(&self.gone);
+        if gone.len() >= MAX_GONE {
+            let reason = "too much was deleted: the registry has to be started anew";
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, reason));
+        }
+        Ok(gone.insert((repository.name.clone(), *digest)))
+    }
+
     /// Gives a name to an image. What had it is no longer listed, unless it has another.
     fn name(store: &Store, name: &Reference, descriptor: &Descriptor) -> layerfs::Result<()> {
         let before = store.images()?;
@@ -174,7 +192,9 @@ impl Storage for Shelf {
         }
         let store = self.store()?;
         // Who asks for it may be about to push what names it.
-        store.hold(digest).map_err(io::Error::other)?;
+        if !Shelf::hold(&store, digest)? {
+            return Ok(None);
+        }
         match store.open_blob(digest) {
             Ok(file) => {
                 let length = file.metadata()?.len();
@@ -186,8 +206,8 @@ impl Storage for Shelf {
     }
 
     fn mount(&self, _from: Option<&str>, to: &Repository, digest: &Digest) -> io::Result<bool> {
-        // The store has each blob once, for whoever names it.
-        let is_here = self.store()?.has(digest);
+        // The store has each blob once, for whoever names it. It is held: the client does not send it.
+        let is_here = Shelf::hold(&*self.store()?, digest)?;
         if is_here {
             lock(&self.gone).remove(&(to.name.clone(), *digest));
         }
@@ -195,8 +215,7 @@ impl Storage for Shelf {
     }
 
     fn remove_blob(&self, repository: &Repository, digest: &Digest) -> io::Result<bool> {
-        let is_there = self.store()?.has(digest);
-        Ok(is_there && lock(&self.gone).insert((repository.name.clone(), *digest)))
+        Ok(self.store()?.has(digest) && self.hide(repository, digest)?)
     }
 
     fn begin(&self, _: &Repository) -> io::Result<Box<dyn Upload>> {
@@ -254,8 +273,7 @@ impl Storage for Shelf {
             is_found |= self.store()?.untag(name).map_err(io::Error::other)?;
         }
         if let Target::Digest(digest) = target {
-            is_found |= self.store()?.find_document(digest).is_some() && !self.is_gone(repository, digest);
-            lock(&self.gone).insert((repository.name.clone(), *digest));
+            is_found |= self.store()?.find_document(digest).is_some() && self.hide(repository, digest)?;
         }
         Ok(is_found)
     }
@@ -293,6 +311,11 @@ impl Storage for Shelf {
         all.push(referrer.clone());
         let name = self.own_name(repository, &list_tag(subject)).ok_or(io::ErrorKind::InvalidInput)?;
         let list = Raw::write(Index::oci(all));
+        if list.size() > MAX_DOCUMENT_BYTES {
+            // It could not be read again, and then nothing more could be added.
+            let reason = format!("too much refers to `{subject}`");
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, reason));
+        }
         let store = self.store()?;
         let put = store.put_document(&list, MediaType::OciIndex);
         put.and_then(|descriptor| Shelf::name(&store, &name, &descriptor)).map_err(io::Error::other)
@@ -468,5 +491,42 @@ mod tests {
         assert!(!by_digest(second) && shelf.tags(&to).unwrap().is_none());
         assert_eq!(put("b", None), second);
         assert!(by_digest(second));
+    }
+
+    #[test]
+    fn what_clients_make_it_remember_has_an_end() {
+        let (_folder, shelf) = shelf("127.0.0.1:5000");
+        let to = repository("localhost:5000", "app");
+        let absent = Digest::of(b"absent");
+        assert!(!shelf.remove_manifest(&to, &Target::Digest(absent)).unwrap());
+        assert!(!shelf.is_gone(&to, &absent), "what was not there is not remembered");
+        let blob = shelf.store().unwrap().put_bytes(b"there").unwrap();
+        let leases =
+            || std::fs::read_dir(shelf.root.join("leases")).unwrap().map(|lease| lease.unwrap().path());
+        assert!(shelf.blob(&to, &absent).unwrap().is_none() && !shelf.mount(None, &to, &absent).unwrap());
+        assert!(leases().all(|lease| !std::fs::read_to_string(lease).unwrap().contains(&absent.hex())));
+        let numbers = (0..MAX_GONE).map(|number| (format!("other-{number}"), blob));
+        lock(&shelf.gone).extend(numbers);
+        let refused = shelf.remove_blob(&to, &blob).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::QuotaExceeded);
+        let mut referrer = Descriptor::new(MediaType::OciManifest, absent, 1);
+        referrer.annotations.insert("long".to_owned(), "x".repeat(3 << 20));
+        shelf.add_referrer(&to, &blob, &referrer).unwrap();
+        let other = Descriptor { digest: blob, ..referrer };
+        let refused = shelf.add_referrer(&to, &blob, &other).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::QuotaExceeded);
+        assert_eq!(shelf.list_of_referrers(&to, &blob).unwrap().len(), 1, "and those before are still read");
+    }
+
+    #[test]
+    fn what_is_mounted_outlives_a_collection() {
+        let (folder, shelf) = shelf("127.0.0.1:5000");
+        let other = Store::open(&folder.path().join("store")).unwrap();
+        let blob = other.put_bytes(b"of an image that goes").unwrap();
+        drop(other);
+        assert!(shelf.mount(None, &repository("localhost:5000", "app"), &blob).unwrap());
+        let collector = Store::open(&folder.path().join("store")).unwrap();
+        collector.collect(|_| Ok(Roots::default())).unwrap();
+        assert!(collector.has(&blob));
     }
 }

@@ -44,11 +44,14 @@ pub struct Limits {
     pub metadata_bytes: u64,
     /// How many bytes in a path.
     pub path_bytes: usize,
+    /// How many bytes of paths, targets and attributes in all entries together: whoever reads an archive may have to
+    /// remember them all.
+    pub names_bytes: u64,
 }
 
 impl Default for Limits {
     /// Wide enough for any image known: ten million entries, 1 TiB of which 16 GiB are holes, 1 MiB of
-    /// metadata, [`MAX_PATH_BYTES`].
+    /// metadata, [`MAX_PATH_BYTES`], 1 GiB of names.
     fn default() -> Limits {
         Limits {
             entries: 10_000_000,
@@ -56,6 +59,7 @@ impl Default for Limits {
             hole_bytes: 1 << 34,
             metadata_bytes: 1 << 20,
             path_bytes: MAX_PATH_BYTES,
+            names_bytes: 1 << 30,
         }
     }
 }
@@ -91,6 +95,8 @@ pub enum Problem {
     Nameless,
     /// A NUL in a name.
     Nul,
+    /// A name that ends in a slash, and content: readers differ about what follows.
+    DirectoryContent,
     /// `..` in a name.
     ParentDirectory,
     /// A path or one of its components is too long.
@@ -99,6 +105,8 @@ pub enum Problem {
     Metadata,
     /// More entries than the limit.
     Entries,
+    /// More bytes of names than the limit.
+    Names,
     /// More content than the limit.
     Content,
     /// `.wh.` without the name that it hides.
@@ -131,10 +139,12 @@ impl fmt::Display for Problem {
             }
             Problem::Nameless => "it has no name or no target",
             Problem::Nul => "its name contains a NUL",
+            Problem::DirectoryContent => "its name is that of a directory, and it has content",
             Problem::ParentDirectory => "its name contains `..`",
             Problem::LongPath => "its name is too long",
             Problem::Metadata => "it has more metadata than is accepted",
             Problem::Entries => "it has more entries than are accepted",
+            Problem::Names => "it and those before it have longer names than are accepted",
             Problem::Content => "it has more content than is accepted",
             Problem::Whiteout => "it is a whiteout of nothing",
             Problem::WhiteoutDevice => "it is the character device 0:0, which marks deletions",

@@ -22,6 +22,7 @@ pub struct Reader<R> {
     entries: u64,
     content_bytes: u64,
     hole_bytes: u64,
+    names_bytes: u64,
     /// Bytes of the present file that have not been read, and the zeros behind them.
     pending: u64,
     padding: u64,
@@ -57,6 +58,7 @@ impl<R: Read> Reader<R> {
             entries: 0,
             content_bytes: 0,
             hole_bytes: 0,
+            names_bytes: 0,
             pending: 0,
             padding: 0,
             map: None,
@@ -215,6 +217,10 @@ impl<R: Read> Reader<R> {
             0 | b'0' => !name.ends_with(b"/"),
             flag => matches!(flag, b'7' | b'S'),
         };
+        // A directory of before POSIX: some readers skip what follows, others take it for the next header.
+        if !is_file && matches!(header.flag, 0 | b'0') && stored > 0 {
+            return Err(named(Problem::DirectoryContent));
+        }
         if is_file {
             self.pending = stored;
             self.padding = padding(stored);
@@ -226,6 +232,10 @@ impl<R: Read> Reader<R> {
         }
         let size = self.map.as_ref().map_or(stored, Map::size);
         let entry = extended.entry(&header, &name, size, &self.limits).map_err(named)?;
+        self.names_bytes = self.names_bytes.saturating_add(names_bytes(&entry));
+        if self.names_bytes > self.limits.names_bytes {
+            return Err(named(Problem::Names));
+        }
         if let Kind::File { size } = entry.kind {
             self.content_bytes = self.content_bytes.saturating_add(size);
             if self.content_bytes > self.limits.content_bytes {
@@ -360,6 +370,16 @@ impl Extended {
             xattrs: self.xattrs,
         })
     }
+}
+
+/// How much of an entry whoever reads it may have to remember.
+fn names_bytes(entry: &Entry) -> u64 {
+    let target = match &entry.kind {
+        Kind::Symlink { target } | Kind::HardLink { target } => target.len(),
+        _ => 0,
+    };
+    let xattrs: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    (entry.path.len() + target + xattrs) as u64
 }
 
 /// The kernel takes 2^32 - 1 for "leave it as it is".
