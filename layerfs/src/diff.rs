@@ -135,11 +135,11 @@ struct Level {
 }
 
 /// An object of the upper directory or of the parent's view.
-struct Object {
-    stat: Stat,
-    entry: Entry,
+pub(crate) struct Object {
+    pub(crate) stat: Stat,
+    pub(crate) entry: Entry,
     /// Open if it is a regular file or a directory.
-    fd: Option<OwnedFd>,
+    pub(crate) fd: Option<OwnedFd>,
 }
 
 impl Walker<'_> {
@@ -280,7 +280,7 @@ impl Object {
         }
     }
 
-    fn try_open(dir: &OwnedFd, name: &[u8], path: &[u8]) -> rustix::io::Result<Option<Object>> {
+    pub(crate) fn try_open(dir: &OwnedFd, name: &[u8], path: &[u8]) -> rustix::io::Result<Option<Object>> {
         let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let (mut fd, mut xattrs) = (None, Xattrs::new());
         let device = (major(stat.st_rdev), minor(stat.st_rdev));

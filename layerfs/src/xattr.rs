@@ -58,6 +58,11 @@ pub(crate) fn replace(file: impl AsFd, xattrs: &Xattrs) -> rustix::io::Result<()
     set(file, xattrs)
 }
 
+/// Whether the file system keeps `user.` attributes; [`set`] passes over what it does not keep.
+pub(crate) fn has_user_attributes(file: impl AsFd) -> bool {
+    fgetxattr(file, "user.any", &mut [0_u8; 0][..]) != Err(Errno::NOTSUP)
+}
+
 fn list(file: impl AsFd) -> rustix::io::Result<Vec<Vec<u8>>> {
     // Most files have none, or a short label.
     let mut names = vec![0; 256];

@@ -37,6 +37,9 @@ pub struct LocalCache<'a> {
 #[derive(Clone, Serialize, Deserialize)]
 struct LayerRecord {
     snapshot: SnapshotId,
+    /// The one it was packed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    epoch: Option<i64>,
     layer: PackedLayer,
 }
 
@@ -145,21 +148,22 @@ impl<'a> LocalCache<'a> {
         Ok(self.files()?.into_iter().filter_map(entry).collect())
     }
 
-    /// Snapshots of steps that no longer are what they were packed to, each with what is wrong with it. Those that
-    /// were packed with an epoch alone are left out: it is not known.
+    /// Snapshots of steps that no longer are what they were packed to, each with what is wrong with it.
     ///
     /// # Errors
     /// When the directory cannot be listed.
     pub fn altered(&self) -> layerfs::Result<Vec<(SnapshotId, String)>> {
-        let mut altered = Vec::new();
+        let mut altered: Vec<(SnapshotId, String)> = Vec::new();
         for (path, file) in self.files()? {
-            let CacheFile::Layer(LayerRecord { snapshot, layer }) = file else { continue };
-            if path != self.layer_path(&snapshot, None) || !self.snapshots.contains(&snapshot) {
+            let CacheFile::Layer(LayerRecord { snapshot, epoch, layer }) = file else { continue };
+            let is_known = altered.iter().any(|(known, _)| *known == snapshot);
+            // The record of another format says nothing of this one.
+            if path != self.layer_path(&snapshot, epoch) || !self.snapshots.contains(&snapshot) || is_known {
                 continue;
             }
             let changes = self.snapshots.changes(&snapshot);
             let packed =
-                changes.and_then(|changes| pack(&changes, PackOptions::default(), &mut std::io::sink()));
+                changes.and_then(|changes| pack(&changes, PackOptions { epoch }, &mut std::io::sink()));
             match packed {
                 Ok(packed) if packed.diff_id == layer.diff_id => {}
                 Ok(packed) => {
@@ -274,7 +278,7 @@ impl CacheBackend for LocalCache<'_> {
         epoch: Option<i64>,
         layer: &PackedLayer,
     ) -> layerfs::Result<()> {
-        let record = LayerRecord { snapshot: *snapshot, layer: layer.clone() };
+        let record = LayerRecord { snapshot: *snapshot, epoch, layer: layer.clone() };
         self.write(&self.layer_path(snapshot, epoch), &record)
     }
 
