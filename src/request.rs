@@ -133,6 +133,7 @@ impl<'a> Order<'a> {
             allow_insecure: args.step.allow.contains(&Entitlement::SecurityInsecure),
             allow_network_host: args.step.allow.contains(&Entitlement::NetworkHost),
             epoch: self.epoch,
+            acls: args.image.acls,
             jobs: args.course.jobs.unwrap_or_else(default_jobs),
         }
     }

@@ -56,6 +56,8 @@ pub struct Request {
     /// `SOURCE_DATE_EPOCH`: no time in the image is later than this, in seconds since 1970. The Dockerfile may set it
     /// where this is none.
     pub epoch: Option<i64>,
+    /// `--acls`: whether access control lists are in the image's layers.
+    pub acls: bool,
     /// How many steps execute at once.
     pub jobs: NonZeroUsize,
 }
@@ -83,6 +85,7 @@ impl Request {
             allow_insecure: false,
             allow_network_host: false,
             epoch: None,
+            acls: false,
             jobs: NonZeroUsize::MIN,
         }
     }

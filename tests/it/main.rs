@@ -15,6 +15,7 @@ mod registry;
 mod source;
 mod tree;
 
+mod acl;
 mod add;
 mod archives;
 mod attest;

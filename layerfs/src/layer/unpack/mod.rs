@@ -33,7 +33,8 @@ use crate::entry::{Entry, Kind, Time};
 use crate::remove::{is_dir, open_dir, remove_tree};
 use crate::snapshot::Active;
 use crate::whiteout::{self, Name};
-use crate::{Error, Result, xattr};
+use crate::xattr::{self, Inherited};
+use crate::{Error, Result};
 pub(crate) use place::lexical;
 use place::{DirTime, Parents};
 
@@ -55,6 +56,16 @@ pub struct Options {
     pub owner: Option<(u32, u32)>,
     /// What is accepted.
     pub limits: Limits,
+}
+
+impl Options {
+    /// A layer says all that its files have; another archive comes into directories that have their say.
+    fn inherited(&self) -> Inherited {
+        match self.whiteouts {
+            Whiteouts::Apply => Inherited::Go,
+            Whiteouts::Literal => Inherited::Stay,
+        }
+    }
 }
 
 /// What names beginning with `.wh.` mean.
@@ -183,7 +194,7 @@ impl<'a> Unpacker<'a> {
                     }
                     write_all(&file, &self.buffer[..count]).map_err(failed)?;
                 }
-                set_attributes(&file, entry)
+                set_attributes(&file, entry, self.options.inherited())
                     .and_then(|()| futimens(&file, &entry.mtime.timestamps()))
                     .map_err(failed)
             }
@@ -260,7 +271,7 @@ impl<'a> Unpacker<'a> {
 
     fn finish_dir(&mut self, dir: &OwnedFd, entry: &Entry) -> rustix::io::Result<()> {
         fchown(dir, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
-        xattr::replace(dir, &entry.xattrs)?;
+        xattr::replace(dir, &entry.xattrs, self.options.inherited())?;
         fchmod(dir, Mode::from_raw_mode(entry.mode))?;
         let time = DirTime { time: entry.mtime, is_own: true };
         self.times.insert(self.parents.real(&entry.path)?, time);
@@ -313,9 +324,9 @@ fn create_file(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Owner, then attributes, then mode.
-fn set_attributes(file: &OwnedFd, entry: &Entry) -> rustix::io::Result<()> {
+fn set_attributes(file: &OwnedFd, entry: &Entry, inherited: Inherited) -> rustix::io::Result<()> {
     fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
-    xattr::set(file, &entry.xattrs)?;
+    xattr::replace(file, &entry.xattrs, inherited)?;
     fchmod(file, Mode::from_raw_mode(entry.mode))
 }
 
