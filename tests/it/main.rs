@@ -48,6 +48,7 @@ mod platforms;
 mod prune;
 mod push;
 mod registries;
+mod rpm;
 mod run;
 mod serve;
 mod tidy;
