@@ -37,6 +37,7 @@ mod history;
 mod layering;
 mod link;
 mod look;
+mod memory;
 mod mounts;
 mod onbuild;
 mod output;
