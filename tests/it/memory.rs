@@ -55,7 +55,6 @@ fn a_build_stays_below_a_hundred_megabytes() {
         let context = world.path("context");
         let peak = peers::run(command.args(["--quiet", "-o", &output]).arg(context));
         let kib: u64 = peak.lines().last().expect("a number").parse().expect("a number");
-        println!("{form}: {kib} KiB");
         assert!(kib < MOST_KIB, "{form} takes {kib} KiB");
     }
 }
