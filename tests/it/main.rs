@@ -27,6 +27,7 @@ mod contexts;
 mod copy_flags;
 mod copy_points;
 mod errors;
+mod estargz;
 mod examples;
 mod faults;
 mod files;
