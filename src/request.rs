@@ -134,6 +134,7 @@ impl<'a> Order<'a> {
             allow_network_host: args.step.allow.contains(&Entitlement::NetworkHost),
             epoch: self.epoch,
             layers_leave_as: None,
+            acls: args.image.acls,
             jobs: args.course.jobs.unwrap_or_else(default_jobs),
         }
     }

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use layerfs::layer::pack::PackOptions;
 use oci::{ContainerConfig, Platform, Reference};
 
 use crate::dockerfile::diagnostic::Span;
@@ -26,6 +27,15 @@ pub struct Plan {
     pub stages_in_file: usize,
     /// No time in the image is later than this, in seconds since 1970.
     pub epoch: Option<i64>,
+    /// Whether access control lists are in the image's layers.
+    pub acls: bool,
+}
+
+impl Plan {
+    /// How snapshots become layers.
+    pub fn packing(&self) -> PackOptions {
+        PackOptions { epoch: self.epoch, acls: self.acls }
+    }
 }
 
 /// One stage.

@@ -60,6 +60,8 @@ pub struct Request {
     /// The form in which layers are to leave the store, if that is known: they are brought into it while later steps
     /// execute.
     pub layers_leave_as: Option<LayerForm>,
+    /// `--acls`: whether access control lists are in the image's layers.
+    pub acls: bool,
     /// How many steps execute at once.
     pub jobs: NonZeroUsize,
 }
@@ -88,6 +90,7 @@ impl Request {
             allow_network_host: false,
             epoch: None,
             layers_leave_as: None,
+            acls: false,
             jobs: NonZeroUsize::MIN,
         }
     }

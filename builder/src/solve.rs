@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Scope};
 use std::time::Instant;
 
-use layerfs::layer::pack::PackOptions;
 use layerfs::snapshot::SnapshotId;
 use oci::{Descriptor, Digest};
 
@@ -460,7 +459,7 @@ impl<'a> Solver<'a> {
         snapshot: SnapshotId,
         slot: Arc<LayerSlot>,
     ) {
-        if let Some(layer) = self.backends.cache.layer(&snapshot, self.plan.epoch) {
+        if let Some(layer) = self.backends.cache.layer(&snapshot, self.plan.packing()) {
             slot.packed.get_or_init(|| layer);
             return;
         }
@@ -479,11 +478,11 @@ impl<'a> Solver<'a> {
 
     fn pack_now(&self, snapshot: &SnapshotId) -> layerfs::Result<PackedLayer> {
         let _slot = self.packers.take();
-        let epoch = self.plan.epoch;
+        let options = self.plan.packing();
         let changes = self.backends.snapshots.changes(snapshot)?;
-        let packed = self.backends.store.put_layer(&changes, PackOptions { epoch })?;
+        let packed = self.backends.store.put_layer(&changes, options)?;
         let layer = PackedLayer { diff_id: packed.diff_id, descriptor: packed.descriptor() };
-        self.backends.cache.put_layer(snapshot, epoch, &layer)?;
+        self.backends.cache.put_layer(snapshot, options, &layer)?;
         Ok(layer)
     }
 

@@ -9,6 +9,8 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
+use builder::attest::sbom::packages_of_rpm;
+
 /// Texts are cut to this many bytes, so that no round takes long.
 const LONGEST: usize = 2_000;
 
@@ -374,4 +376,35 @@ const ADDRESSES: &[&str] = &[
 fn addresses_hold_their_properties() {
     let make = |chance: &mut Chance| chance.sentence(ADDRESSES, 12).into_bytes();
     rounds(30_000, make, |bytes| properties::address(&text(bytes)));
+}
+
+/// Databases of rpm: whole ones, with some numbers replaced and perhaps cut off.
+#[test]
+fn databases_of_rpm_hold_their_properties() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("testdata/rpm");
+    let files = ["Packages", "Packages.db", "rpmdb.sqlite"].map(|name| fs::read(root.join(name)).unwrap());
+    for file in &files {
+        assert_eq!(packages_of_rpm(file).map(|packages| packages.len()), Some(3));
+        properties::rpm(file);
+    }
+    let make = |chance: &mut Chance| {
+        let mut bytes = files[chance.below(files.len())].clone();
+        for _ in 0..=chance.below(6) {
+            // Most numbers that matter stand at the beginning of a page.
+            let page = chance.below(bytes.len() / 512 + 1) * 512;
+            let reach = if chance.below(3) == 0 { 512 } else { 48 };
+            let at = (page + chance.below(reach)).min(bytes.len() - 1);
+            bytes[at] = match chance.below(4) {
+                0 => 0,
+                1 => 0xff,
+                2 => u8::try_from(chance.below(16)).unwrap(),
+                _ => u8::try_from(chance.below(256)).unwrap(),
+            };
+        }
+        if chance.below(8) == 0 {
+            bytes.truncate(chance.below(bytes.len()));
+        }
+        bytes
+    };
+    rounds(30_000, make, properties::rpm);
 }

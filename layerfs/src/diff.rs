@@ -68,10 +68,11 @@ pub enum Change {
     },
 }
 
-/// Calls `sink` with every change, in order; the root itself is none.
-pub fn walk(changes: &Changes, sink: &mut dyn FnMut(Change) -> Result<()>) -> Result<()> {
+/// Calls `sink` with every change, in order; the root itself is none. Access control lists are part of what is compared
+/// and said if `acls` says so.
+pub fn walk(changes: &Changes, acls: bool, sink: &mut dyn FnMut(Change) -> Result<()>) -> Result<()> {
     let top = Dirs { upper: changes.upper.as_fd(), lower: changes.lower.as_ref().map(|view| view.root()) };
-    let mut walker = Walker { sink, links: HashMap::new(), unsaid: Vec::new() };
+    let mut walker = Walker { acls, sink, links: HashMap::new(), unsaid: Vec::new() };
     let dirs = top.open(b"", top.lower.is_some())?;
     let mut stack = vec![walker.enter(Vec::new(), dirs, false, 0)?];
     while let Some(level) = stack.last_mut() {
@@ -97,6 +98,7 @@ pub fn walk(changes: &Changes, sink: &mut dyn FnMut(Change) -> Result<()>) -> Re
 }
 
 struct Walker<'a> {
+    acls: bool,
     sink: &'a mut dyn FnMut(Change) -> Result<()>,
     /// The first path of every file with several names.
     links: HashMap<(u64, u64), Vec<u8>>,
@@ -135,11 +137,11 @@ struct Level {
 }
 
 /// An object of the upper directory or of the parent's view.
-struct Object {
-    stat: Stat,
-    entry: Entry,
+pub(crate) struct Object {
+    pub(crate) stat: Stat,
+    pub(crate) entry: Entry,
     /// Open if it is a regular file or a directory.
-    fd: Option<OwnedFd>,
+    pub(crate) fd: Option<OwnedFd>,
 }
 
 impl Walker<'_> {
@@ -203,9 +205,11 @@ impl Walker<'_> {
             let reason = "its path is longer than 16384 bytes";
             return Err(Error::Unpackable { path: path_of(&path), reason });
         }
-        let Some(mine) = Object::open(&dirs.upper, name, &path)? else { return Ok(None) };
+        let Some(mine) = Object::open(&dirs.upper, name, &path, self.acls)? else { return Ok(None) };
         let theirs = match &dirs.lower {
-            Some(lower) => Object::open(lower, name, &path)?.filter(|object| !is_whiteout(&object.stat)),
+            Some(lower) => {
+                Object::open(lower, name, &path, self.acls)?.filter(|object| !is_whiteout(&object.stat))
+            }
             None => None,
         };
         if is_dir(mine.stat.st_mode) {
@@ -273,14 +277,19 @@ impl Walker<'_> {
 
 impl Object {
     /// None if it is not there, or is a socket, which no archive can hold.
-    fn open(dir: &OwnedFd, name: &[u8], path: &[u8]) -> Result<Option<Object>> {
-        match Object::try_open(dir, name, path) {
+    fn open(dir: &OwnedFd, name: &[u8], path: &[u8], acls: bool) -> Result<Option<Object>> {
+        match Object::try_open(dir, name, path, acls) {
             Err(Errno::NOENT) => Ok(None),
             object => object.map_err(|errno| fail(path, errno)),
         }
     }
 
-    fn try_open(dir: &OwnedFd, name: &[u8], path: &[u8]) -> rustix::io::Result<Option<Object>> {
+    pub(crate) fn try_open(
+        dir: &OwnedFd,
+        name: &[u8],
+        path: &[u8],
+        acls: bool,
+    ) -> rustix::io::Result<Option<Object>> {
         let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let (mut fd, mut xattrs) = (None, Xattrs::new());
         let device = (major(stat.st_rdev), minor(stat.st_rdev));
@@ -303,7 +312,7 @@ impl Object {
         };
         // Nothing else can have attributes that travel.
         if let Some(fd) = &fd {
-            xattrs = xattr::read(fd)?;
+            xattrs = xattr::read(fd, acls)?;
         }
         let entry = Entry {
             path: path.to_vec(),

@@ -29,6 +29,8 @@ pub struct Flat {
     pub folder: Vec<u8>,
     /// The latest time that may stand in an entry, in seconds since 1970.
     pub epoch: Option<i64>,
+    /// Whether access control lists stand in entries.
+    pub acls: bool,
     /// Owner and group of everything, where nothing may act on this machine: there are no devices, no set-id bits, and
     /// no attributes but `user.`, since others give power to programs.
     pub inert: Option<(u32, u32)>,
@@ -45,7 +47,7 @@ pub fn write<W: Write>(view: &View, flat: &Flat, tar: &mut Writer<W>) -> Result<
     let written = |source| Error::WriteArchive { source };
     let upper = view.root().try_clone_to_owned().at("open", "/")?;
     let mut buffer = vec![0; 256 * 1024];
-    diff::walk(&Changes { upper, lower: None }, &mut |change| {
+    diff::walk(&Changes { upper, lower: None }, flat.acls, &mut |change| {
         // Where there is nothing below, nothing is deleted.
         let Change::Put { entry, content } = change else { return Ok(()) };
         let path = path_of(&entry.path);

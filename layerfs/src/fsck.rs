@@ -2,11 +2,13 @@
 //!
 //! Quick: the two files of the layout; every document of every image; the names and sizes of what these name; every
 //! snapshot with its ancestors; aliases and memos that stand for nothing; things half made. Deep: every blob is
-//! hashed as well. The builder's records are its own (crate `builder`), and so is whether a snapshot is still the layer that it was
-//! packed to.
+//! hashed as well, and every snapshot that layers were unpacked to is held against them (`unpacked`). The builder's records
+//! are its own (crate `builder`), and so is whether a snapshot is still the layer that it was packed to.
 //!
 //! Repairing puts what is damaged into `quarantine/` and deletes what is left over; nothing is made anew here.
 //! Whoever needs it next, a build or a pull, does that.
+
+mod unpacked;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -57,15 +59,16 @@ impl Finding {
 }
 
 impl Store {
-    /// Looks through the store; `deep` hashes every blob as well.
+    /// Looks through the store; `deep` hashes every blob and compares what was unpacked as well.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn check(&self, deep: bool) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         self.check_layout(&mut findings)?;
-        self.check_blobs(deep, &mut findings)?;
+        let whole = self.check_blobs(deep, &mut findings)?;
         self.check_snapshots(&mut findings)?;
+        self.check_unpacked(&whole, &mut findings)?;
         for (path, memo) in self.memos()? {
             let is_of_use = memo.is_some_and(|memo| self.size_of(&memo.blob.digest) == Some(memo.blob.size));
             if !is_of_use {
@@ -172,7 +175,8 @@ impl Store {
         false
     }
 
-    fn check_blobs(&self, deep: bool, findings: &mut Vec<Finding>) -> Result<()> {
+    /// Gives those that were found to be what they should be.
+    fn check_blobs(&self, deep: bool, findings: &mut Vec<Finding>) -> Result<BTreeSet<Digest>> {
         let mut digests = Vec::new();
         for name in self.names("blobs/sha256")? {
             match Digest::from_hex(&name) {
@@ -183,14 +187,17 @@ impl Store {
                 }
             }
         }
-        if deep {
-            let hashed: Vec<Option<Finding>> =
-                digests.par_iter().map(|digest| self.hash_blob(digest)).collect();
-            let new = |finding: &Finding| !findings.iter().any(|known| known.path == finding.path);
-            let hashed: Vec<Finding> = hashed.into_iter().flatten().filter(new).collect();
-            findings.extend(hashed);
+        if !deep {
+            return Ok(BTreeSet::new());
         }
-        Ok(())
+        let hashed: Vec<Option<Finding>> = digests.par_iter().map(|digest| self.hash_blob(digest)).collect();
+        let whole =
+            digests.iter().zip(&hashed).filter(|(_, found)| found.is_none()).map(|(digest, _)| *digest);
+        let whole = whole.collect();
+        let new = |finding: &Finding| !findings.iter().any(|known| known.path == finding.path);
+        let hashed: Vec<Finding> = hashed.into_iter().flatten().filter(new).collect();
+        findings.extend(hashed);
+        Ok(whole)
     }
 
     fn hash_blob(&self, digest: &Digest) -> Option<Finding> {

@@ -59,7 +59,8 @@ impl Store {
             return tar;
         }
         let name = match codec.compression {
-            Compression::Zstd => "zstd",
+            // Since its tables are bounded.
+            Compression::Zstd => "zstd2",
             _ => "gzip",
         };
         let name = format!("{}-{LAYER_FORMAT}-{name}-{}.json", diff_id.0.hex(), codec.level);

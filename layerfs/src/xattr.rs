@@ -1,7 +1,9 @@
 //! Which extended attributes a layer carries, and how they are read and set.
 //!
 //! Those that belong to the image travel: file capabilities and `user.*`. Those that belong to a machine stay
-//! behind: security labels, access control lists of the host's users, and overlayfs's own marks.
+//! behind: security labels and overlayfs's own marks. Access control lists are between the two: a layer that has some
+//! gives them to its files, as with other tools, but none is put into a layer unless that was asked for, since a list
+//! that a build comes by otherwise is about this machine's users.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -11,21 +13,29 @@ use rustix::io::Errno;
 
 const CAPABILITY: &[u8] = b"security.capability";
 
+/// The lists of a file and, for what will be made in it, of a directory, in the kernel's form. (acl(5))
+const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
+
 /// The kernel's limits for a list of names and for a value, in bytes (xattr(7)).
 const MAX_BYTES: usize = 64 * 1024;
 
 /// Extended attributes by name.
 pub(crate) type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Whether a layer carries the attribute `name`.
+/// Whether files get the attribute `name` from a layer.
 pub(crate) fn travels(name: &[u8]) -> bool {
-    name == CAPABILITY || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+    is_acl(name) || name == CAPABILITY || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }
 
-/// The attributes of an open file that a layer carries.
-pub(crate) fn read(file: impl AsFd) -> rustix::io::Result<Xattrs> {
+/// Whether this is an access control list.
+pub(crate) fn is_acl(name: &[u8]) -> bool {
+    ACLS.contains(&name)
+}
+
+/// The attributes of an open file that a layer carries, with its access control lists if `acls` says so.
+pub(crate) fn read(file: impl AsFd, acls: bool) -> rustix::io::Result<Xattrs> {
     let mut xattrs = Xattrs::new();
-    for name in list(&file)? {
+    for name in list(&file)?.into_iter().filter(|name| acls || !is_acl(name)) {
         let mut value = vec![0; MAX_BYTES];
         let length = fgetxattr(&file, name.as_slice(), value.as_mut_slice())?;
         value.truncate(length);
@@ -42,7 +52,7 @@ pub(crate) fn read(file: impl AsFd) -> rustix::io::Result<Xattrs> {
 pub(crate) fn set(file: impl AsFd, xattrs: &Xattrs) -> rustix::io::Result<()> {
     for (name, value) in xattrs.iter().filter(|(name, _)| travels(name)) {
         match fsetxattr(&file, name.as_slice(), value, XattrFlags::empty()) {
-            // Some file systems have no attributes for users; programs must live with that anyway.
+            // Some file systems have no attributes for users, or no lists; programs must live with that anyway.
             Err(Errno::NOTSUP) if name != CAPABILITY => {}
             set => set?,
         }
@@ -50,12 +60,25 @@ pub(crate) fn set(file: impl AsFd, xattrs: &Xattrs) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Makes the attributes that a layer carries exactly these.
-pub(crate) fn replace(file: impl AsFd, xattrs: &Xattrs) -> rustix::io::Result<()> {
-    for name in list(&file)?.iter().filter(|name| !xattrs.contains_key(*name)) {
+/// What becomes of the access control lists that something has because of the directory it was made in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inherited {
+    Stay,
+    Go,
+}
+
+/// Makes the attributes that a layer carries exactly these, but for inherited lists that stay.
+pub(crate) fn replace(file: impl AsFd, xattrs: &Xattrs, inherited: Inherited) -> rustix::io::Result<()> {
+    let goes = |name: &&Vec<u8>| !xattrs.contains_key(*name) && (inherited == Inherited::Go || !is_acl(name));
+    for name in list(&file)?.iter().filter(goes) {
         fremovexattr(&file, name.as_slice())?;
     }
     set(file, xattrs)
+}
+
+/// Whether the file system keeps `user.` attributes; [`set`] passes over what it does not keep.
+pub(crate) fn has_user_attributes(file: impl AsFd) -> bool {
+    fgetxattr(file, "user.any", &mut [0_u8; 0][..]) != Err(Errno::NOTSUP)
 }
 
 fn list(file: impl AsFd) -> rustix::io::Result<Vec<Vec<u8>>> {
@@ -95,7 +118,9 @@ mod tests {
             (b"user.overlay.opaque", false),
             (b"trusted.overlay.opaque", false),
             (b"security.selinux", false),
-            (b"system.posix_acl_access", false),
+            (b"system.posix_acl_access", true),
+            (b"system.posix_acl_default", true),
+            (b"system.nfs4_acl", false),
         ] {
             assert_eq!(travels(name), expected, "{}", name.escape_ascii());
         }

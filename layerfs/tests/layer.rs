@@ -157,7 +157,7 @@ fn what_was_only_touched_is_no_change() {
     // An ancestor of a change has its parent's time when nothing else about it changed.
     step(&test.store, Some("base"), "child", "echo 3 > d/3");
     let mut times = Vec::new();
-    diff::walk(&test.store.snapshots().changes(&id("child")).unwrap(), &mut |change| {
+    diff::walk(&test.store.snapshots().changes(&id("child")).unwrap(), false, &mut |change| {
         if let Change::Put { entry, .. } = change {
             times.push((entry.path.clone(), entry.mtime.seconds == 978_307_200));
         }
@@ -194,7 +194,7 @@ fn times_are_clamped_and_bytes_are_fixed() {
     step(&test.store, None, "a", script);
     let changes = test.store.snapshots().changes(&id("a")).unwrap();
     let mut tar = Vec::new();
-    pack(&changes, PackOptions { epoch: Some(1_000_000_000) }, &mut tar).unwrap();
+    pack(&changes, PackOptions { epoch: Some(1_000_000_000), ..PackOptions::default() }, &mut tar).unwrap();
     let mut reader = Reader::new(&tar[..], Limits::default());
     while let Some(entry) = reader.next_entry().unwrap() {
         let expected = if entry.path == b"d/s" { 5 } else { 1_000_000_000 };

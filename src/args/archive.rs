@@ -15,7 +15,7 @@ pub(crate) struct CompressionArgs {
     /// How layers are compressed that are pushed by name: gzip, zstd, estargz or uncompressed [default: gzip]
     #[arg(long, visible_alias = "compression-format", value_name = "METHOD")]
     compression: Option<MethodArg>,
-    /// How hard to try: 1 to 9, for zstd 1 to 19
+    /// How hard to try: 1 to 9, for zstd 1 to 22
     #[arg(long, value_name = "N")]
     compression_level: Option<u32>,
     /// Compress layers anew that are compressed by another method

@@ -120,6 +120,9 @@ pub(crate) struct ImageArgs {
     /// No time in the image is later than this, in seconds since 1970 [default: $SOURCE_DATE_EPOCH]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) source_date_epoch: Option<i64>,
+    /// Put access control lists into the layers, as `tar --acls` does
+    #[arg(long)]
+    pub(crate) acls: bool,
 }
 
 /// Where the image goes, and what is said of it.

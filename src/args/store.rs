@@ -44,7 +44,7 @@ pub(crate) struct DuArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct FsckArgs {
-    /// Also hash every blob, and compare what steps made with the layers that were packed of it
+    /// Also hash every blob, and compare every snapshot with its layers
     #[arg(long)]
     pub(crate) deep: bool,
     /// Put what is damaged into `quarantine/` and delete what is left over; the next build or pull makes it anew

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use builder::attest::Provenance;
 use builder::deliver::{Annotations, AttestPlace, Family, Form, LayerForm, Level};
+use layerfs::layer::pack::PackOptions;
 use oci::Reference;
 
 use super::{Order, annotations};
@@ -33,8 +34,8 @@ pub(crate) struct Delivery {
     pub(crate) provenance: Option<Provenance>,
     pub(crate) sbom: bool,
     pub(crate) attest_place: AttestPlace,
-    /// No file that is written is later than this, in seconds since 1970.
-    pub(crate) epoch: Option<i64>,
+    /// How files that are written are told.
+    pub(crate) packing: PackOptions,
 }
 
 impl Delivery {
@@ -77,7 +78,7 @@ impl Delivery {
                 AttestAs::Index => AttestPlace::Index,
                 AttestAs::Referrers => AttestPlace::Referrers,
             },
-            epoch: order.epoch,
+            packing: PackOptions { epoch: order.epoch, acls: image.acls },
         };
         delivery.check(is_index)?;
         if delivery.uses_stdout() && io::stdout().is_terminal() {

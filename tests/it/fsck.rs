@@ -180,3 +180,39 @@ fn after_a_power_cut_only_what_was_synced_is_trusted() {
     }
     world.lbuild(&["fsck", "--deep"]).success();
 }
+
+/// The snapshot whose own files have this one.
+fn snapshot_with(world: &World, file: &str) -> PathBuf {
+    let all = fs::read_dir(world.path("root/snapshots")).expect("snapshots");
+    let all = all.map(|entry| entry.expect("one").path()).filter(|path| !path.is_symlink());
+    all.into_iter().find(|path| path.join("fs").join(file).exists()).expect("the snapshot")
+}
+
+#[test]
+fn what_layers_were_unpacked_to_is_held_against_them() {
+    let world = World::new();
+    world.lbuild(&["pull", busybox()]).success();
+    let text = format!("FROM {}\nRUN echo text > /f\n", busybox());
+    world.build(&text).args(&["-t", "x"]).env("SOURCE_DATE_EPOCH", "86400").success();
+    world.lbuild(&["fsck", "--deep"]).success();
+
+    let base = snapshot_with(&world, "bin/busybox");
+    fs::set_permissions(base.join("fs/bin"), PermissionsExt::from_mode(0o777)).expect("a mode");
+    world.lbuild(&["fsck"]).success();
+    let report = world.lbuild(&["fsck", "--deep"]).failure(1).stdout;
+    let name = base.file_name().expect("a name").to_str().expect("UTF-8");
+    assert!(name.starts_with("chain-"), "{name}");
+    let problem = format!("damage: `snapshots/{name}`: `/bin` is not as in its layer: mode\n");
+    assert!(report.contains(&problem), "{report}");
+    let report = world.lbuild(&["fsck", "--deep", "--repair"]).success().stdout;
+    assert!(report.contains("is not here (put away)"), "what stood on it goes too: {report}");
+    let again = world.build(&text).args(&["-t", "x"]).env("SOURCE_DATE_EPOCH", "86400").success();
+    assert!(!again.stderr.contains("CACHED"), "{}", again.stderr);
+    let mode = world.lbuild(&["run", "--rm", "x", "stat", "-c", "%a", "/bin"]).success().stdout;
+    assert_eq!(mode, "755\n");
+    world.lbuild(&["fsck", "--deep"]).success();
+
+    // A step's own, though it was packed for an epoch only.
+    fs::write(snapshot_with(&world, "f").join("fs/f"), "evil\n").expect("a change");
+    world.lbuild(&["fsck", "--deep"]).failure(1);
+}

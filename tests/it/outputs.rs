@@ -236,7 +236,7 @@ fn what_cannot_be_is_refused() {
     for (args, words) in [
         (&["-o", "type=oci", "-o", "-"][..], "only one output"),
         (&["-o", "type=zip,dest=x"], "unknown type `zip`"),
-        (&["-o", "type=oci,dest=x,compression=zstd,compression-level=30"], "from 1 to 19"),
+        (&["-o", "type=oci,dest=x,compression=zstd,compression-level=30"], "from 1 to 22"),
         (&["-o", "type=docker,dest=x,compression=zstd,oci-mediatypes=false"], "none for zstd"),
         (&["-t", "a", "--no-push", "-o", "type=registry"], "contradicts"),
     ] {

@@ -37,6 +37,11 @@ pub struct LocalCache<'a> {
 #[derive(Clone, Serialize, Deserialize)]
 struct LayerRecord {
     snapshot: SnapshotId,
+    /// What it was packed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    epoch: Option<i64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    acls: bool,
     layer: PackedLayer,
 }
 
@@ -145,21 +150,23 @@ impl<'a> LocalCache<'a> {
         Ok(self.files()?.into_iter().filter_map(entry).collect())
     }
 
-    /// Snapshots of steps that no longer are what they were packed to, each with what is wrong with it. Those that
-    /// were packed with an epoch alone are left out: it is not known.
+    /// Snapshots of steps that no longer are what they were packed to, each with what is wrong with it.
     ///
     /// # Errors
     /// When the directory cannot be listed.
     pub fn altered(&self) -> layerfs::Result<Vec<(SnapshotId, String)>> {
-        let mut altered = Vec::new();
+        let mut altered: Vec<(SnapshotId, String)> = Vec::new();
         for (path, file) in self.files()? {
-            let CacheFile::Layer(LayerRecord { snapshot, layer }) = file else { continue };
-            if path != self.layer_path(&snapshot, None) || !self.snapshots.contains(&snapshot) {
+            let CacheFile::Layer(LayerRecord { snapshot, epoch, acls, layer }) = file else { continue };
+            let options = PackOptions { epoch, acls };
+            let is_known = altered.iter().any(|(known, _)| *known == snapshot);
+            // The record of another format says nothing of this one.
+            if path != self.layer_path(&snapshot, options) || !self.snapshots.contains(&snapshot) || is_known
+            {
                 continue;
             }
             let changes = self.snapshots.changes(&snapshot);
-            let packed =
-                changes.and_then(|changes| pack(&changes, PackOptions::default(), &mut std::io::sink()));
+            let packed = changes.and_then(|changes| pack(&changes, options, &mut std::io::sink()));
             match packed {
                 Ok(packed) if packed.diff_id == layer.diff_id => {}
                 Ok(packed) => {
@@ -218,9 +225,10 @@ impl<'a> LocalCache<'a> {
         self.store.root().join("cache").join(format!("{prefix}{}", digest.hex()))
     }
 
-    fn layer_path(&self, snapshot: &SnapshotId, epoch: Option<i64>) -> PathBuf {
-        let epoch = epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
-        let text = format!("{}\n{snapshot}\n{epoch}", layerfs::layer::pack::LAYER_FORMAT);
+    fn layer_path(&self, snapshot: &SnapshotId, options: PackOptions) -> PathBuf {
+        let epoch = options.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
+        let acls = if options.acls { "\nacls" } else { "" };
+        let text = format!("{}\n{snapshot}\n{epoch}{acls}", layerfs::layer::pack::LAYER_FORMAT);
         self.path("layer-", Digest::of(text.as_bytes()))
     }
 
@@ -262,8 +270,8 @@ impl CacheBackend for LocalCache<'_> {
         self.write(&self.path("", key.0), record)
     }
 
-    fn layer(&self, snapshot: &SnapshotId, epoch: Option<i64>) -> Option<PackedLayer> {
-        let LayerRecord { layer, .. } = read(&self.layer_path(snapshot, epoch))?;
+    fn layer(&self, snapshot: &SnapshotId, options: PackOptions) -> Option<PackedLayer> {
+        let LayerRecord { layer, .. } = read(&self.layer_path(snapshot, options))?;
         let size = self.store.hold(&layer.descriptor.digest).ok()?;
         (size == Some(layer.descriptor.size)).then_some(layer)
     }
@@ -271,11 +279,12 @@ impl CacheBackend for LocalCache<'_> {
     fn put_layer(
         &self,
         snapshot: &SnapshotId,
-        epoch: Option<i64>,
+        options: PackOptions,
         layer: &PackedLayer,
     ) -> layerfs::Result<()> {
-        let record = LayerRecord { snapshot: *snapshot, layer: layer.clone() };
-        self.write(&self.layer_path(snapshot, epoch), &record)
+        let PackOptions { epoch, acls } = options;
+        let record = LayerRecord { snapshot: *snapshot, epoch, acls, layer: layer.clone() };
+        self.write(&self.layer_path(snapshot, options), &record)
     }
 
     fn lock(&self, key: &Key, give_up: &dyn Fn() -> bool) -> layerfs::Result<Option<Box<dyn Any>>> {

@@ -11,6 +11,7 @@ pub mod local;
 
 use std::any::Any;
 
+use layerfs::layer::pack::PackOptions;
 use layerfs::snapshot::SnapshotId;
 use oci::{Descriptor, DiffId, Digest};
 use serde::{Deserialize, Serialize};
@@ -53,8 +54,8 @@ pub trait CacheBackend: Sync {
     /// When it cannot be written.
     fn put(&self, key: &Key, record: &Record) -> layerfs::Result<()>;
 
-    /// The layer of `snapshot`, if it was packed with this epoch and is still there.
-    fn layer(&self, snapshot: &SnapshotId, epoch: Option<i64>) -> Option<PackedLayer>;
+    /// The layer of `snapshot`, if it was packed so and is still there.
+    fn layer(&self, snapshot: &SnapshotId, options: PackOptions) -> Option<PackedLayer>;
 
     /// Remembers the layer of `snapshot`.
     ///
@@ -63,7 +64,7 @@ pub trait CacheBackend: Sync {
     fn put_layer(
         &self,
         snapshot: &SnapshotId,
-        epoch: Option<i64>,
+        options: PackOptions,
         layer: &PackedLayer,
     ) -> layerfs::Result<()>;
 

@@ -30,7 +30,7 @@ pub struct Form {
 pub struct LayerForm {
     /// The method.
     pub method: Method,
-    /// How hard to try: 1 to 9, for zstd 1 to 19; the method's usual level where none is said.
+    /// How hard to try: 1 to 9, for zstd 1 to 22; the method's usual level where none is said.
     pub level: Option<u32>,
     /// Whether layers that are compressed by another method are made anew.
     pub force: bool,

@@ -7,6 +7,7 @@ use std::path::Path;
 use layerfs::confined::Root;
 use layerfs::entry::{Entry, Kind, Time};
 use layerfs::flat::{self, Flat};
+use layerfs::layer::pack::PackOptions;
 use layerfs::layer::tar::Writer;
 use layerfs::layout::replacing_file;
 use layerfs::snapshot::{Snapshotter, View};
@@ -93,12 +94,12 @@ impl Tree {
     }
 }
 
-/// Writes the files of `trees` to `place`; no time is later than `epoch`, in seconds since 1970.
+/// Writes the files of `trees` to `place`; what they are like is told as for a layer.
 ///
 /// # Errors
 /// When a file cannot be read, or the place cannot be written.
-pub fn write(trees: &[Tree], place: Place<'_>, epoch: Option<i64>) -> Result<(), Error> {
-    let plain = Flat { epoch, ..Flat::default() };
+pub fn write(trees: &[Tree], place: Place<'_>, options: PackOptions) -> Result<(), Error> {
+    let plain = Flat { epoch: options.epoch, acls: options.acls, ..Flat::default() };
     let written = match place {
         Place::Archive(path) => replacing_file(path, &mut |out| archive(trees, &plain, out)),
         Place::Stream(out) => archive(trees, &plain, out),

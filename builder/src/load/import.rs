@@ -59,7 +59,7 @@ pub fn import(
         Tree::Archive(source) => keep(source, store, snapshots)?,
         Tree::Directory(path) => {
             let upper = File::open(path).at("open", path)?.into();
-            let options = PackOptions { epoch: about.epoch };
+            let options = PackOptions { epoch: about.epoch, ..PackOptions::default() };
             store.put_layer(&Changes { upper, lower: None }, options)?.descriptor()
         }
     };

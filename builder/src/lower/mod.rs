@@ -63,6 +63,7 @@ pub fn lower(
         stages: lowered,
         target: stages.target,
         epoch: stages.epoch,
+        acls: request.acls,
         stages_in_file: stages.stages_in_file,
     };
     for (name, value) in &request.labels {

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use builder::attest::sbom::packages_of_rpm;
 use builder::dockerfile::ast::{Node, nodes};
 use builder::dockerfile::expand::{ExpandError, expand_heredoc, expand_word, expand_words};
 use builder::dockerfile::glob::{Glob, clean, filepath_match};
@@ -285,4 +286,12 @@ pub fn address(text: &str) {
             assert!(!source.reference.as_ref().is_some_and(option), "{:?}", source.reference);
         }
     }
+}
+
+/// A database of rpm: what is read from it is no longer than it is.
+pub fn rpm(database: &[u8]) {
+    let packages = packages_of_rpm(database).unwrap_or_default();
+    let bytes: usize = packages.iter().map(|package| package.name.len()).sum();
+    // What is no text becomes signs of three bytes.
+    assert!(bytes <= 3 * database.len(), "{bytes} bytes of names out of {}", database.len());
 }

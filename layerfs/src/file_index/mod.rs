@@ -4,7 +4,7 @@
 //!   One pass over the layer makes it and verifies the diff id (`scan`); the store keeps it by diff id (`kept`), in
 //!   a form of its own (`format`).
 //! * [`FileTree`] is a stack of layers as a container sees it (`tree`), by the rules of unpacking (`apply`).
-//! * [`compare()`] tells two trees apart; [`squash()`] writes the difference of two as one layer; [`Store::content`]
+//! * [`compare()`] tells two trees apart, `mismatch` a tree and files on disk; [`squash()`] writes the difference of two as one layer; [`Store::content`]
 //!   reads a file out of its layer.
 //!
 //! What does not live here: what an image is made of, and how anything of it is shown.
@@ -17,6 +17,7 @@ mod compare;
 mod content;
 mod format;
 mod kept;
+mod mismatch;
 mod scan;
 mod squash;
 mod tree;

@@ -6,6 +6,10 @@
 //!   not get smaller is stored as it is;
 //! * zstd always runs its multi-threaded form, with a fixed job size.
 //!
+//! What it takes of memory depends on neither the layer nor the machine: so many threads work as fit into
+//! [`MEMORY_BYTES`], and zstd's tables stop growing at level 12. The last per cent that larger ones would save costs a
+//! hundred megabytes a thread, and then as much to read.
+//!
 //! What is read may be several gzip members or zstd frames one after the other, as RFC 1952 and RFC 8878 allow
 //! and several builders write, with zeros behind them.
 
@@ -16,13 +20,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use flate2::{Compress, Crc, FlushCompress, Status};
 use oci::Compression;
+use zstd::zstd_safe::CParameter;
 
 /// How to compress: the method and how hard to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Codec {
     /// The method.
     pub compression: Compression,
-    /// 1 to 9 for gzip, 1 to 19 for zstd; means nothing for none. Others are brought into range.
+    /// 1 to 9 for gzip, 1 to 22 for zstd; means nothing for none. Others are brought into range.
     pub level: u32,
 }
 
@@ -37,14 +42,33 @@ impl Codec {
         Codec { compression, level }
     }
 
-    /// Compresses `source` into `out` with this many threads beside the caller's.
+    /// Compresses `source` into `out` with this many threads beside the caller's, or fewer where they would take too
+    /// much memory.
     pub fn compress(self, source: &mut dyn Read, out: &mut dyn Write, threads: usize) -> io::Result<()> {
-        let threads = threads.max(1);
+        let threads = threads.clamp(1, self.most_threads());
         match self.compression {
             Compression::None => io::copy(source, out).map(drop),
             Compression::Gzip => gzip(source, out, self.level.clamp(1, 9), threads),
-            Compression::Zstd => zstd(source, out, self.level.clamp(1, 19), threads),
+            Compression::Zstd => zstd(source, out, self.level.clamp(1, 22), threads),
         }
+    }
+}
+
+/// What the threads of one compression may take together, in bytes.
+const MEMORY_BYTES: usize = 64 << 20;
+
+impl Codec {
+    fn most_threads(self) -> usize {
+        // A state and a probe, and the blocks that wait to be compressed or written; zstd: a job, what it looks back at
+        // and what it becomes, and the tables.
+        let thread_bytes = match (self.compression, self.level) {
+            (Compression::None | Compression::Gzip, _) => 2 << 20,
+            (Compression::Zstd, 0..=4) => 7 << 20,
+            (Compression::Zstd, 5..=8) => 12 << 20,
+            (Compression::Zstd, 9) => 18 << 20,
+            (Compression::Zstd, _) => 32 << 20,
+        };
+        MEMORY_BYTES / thread_bytes
     }
 }
 
@@ -320,11 +344,20 @@ fn compress_block(deflate: &mut Compress, job: &Job) -> io::Result<Vec<u8>> {
     }
 }
 
+/// From this level on zstd would take larger tables, and from 17 on a larger window.
+const ZSTD_BOUNDED: u32 = 12;
+
 fn zstd(source: &mut dyn Read, out: &mut dyn Write, level: u32, threads: usize) -> io::Result<()> {
     let mut encoder = zstd::stream::write::Encoder::new(out, level.cast_signed())?;
     // One worker and many make the same bytes; none at all makes others.
     encoder.multithread(u32::try_from(threads).unwrap_or(1))?;
-    encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(2 * 1024 * 1024))?;
+    encoder.set_parameter(CParameter::JobSize(2 * 1024 * 1024))?;
+    if level >= ZSTD_BOUNDED {
+        // Logarithms of how far it looks back, and of how many places each table has, in four bytes each.
+        for bound in [CParameter::WindowLog(22), CParameter::ChainLog(22), CParameter::HashLog(21)] {
+            encoder.set_parameter(bound)?;
+        }
+    }
     io::copy(source, &mut encoder)?;
     encoder.finish().map(drop)
 }
@@ -435,6 +468,23 @@ mod tests {
             let mut out = Vec::new();
             Codec { compression: Compression::Gzip, level }.compress(&mut &bytes[..], &mut out, 2).unwrap();
             assert!(decompress(&out).unwrap() == bytes, "{level}");
+        }
+    }
+
+    #[test]
+    fn high_levels_have_the_same_bytes_for_any_number_of_threads() {
+        let bytes = sample(6_000_000);
+        for level in [ZSTD_BOUNDED - 1, ZSTD_BOUNDED, 22] {
+            let codec = Codec { compression: Compression::Zstd, level };
+            let compress = |threads| {
+                let mut out = Vec::new();
+                codec.compress(&mut &bytes[..], &mut out, threads).unwrap();
+                out
+            };
+            let once = compress(1);
+            assert!(decompress(&once).unwrap() == bytes, "{level}");
+            assert!([2, 9].into_iter().all(|threads| compress(threads) == once), "{level}");
+            assert!((1..=4).contains(&codec.most_threads()), "{level}");
         }
     }
 

@@ -34,6 +34,8 @@ const BUFFER: usize = 256 * 1024;
 pub struct PackOptions {
     /// The latest time that may stand in the layer, in seconds since 1970: `SOURCE_DATE_EPOCH`.
     pub epoch: Option<i64>,
+    /// Whether access control lists are in the layer; those that a base layer has stay in that in any case.
+    pub acls: bool,
 }
 
 /// A layer that was packed.
@@ -104,7 +106,7 @@ fn write_tar(changes: &Changes, options: PackOptions, out: &mut dyn Write) -> Re
     std::thread::scope(|scope| {
         let walk = scope.spawn(move || {
             let mut batch = Batch { items: Vec::with_capacity(BATCH), bytes: 0, queue: &items };
-            diff::walk(changes, &mut |change| batch.push(item(change, options)?))?;
+            diff::walk(changes, options.acls, &mut |change| batch.push(item(change, options)?))?;
             batch.send()
         });
         let written = write_items(queue, out);

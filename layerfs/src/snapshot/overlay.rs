@@ -92,7 +92,7 @@ impl Overlay {
         let copy = || {
             let stat = fstat(&source)?;
             fchown(&target, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
-            xattr::set(&target, &xattr::read(&source)?)?;
+            xattr::set(&target, &xattr::read(&source, true)?)?;
             fchmod(&target, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
             futimens(&target, &Time::of(&stat).timestamps())
         };

@@ -8,6 +8,7 @@ use builder::attest::{self, Statement, sbom};
 use builder::deliver::rootfs::{self, Place};
 use builder::deliver::{self, Artifact, Attest, Complete, Form};
 use builder::{Event, Events, Image, VertexId};
+use layerfs::layer::pack::PackOptions;
 use layerfs::layout::Target;
 use oci::Reference;
 
@@ -167,21 +168,23 @@ impl Works<'_> {
                             files.into_iter().for_each(|(name, bytes)| tree.add(name, bytes));
                         }
                     }
-                    write_files(&trees, to, delivery.epoch)
+                    write_files(&trees, to, delivery.packing)
                 })
             }
         }
     }
 }
 
-fn write_files(trees: &[rootfs::Tree], to: &Files, epoch: Option<i64>) -> Result<(), builder::Error> {
+fn write_files(trees: &[rootfs::Tree], to: &Files, packing: PackOptions) -> Result<(), builder::Error> {
     match to {
         Files::Directory(path) => {
             let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-            rootfs::write(trees, Place::Directory(path, owner), epoch)
+            rootfs::write(trees, Place::Directory(path, owner), packing)
         }
-        Files::Archive(Destination::Path(path)) => rootfs::write(trees, Place::Archive(path), epoch),
-        Files::Archive(Destination::Stdout) => rootfs::write(trees, Place::Stream(&mut io::stdout()), epoch),
+        Files::Archive(Destination::Path(path)) => rootfs::write(trees, Place::Archive(path), packing),
+        Files::Archive(Destination::Stdout) => {
+            rootfs::write(trees, Place::Stream(&mut io::stdout()), packing)
+        }
     }
 }
 

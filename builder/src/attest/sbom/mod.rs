@@ -6,7 +6,6 @@ mod database;
 mod language;
 mod rpm;
 mod spdx;
-mod sqlite;
 
 use std::path::Path;
 
@@ -14,6 +13,8 @@ use layerfs::confined::Root;
 use serde_json::Value;
 
 use super::Statement;
+
+pub use rpm::packages as packages_of_rpm;
 
 /// The kind of statement that it is.
 pub const PREDICATE_TYPE: &str = "https://spdx.dev/Document";
@@ -26,16 +27,21 @@ const MAX_METADATA_BYTES: u64 = 4 << 20;
 
 /// A package of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Package {
+pub struct Package {
     /// Who knows it: `deb`, `apk`, `rpm`, `pypi`, `npm`.
-    kind: &'static str,
-    name: String,
-    version: String,
+    pub kind: &'static str,
+    /// What it is called.
+    pub name: String,
+    /// Its version, with what the distribution adds to it.
+    pub version: String,
     /// What goes before the version, of packages of rpm.
-    epoch: Option<u32>,
-    architecture: Option<String>,
-    license: Option<String>,
-    supplier: Option<String>,
+    pub epoch: Option<u32>,
+    /// What it runs on, in its distribution's words.
+    pub architecture: Option<String>,
+    /// As its author wrote it.
+    pub license: Option<String>,
+    /// Who made it, or keeps it.
+    pub supplier: Option<String>,
 }
 
 /// What was found.

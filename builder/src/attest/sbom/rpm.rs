@@ -1,36 +1,34 @@
-//! rpm's database: a table of SQLite whose rows are the headers of the packages.
-//! (<https://rpm-software-management.github.io/rpm/manual/format_header.html>.)
+//! rpm's database: the headers of the packages, in a table of SQLite (`sqlite`), in a file of rpm's own (`ndb`), or in one
+//! of Berkeley DB (`bdb`). (<https://rpm-software-management.github.io/rpm/manual/format_header.html>.)
 //!
-//! Two older kinds of database are only noticed, and so is one with changes that are not in the file yet.
+//! One with changes that are not in the file yet is noticed.
+
+mod bdb;
+mod ndb;
+mod sqlite;
 
 use std::path::Path;
 
 use layerfs::confined::Root;
 
-use super::sqlite::{Database, Value};
 use super::{Inventory, MAX_DATABASE_BYTES, Package};
 
 pub(super) fn rpm(root: &Root, inventory: &mut Inventory) -> layerfs::Result<()> {
     for folder in ["usr/lib/sysimage/rpm", "var/lib/rpm"] {
         let folder = Path::new(folder);
-        let path = folder.join("rpmdb.sqlite");
-        if let Some(bytes) = inventory.read(root, &path, MAX_DATABASE_BYTES)? {
-            match Database::open(&bytes).and_then(|database| database.rows("Packages")) {
-                Some(rows) => inventory.packages.extend(rows.iter().filter_map(|row| package(row))),
-                None => inventory.left_out(&path, "is damaged"),
+        for name in ["rpmdb.sqlite", "Packages.db", "Packages"] {
+            let path = folder.join(name);
+            let Some(bytes) = inventory.read(root, &path, MAX_DATABASE_BYTES)? else { continue };
+            match packages(&bytes) {
+                Some(found) => inventory.packages.extend(found),
+                None => inventory.left_out(&path, "is damaged, or of an unknown kind"),
             }
             let log = folder.join("rpmdb.sqlite-wal");
-            if root.metadata(&log)?.is_some_and(|found| found.size_bytes > 0) {
+            if name == "rpmdb.sqlite" && root.metadata(&log)?.is_some_and(|found| found.size_bytes > 0) {
                 inventory.left_out(&log, "is not read");
             }
-            // The one folder may be a link to the other.
+            // The one folder may be a link to the other, and what is beside a database is an older one.
             return Ok(());
-        }
-        for name in ["Packages", "Packages.db"] {
-            if root.exists(&folder.join(name))? {
-                inventory.left_out(&folder.join(name), "is not read");
-                return Ok(());
-            }
         }
     }
     Ok(())
@@ -42,11 +40,27 @@ impl Inventory {
     }
 }
 
-fn package(row: &[Value]) -> Option<Package> {
-    let header = row.iter().find_map(|value| match value {
-        Value::Bytes(bytes) => Some(bytes),
-        _ => None,
-    })?;
+/// The packages in a database of any kind, each once for each time that it is installed; none if it cannot be read.
+pub fn packages(database: &[u8]) -> Option<Vec<Package>> {
+    let headers = match database {
+        bytes if ndb::is_one(bytes) => ndb::headers(bytes)?,
+        bytes if bdb::is_one(bytes) => bdb::values(bytes)?,
+        bytes => headers_of_rows(sqlite::Database::open(bytes)?.rows("Packages")?),
+    };
+    Some(headers.iter().filter_map(|header| package(header)).collect())
+}
+
+fn headers_of_rows(rows: Vec<Vec<sqlite::Value>>) -> Vec<Vec<u8>> {
+    let header = |row: Vec<sqlite::Value>| {
+        row.into_iter().find_map(|value| match value {
+            sqlite::Value::Bytes(bytes) => Some(bytes),
+            _ => None,
+        })
+    };
+    rows.into_iter().filter_map(header).collect()
+}
+
+fn package(header: &[u8]) -> Option<Package> {
     let header = Header::parse(header)?;
     // Keys are kept as if they were packages, of no architecture.
     let architecture = header.text(ARCHITECTURE)?;

@@ -25,7 +25,8 @@ use crate::layer::pack::split;
 use crate::remove::{is_dir, open_dir};
 use crate::snapshot::Active;
 use crate::whiteout::{OPAQUE_XATTR, join};
-use crate::{Error, Result, xattr};
+use crate::xattr::{self, Inherited};
+use crate::{Error, Result};
 
 /// How many deletions are kept in memory; a layer with more is unpacked onto its parent.
 const MAX_MARKS: usize = 100_000;
@@ -201,7 +202,7 @@ impl Settling<'_> {
         let Dir::Here(to) = Dir::at(self.tree, dir)? else { return Ok(false) };
         let stat = fstat(&from)?;
         fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
-        xattr::replace(&to, &xattr::read(&from)?)?;
+        xattr::replace(&to, &xattr::read(&from, true)?, Inherited::Go)?;
         fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
         self.times.insert(dir.to_vec(), Time::of(&stat));
         Ok(true)

@@ -34,7 +34,8 @@ use crate::entry::{Entry, Kind, Time};
 use crate::remove::{is_dir, open_dir, remove_tree};
 use crate::snapshot::Active;
 use crate::whiteout::{self, Name};
-use crate::{Error, Result, xattr};
+use crate::xattr::{self, Inherited};
+use crate::{Error, Result};
 use apart::Later;
 pub use apart::{Apart, unpack_apart};
 use pipe::Pipe;
@@ -59,6 +60,16 @@ pub struct Options {
     pub owner: Option<(u32, u32)>,
     /// What is accepted.
     pub limits: Limits,
+}
+
+impl Options {
+    /// A layer says all that its files have; another archive comes into directories that have their say.
+    fn inherited(&self) -> Inherited {
+        match self.whiteouts {
+            Whiteouts::Apply => Inherited::Go,
+            Whiteouts::Literal => Inherited::Stay,
+        }
+    }
 }
 
 /// What names beginning with `.wh.` mean.
@@ -211,7 +222,7 @@ impl<'a> Unpacker<'a> {
                     }
                     write_all(&file, &self.buffer[..count]).map_err(failed)?;
                 }
-                set_attributes(&file, entry)
+                set_attributes(&file, entry, self.options.inherited())
                     .and_then(|()| futimens(&file, &entry.mtime.timestamps()))
                     .map_err(failed)
             }
@@ -294,7 +305,7 @@ impl<'a> Unpacker<'a> {
 
     fn finish_dir(&mut self, dir: &OwnedFd, entry: &Entry) -> rustix::io::Result<()> {
         fchown(dir, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
-        xattr::replace(dir, &entry.xattrs)?;
+        xattr::replace(dir, &entry.xattrs, self.options.inherited())?;
         fchmod(dir, Mode::from_raw_mode(entry.mode))?;
         let time = DirTime { time: entry.mtime, origin: Origin::Mentioned };
         let before = self.times.insert(self.parents.real(&entry.path)?, time);
@@ -354,13 +365,14 @@ fn create_file(parent: &OwnedFd, name: &[u8], mode: u32) -> rustix::io::Result<O
 
 /// Owner, then attributes, then mode. Of a new file: most have the first and the last already, and to look is cheaper than to
 /// set, which goes to the journal.
-fn set_attributes(file: &OwnedFd, entry: &Entry) -> rustix::io::Result<()> {
+fn set_attributes(file: &OwnedFd, entry: &Entry, inherited: Inherited) -> rustix::io::Result<()> {
     let stat = fstat(file)?;
     if (stat.st_uid, stat.st_gid) != (entry.uid, entry.gid) {
         fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
     }
-    xattr::set(file, &entry.xattrs)?;
-    if stat.st_mode & 0o7777 != entry.mode {
+    xattr::replace(file, &entry.xattrs, inherited)?;
+    // A new owner, and an access control list, change it.
+    if fstat(file)?.st_mode & 0o7777 != entry.mode {
         fchmod(file, Mode::from_raw_mode(entry.mode))?;
     }
     Ok(())

@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
-use rustix::fs::{chmodat, chownat, fstat, mkdirat, openat2, readlinkat, unlinkat};
+use rustix::fs::{chownat, fchmod, fstat, mkdirat, openat2, readlinkat, unlinkat};
 use rustix::io::Errno;
 
 use crate::confined::look_up_exact;
 use crate::entry::Time;
 use crate::layer::pack::split;
+use crate::remove::open_dir;
 use crate::whiteout::join;
+use crate::xattr::{self, Inherited, Xattrs};
 
 /// As many links as the kernel follows in one path.
 const MAX_LINKS: u32 = 40;
@@ -160,7 +162,9 @@ impl<'a> Parents<'a> {
                 Ok(()) => {
                     // A directory with a set-group-id bit gives its group to what is made in it.
                     chownat(&parent, name, Some(Uid::ROOT), Some(Gid::ROOT), AtFlags::SYMLINK_NOFOLLOW)?;
-                    chmodat(&parent, name, Mode::from_raw_mode(0o755), AtFlags::empty())?;
+                    let made = open_dir(&parent, name)?;
+                    xattr::replace(&made, &Xattrs::new(), Inherited::Go)?;
+                    fchmod(&made, Mode::from_raw_mode(0o755))?;
                     let planned = DirTime { time: Time::default(), origin: Origin::Implied };
                     times.insert(join(&real, name), planned);
                 }

@@ -1,7 +1,7 @@
 //! As much of SQLite's file format as it takes to read the rows of one table. (<https://www.sqlite.org/fileformat2.html>.)
 //!
-//! The file is anybody's: every number in it is checked before it is used, no page is visited twice, and what does not
-//! fit makes the whole file unreadable.
+//! The file is anybody's: every number in it is checked before it is used, no page is visited twice, rows together are no longer than the
+//! file, and what does not fit makes the whole file unreadable.
 
 use std::collections::BTreeSet;
 
@@ -59,7 +59,7 @@ impl<'a> Database<'a> {
     }
 
     fn tree(&self, root: u32) -> Option<Vec<Vec<Value>>> {
-        let (mut rows, mut seen) = (Vec::new(), BTreeSet::new());
+        let (mut rows, mut seen, mut left) = (Vec::new(), BTreeSet::new(), self.bytes.len());
         let mut pages = vec![root];
         while let Some(number) = pages.pop() {
             if !seen.insert(number) {
@@ -73,7 +73,7 @@ impl<'a> Database<'a> {
                 0x0d => {
                     for cell in 0..count {
                         let at = usize::from(u16_at(page, head + 8 + 2 * cell)?);
-                        rows.push(self.row(page, at)?);
+                        rows.push(self.row(page, at, &mut left)?);
                     }
                 }
                 0x05 => {
@@ -90,12 +90,11 @@ impl<'a> Database<'a> {
         Some(rows)
     }
 
-    fn row(&self, page: &[u8], mut at: usize) -> Option<Vec<Value>> {
+    /// The row at a place in a page; `left` says how many bytes the rest of the rows may have.
+    fn row(&self, page: &[u8], mut at: usize, left: &mut usize) -> Option<Vec<Value>> {
         let size = usize::try_from(varint(page, &mut at)?).ok()?;
         let _rowid = varint(page, &mut at)?;
-        if size > self.bytes.len() {
-            return None;
-        }
+        *left = left.checked_sub(size)?;
         let local = self.local_bytes(size);
         let mut payload = page.get(at..at.checked_add(local)?)?.to_vec();
         let mut next = if local < size { u32_at(page, at + local)? } else { 0 };
