@@ -135,6 +135,12 @@ pub enum ImageError {
     },
 }
 
+impl From<layerfs::Error> for ImageError {
+    fn from(error: layerfs::Error) -> ImageError {
+        ImageError::Store(error)
+    }
+}
+
 /// A `RUN` whose command failed.
 #[derive(Debug)]
 pub struct CommandFailed {

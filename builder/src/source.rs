@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::SystemTime;
 
+use layerfs::download::Rest;
 use layerfs::snapshot::{SnapshotId, Snapshotter};
 use layerfs::store::Store;
 use layerfs::{Arrival, IoResultExt};
@@ -440,25 +441,17 @@ impl<'a> Images<'a> {
         progress: Progress<'_>,
         arrival: &Arrival,
     ) -> Result<(), ImageError> {
-        let fetched = self.try_fetch_layer(reference, layer, progress, arrival);
-        // Where nothing could be received, nobody has told those who wait.
-        arrival.give_up();
-        fetched
-    }
-
-    fn try_fetch_layer(
-        &self,
-        reference: &Reference,
-        layer: &Descriptor,
-        progress: Progress<'_>,
-        arrival: &Arrival,
-    ) -> Result<(), ImageError> {
         if reference.registry() == layout::REGISTRY {
+            // Those who wait for it are told.
+            arrival.give_up();
             return Err(ImageError::Store(layerfs::Error::MissingBlob { digest: layer.digest }));
         }
-        let blob = self.client.blob(reference, layer).map_err(ImageError::Registry)?;
-        let mut counted = Counted { source: blob, done_bytes: 0, layer, progress };
-        self.store.receive(&mut counted, layer, arrival).map_err(ImageError::Store)
+        self.store.receive(layer, arrival, |known| {
+            let blob = self.client.rest_of_blob(reference, layer, known).map_err(ImageError::Registry)?;
+            let start = blob.start();
+            let counted = Counted { source: blob, done_bytes: start, layer, progress };
+            Ok(if start == 0 { Rest::Whole(counted) } else { Rest::Behind(counted) })
+        })
     }
 
     /// How many layers, counted from the bottom, are unpacked already.
@@ -548,10 +541,17 @@ impl ImageSource for Images<'_> {
                 };
                 // That a layer did not come is the reason why it could not be unpacked.
                 worker.map_or(Ok(()), join)?;
+                let unpacked = match unpacked {
+                    // What was unpacked was not the layer, which is here now.
+                    Err(_) if arrival.as_ref().is_some_and(Arrival::has_restarted) => {
+                        self.store.verified(layer).and_then(|here| self.unpack(parent, above, here, *diff_id))
+                    }
+                    unpacked => unpacked,
+                };
                 unpacked.map_err(ImageError::Store)?;
                 parent = Some(above);
             }
-            Ok(())
+            Ok::<_, ImageError>(())
         })?;
         Ok(Some(id))
     }

@@ -9,13 +9,14 @@
 //! Whoever needs it next, a build or a pull, does that.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use oci::{Descriptor, Digest, Document, Index};
 use rayon::prelude::*;
 
 use crate::snapshot::{SnapshotId, Snapshotter};
 use crate::store::Store;
-use crate::{Error, Result, ingest, lock};
+use crate::{Error, Result, download, ingest, lock};
 
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +73,7 @@ impl Store {
             }
         }
         self.check_half_things(&mut findings)?;
+        self.check_downloads(&mut findings)?;
         Ok(findings)
     }
 
@@ -227,6 +229,21 @@ impl Store {
                 findings.push(Finding::damage(path, "it has no files"));
             } else if let Some(missing) = ancestors.iter().find(|ancestor| !all.contains(ancestor)) {
                 findings.push(Finding::damage(path, format!("it stands on `{missing}`, which is not here")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever wants the blob goes on with a download that broke, so that it is no leftover before it is old.
+    fn check_downloads(&self, findings: &mut Vec<Finding>) -> Result<()> {
+        let forgotten = SystemTime::now() - download::FORGOTTEN;
+        for name in self.names(download::FOLDER)? {
+            let path = PathBuf::from(download::FOLDER).join(&name);
+            let Ok(file) = std::fs::File::open(self.root().join(&path)) else { continue };
+            if download::digest_of(&name).is_none() {
+                findings.push(Finding::leftover(path, "its name is not that of a download"));
+            } else if download::is_older(&file, forgotten) && lock::try_shared(&file) == Ok(true) {
+                findings.push(Finding::leftover(path, "a download that nobody goes on with"));
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 //!   oci-layout, index.json   the layout's two files; see `layout`
 //!   state.json               the format of all this, and when it was last trusted; see `trust`
 //!   blobs/sha256/<hex>       complete, never written to again
+//!   downloads/               blobs that have come in part; see `download`
 //!   ingest/                  snapshots being made, each a locked directory
 //!   snapshots/<id>/          committed snapshots; see `snapshot`
 //!   mounts/                  directories that outlive a build; see `cache_mount`
@@ -28,10 +29,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci::{Descriptor, Digest, ImageConfig, MAX_DOCUMENT_BYTES, Manifest, Raw, Verifier};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::arrival::Arrival;
 use crate::hash::SideHasher;
 use crate::ingest::{self, Ingest};
 use crate::lease::{Held, Lease};
@@ -40,8 +40,18 @@ use crate::trust::{BLOB_IN_MEMORY, Settling};
 use crate::{Error, IoResultExt, Result, lock, remove, trust};
 
 /// What a store consists of.
-const FOLDERS: [&str; 9] =
-    ["blobs/sha256", "ingest", "snapshots", "mounts", "memo", "resolved", "cache", "trash", "leases"];
+const FOLDERS: [&str; 10] = [
+    "blobs/sha256",
+    "downloads",
+    "ingest",
+    "snapshots",
+    "mounts",
+    "memo",
+    "resolved",
+    "cache",
+    "trash",
+    "leases",
+];
 
 /// An open store. Cheap to share by reference between threads.
 ///
@@ -189,14 +199,14 @@ impl Store {
     }
 
     /// A file without a name, which goes with its last descriptor.
-    fn unnamed(&self, mode: u32) -> Result<File> {
+    pub(crate) fn unnamed(&self, mode: u32) -> Result<File> {
         let dir = self.root.join("ingest");
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = rustix::fs::open(&dir, flags, Mode::from_raw_mode(mode)).at("create a file in", &dir)?;
         Ok(file.into())
     }
 
-    fn shelf(&self) -> Shelf {
+    pub(crate) fn shelf(&self) -> Shelf {
         Shelf { folder: self.root.join("blobs/sha256"), lease: Arc::clone(&self.lease) }
     }
 
@@ -210,46 +220,6 @@ impl Store {
         let mut writer = self.writer()?;
         copy(reader, &mut writer)?;
         writer.commit()
-    }
-
-    /// Keeps the bytes of `reader` if they are what `descriptor` promises; reads none of them if the blob is
-    /// there already.
-    pub fn put_verified(&self, reader: &mut dyn Read, descriptor: &Descriptor) -> Result<()> {
-        self.receive(reader, descriptor, &Arrival::default())
-    }
-
-    /// As [`Store::put_verified`], while another thread reads from `arrival` what has come.
-    pub fn receive(&self, reader: &mut dyn Read, descriptor: &Descriptor, arrival: &Arrival) -> Result<()> {
-        let received = self.try_receive(reader, descriptor, arrival);
-        arrival.give_up();
-        received
-    }
-
-    fn try_receive(&self, reader: &mut dyn Read, descriptor: &Descriptor, arrival: &Arrival) -> Result<()> {
-        let Descriptor { digest, size, .. } = descriptor;
-        if self.hold(digest)? == Some(*size) {
-            arrival.complete(Arc::new(self.open_blob(digest)?), *size);
-            return Ok(());
-        }
-        self.remove_damaged(digest, *size)?;
-        let file = Arc::new(self.unnamed(BLOB_IN_MEMORY)?);
-        let mut verifier = Verifier::new(reader, *digest, *size);
-        let mut buffer = vec![0; 256 * 1024];
-        let mut bytes = 0;
-        loop {
-            let read = retry_read(&mut verifier, &mut buffer)
-                .map_err(|source| Error::ReadBlob { digest: *digest, source })?;
-            if read == 0 {
-                break;
-            }
-            // The verifier has hashed these bytes.
-            (&*file).write_all(&buffer[..read]).at("write a blob in", &self.root)?;
-            bytes += read as u64;
-            arrival.advance(&file, bytes);
-        }
-        self.shelf().link(&file, digest)?;
-        arrival.complete(file, bytes);
-        Ok(())
     }
 
     /// Keeps `bytes`.
@@ -271,7 +241,7 @@ impl Store {
     }
 
     /// Deletes a blob that has another size than it should: a power cut leaves such.
-    fn remove_damaged(&self, digest: &Digest, size_bytes: u64) -> Result<()> {
+    pub(crate) fn remove_damaged(&self, digest: &Digest, size_bytes: u64) -> Result<()> {
         match self.size_of(digest) {
             Some(size) if size != size_bytes => {
                 let path = self.blob_path(digest);
@@ -372,20 +342,33 @@ impl ClosedBlob {
 }
 
 /// The folder in which blobs get their names, and the lease that then keeps them.
-struct Shelf {
+pub(crate) struct Shelf {
     folder: PathBuf,
     lease: Arc<Lease>,
 }
 
 impl Shelf {
     /// A twin that another thread or process linked first has the same bytes, unless a power cut came after it.
-    fn link(&self, file: &File, digest: &Digest) -> Result<()> {
+    pub(crate) fn link(&self, file: &File, digest: &Digest) -> Result<()> {
         self.lease.hold(Held::Blob(*digest))?;
         let path = self.folder.join(digest.hex());
         match link_unnamed(file, &path) {
             Err(Errno::EXIST) if trust::is_in_doubt(&path) => self.replace(file, &path),
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(errno) => Err(errno).at("create", path),
+        }
+    }
+
+    /// The same of a file that has a name.
+    pub(crate) fn move_in(&self, file: &Path, digest: &Digest) -> Result<()> {
+        self.lease.hold(Held::Blob(*digest))?;
+        let path = self.folder.join(digest.hex());
+        match rustix::fs::renameat_with(CWD, file, CWD, &path, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) if trust::is_in_doubt(&path) => {
+                std::fs::rename(file, &path).at("replace", path)
+            }
+            Err(Errno::EXIST) => std::fs::remove_file(file).at("delete", file),
+            moved => moved.at("create", path),
         }
     }
 
@@ -425,7 +408,7 @@ fn copy(reader: &mut dyn Read, writer: &mut BlobWriter) -> Result<()> {
     }
 }
 
-fn retry_read(reader: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn retry_read(reader: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match reader.read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -200,7 +200,12 @@ impl std::error::Error for Mismatch {}
 impl<R: Read> Verifier<R> {
     /// Wraps `source`, which is to have this digest and this many bytes.
     pub fn new(source: R, digest: Digest, size_bytes: u64) -> Verifier<R> {
-        Verifier { source, hasher: Some(Hasher::new()), digest, size_bytes }
+        Verifier::behind(Hasher::new(), source, digest, size_bytes)
+    }
+
+    /// Wraps `source`, which is to have what is missing behind the bytes that `known` has taken in.
+    pub fn behind(known: Hasher, source: R, digest: Digest, size_bytes: u64) -> Verifier<R> {
+        Verifier { source, hasher: Some(known), digest, size_bytes }
     }
 
     fn finish(&mut self) -> io::Result<usize> {
@@ -234,7 +239,7 @@ impl<R: Read> Read for Verifier<R> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        let left = self.size_bytes - hasher.bytes();
+        let left = self.size_bytes.saturating_sub(hasher.bytes());
         let room = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let count = if room == 0 { 0 } else { read_some(&mut self.source, &mut buffer[..room])? };
         if count == 0 {
@@ -302,6 +307,22 @@ mod tests {
         ] {
             let error = verified(bytes, digest, size).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn verifier_goes_on_behind_what_is_known() {
+        let rest = |known: &[u8], rest: &[u8]| {
+            let mut hasher = Hasher::new();
+            hasher.update(known);
+            let mut out = Vec::new();
+            Verifier::behind(hasher, rest, Digest::of(b"hello"), 5).read_to_end(&mut out).map(|_| out)
+        };
+        assert_eq!(rest(b"hel", b"lo").unwrap(), b"lo");
+        assert_eq!(rest(b"hello", b"").unwrap(), b"");
+        for (known, behind) in [(&b"jel"[..], &b"lo"[..]), (b"hel", b"l"), (b"hel", b"lo!"), (b"hello!", b"")]
+        {
+            assert!(rest(known, behind).is_err(), "{known:?} {behind:?}");
         }
     }
 }

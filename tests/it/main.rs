@@ -47,6 +47,7 @@ mod platforms;
 mod prune;
 mod push;
 mod registries;
+mod resume;
 mod run;
 mod serve;
 mod tidy;

@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
 use std::sync::Mutex;
 
+use layerfs::Arrival;
+use layerfs::download::Rest;
 use layerfs::layout::StoredImage;
 use layerfs::store::Store;
-use oci::{Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, MediaType, Raw, Reference};
+use oci::{Descriptor, Digest, Document, Hasher, Index, MAX_DOCUMENT_BYTES, MediaType, Raw, Reference};
 use registry::referrers;
 
 use super::{TransferError, layout};
@@ -112,6 +114,15 @@ impl Place<'_> {
         }
     }
 
+    /// A blob's bytes behind those that are known.
+    fn rest(&self, blob: &Descriptor, known: &Hasher) -> Result<Rest<Box<dyn Read + Send>>, TransferError> {
+        let Place::Registry { client, reference } = self else {
+            return self.open(blob, known.bytes()).map(Rest::Behind);
+        };
+        let reader = client.rest_of_blob(reference, blob, known).map_err(TransferError::Registry)?;
+        Ok(if reader.start() == 0 { Rest::Whole(Box::new(reader)) } else { Rest::Behind(Box::new(reader)) })
+    }
+
     fn unreadable(&self, blob: &Descriptor, source: io::Error) -> TransferError {
         match self {
             Place::Layout(image) => {
@@ -169,11 +180,15 @@ impl Place<'_> {
             Place::Layout(image) => {
                 layout::put(&image.path, blob, Counted { source: from.open(blob, 0)?, progress })
             }
-            Place::Store { store, .. } if store.size_of(&blob.digest) == Some(blob.size) => Ok(()),
-            Place::Store { store, .. } => {
-                let mut reader = Counted { source: from.open(blob, 0)?, progress };
-                store.put_verified(&mut reader, blob).map_err(TransferError::Store)
-            }
+            Place::Store { store, .. } => store.receive(blob, &Arrival::default(), |known| {
+                Ok(match from.rest(blob, known)? {
+                    Rest::Behind(source) => {
+                        progress(i64::try_from(known.bytes()).unwrap_or(i64::MAX));
+                        Rest::Behind(Counted { source, progress })
+                    }
+                    Rest::Whole(source) => Rest::Whole(Counted { source, progress }),
+                })
+            }),
         }
     }
 
