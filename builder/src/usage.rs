@@ -233,6 +233,7 @@ impl<'a> Reader<'a> {
             let (place, last_used) = (base.path, base.last_used);
             self.usage.bases.push(Root { place, top: tops.last().copied(), last_used });
         }
+        self.referred = self.store.with_referrers(std::mem::take(&mut self.referred))?;
         Ok(())
     }
 

@@ -113,7 +113,7 @@ impl Store {
             let name = entry.annotations.get(oci::descriptor::REF_NAME).cloned();
             let from = findings.len();
             self.check_document(&entry, name.as_deref().unwrap_or("<none>"), findings);
-            if name.is_none() {
+            if name.is_none() && !crate::layout::is_referrer(&entry) {
                 // Nobody can ask for it, and the next `prune` takes it off the list.
                 findings[from..].iter_mut().filter(|found| !found.is_there).for_each(|found| {
                     found.severity = Severity::Leftover;

@@ -1,7 +1,7 @@
 //! Collection: what nothing refers to and nobody holds goes.
 //!
 //! Steps: shut the gate (see `lease`); mark, from `index.json`, from every digest that stands in a file of
-//! `resolved/`, from what the caller names, and from what living users hold; move what is not marked to `trash/`;
+//! `resolved/`, from what the caller names, and from what living users hold, with what refers to any of it; move what is not marked to `trash/`;
 //! open the gate; delete. A process that is killed in between leaves a store in which everything visible is whole.
 //!
 //! Marking follows documents to what they name, whatever kind they are: any JSON blob is searched for digests.
@@ -76,9 +76,11 @@ impl Store {
         self.mark(&blobs, snapshots, &mut marks)?;
         let forsaken = forsaken.difference(&marks.snapshots).copied().collect();
         self.mark_listed(&forgotten, &mut marks)?;
+        self.mark_referrers(&mut marks)?;
         let swept = self.sweep(&marks, &forsaken);
         drop(shut);
         let (blobs, snapshots) = swept?;
+        self.forget_lost_referrers()?;
         let forgotten = SystemTime::now() - download::FORGOTTEN;
         self.sweep_downloads(downloads_before.map_or(forgotten, |before| before.max(forgotten)))?;
         let bytes = self.empty_trash()?;
@@ -150,7 +152,7 @@ impl Store {
         Ok(())
     }
 
-    fn mark_blob(&self, digest: &Digest, marks: &mut Marks) -> Result<()> {
+    pub(crate) fn mark_blob(&self, digest: &Digest, marks: &mut Marks) -> Result<()> {
         if !marks.blobs.insert(*digest) || self.size_of(digest).is_none_or(|size| size > MAX_DOCUMENT_BYTES) {
             return Ok(());
         }

@@ -7,6 +7,8 @@
 //! `skopeo`, `umoci` and `podman` find the image as `oci:<root>:debian:bookworm`. containerd writes the tag
 //! alone there, but then every `latest` would be the same image to those tools.
 //!
+//! What refers to an image, such as a signature, is an entry of its own kind: see `referrers`.
+//!
 //! An image here is one image, or an index of several for several platforms: what a name stands for.
 
 use oci::descriptor::{IMAGE_NAME, REF_NAME};
@@ -17,8 +19,11 @@ use crate::store::Store;
 use crate::{Error, IoResultExt, Result};
 
 mod export;
+mod referrers;
 
-pub use export::{Content, Part, Target, replacing_file};
+pub(crate) use referrers::is_referrer;
+
+pub use export::{Content, Part, Referrers, Target, replacing_file};
 
 /// The content of `oci-layout`.
 pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -35,7 +40,8 @@ pub struct StoredImage {
 impl Store {
     /// All images, in the order in which they were added.
     pub fn images(&self) -> Result<Vec<StoredImage>> {
-        Ok(self.read_index()?.manifests.into_iter().map(StoredImage::of).collect())
+        let entries = self.entries()?.into_iter();
+        Ok(entries.filter(|entry| !is_referrer(entry)).map(StoredImage::of).collect())
     }
 
     /// The manifest or index that `descriptor` points to.
@@ -177,14 +183,29 @@ impl Store {
         }
     }
 
-    /// Changes the list of images: read, change, replace, one process at a time.
+    /// All that is on the list: images, and what refers to them.
+    fn entries(&self) -> Result<Vec<Descriptor>> {
+        Ok(self.read_index()?.manifests)
+    }
+
+    /// Changes the list of images, and leaves what refers to them.
     fn edit<T>(&self, change: impl FnOnce(&mut Vec<StoredImage>) -> T) -> Result<T> {
+        self.edit_entries(|entries| {
+            let (referrers, images): (Vec<_>, Vec<_>) =
+                std::mem::take(entries).into_iter().partition(is_referrer);
+            let mut images = images.into_iter().map(StoredImage::of).collect();
+            let result = change(&mut images);
+            entries.extend(images.into_iter().map(StoredImage::into_entry).chain(referrers));
+            result
+        })
+    }
+
+    /// Changes the list: read, change, replace, one process at a time.
+    fn edit_entries<T>(&self, change: impl FnOnce(&mut Vec<Descriptor>) -> T) -> Result<T> {
         let _editing = Lock::exclusive(&self.root().join("index.lock"))?;
         let path = self.index_path();
         let mut index = self.read_index()?;
-        let mut images = index.manifests.into_iter().map(StoredImage::of).collect();
-        let result = change(&mut images);
-        index.manifests = images.into_iter().map(StoredImage::into_entry).collect();
+        let result = change(&mut index.manifests);
         let bytes = serde_json::to_vec(&index).expect("an index has string keys and no failing parts");
         // Names are the one thing that nobody can make anew.
         if std::fs::read(&path).ok().as_ref() != Some(&bytes) {

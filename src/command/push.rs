@@ -25,6 +25,7 @@ pub(crate) fn push(args: &PushArgs, session: &Session) -> Result<Exit, Failure> 
     let pushed = command::line(&progress, 0, format!("pushing {}", name.familiar()), |vertex, events| {
         let artifact = deliver::convert(&artifact, &form, &home.store)?;
         deliver::push(&artifact, name, &home.store, &registries.client, (vertex, events))?;
+        deliver::push_referrers(&artifact, name, &home.store, &registries.client, (vertex, events))?;
         Ok(artifact)
     });
     progress.finish();

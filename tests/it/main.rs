@@ -46,6 +46,7 @@ mod peers_language;
 mod platforms;
 mod prune;
 mod push;
+mod referrers;
 mod registries;
 mod resume;
 mod run;

@@ -12,7 +12,7 @@ use oci::{Descriptor, Digest, Document, Index, Manifest, MediaType, Raw};
 use super::Complete;
 use super::form::{Form, Level};
 use crate::Error;
-use crate::attest::ARTIFACT_TYPE;
+use crate::attest::{self, ARTIFACT_TYPE};
 
 /// What is delivered under a name: the store has every blob of it.
 #[derive(Clone, Debug)]
@@ -170,6 +170,24 @@ impl CompleteIndex {
 }
 
 impl Companion {
+    /// The statements that the store lists about the image `subject`.
+    pub(super) fn load(listed: &Descriptor, subject: Digest, store: &Store) -> layerfs::Result<Companion> {
+        let mut descriptor = listed.clone();
+        descriptor.extra.remove(ARTIFACT_TYPE);
+        descriptor.annotations = attest::about(&subject);
+        Ok(Companion { manifest: store.manifest(listed)?, descriptor })
+    }
+
+    /// Lists it in the store as what refers to its image.
+    pub(super) fn list(&self, store: &Store) -> Result<(), Error> {
+        let fail = |source| Error::Store { act: "list the attestations", source };
+        let subject = self.subject().into_iter();
+        subject
+            .map(|subject| store.add_referrer(&subject, &self.listed()))
+            .collect::<Result<(), _>>()
+            .map_err(fail)
+    }
+
     /// The digest of the manifest that it is about.
     pub fn subject(&self) -> Option<Digest> {
         self.descriptor.annotations.get(REFERENCE_DIGEST)?.parse().ok()

@@ -14,6 +14,8 @@ use std::str::FromStr;
 
 use layerfs::store::Store;
 use oci::descriptor::{IMAGE_NAME, REF_NAME};
+
+use crate::attest::ARTIFACT_TYPE;
 use oci::{Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, Platform, Raw, Reference};
 
 /// The registry of what came out of layouts: none, by RFC 2606. Whoever finds it in a name asks nobody.
@@ -191,7 +193,10 @@ impl<'a> Layout<'a> {
             Selector::Digest(digest) => return self.find_blob(digest, entries),
             Selector::Tag(tag) => tagged(tag),
             Selector::Any => match tagged(DEFAULT_TAG) {
-                none if none.is_empty() => entries.iter().collect(),
+                // What only refers to an image is none.
+                none if none.is_empty() => {
+                    entries.iter().filter(|entry| !entry.extra.contains_key(ARTIFACT_TYPE)).collect()
+                }
                 found => found,
             },
         };

@@ -2,13 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
-use std::sync::Mutex;
 
 use layerfs::Arrival;
 use layerfs::download::Rest;
-use layerfs::layout::StoredImage;
 use layerfs::store::Store;
-use oci::{Descriptor, Digest, Document, Hasher, Index, MAX_DOCUMENT_BYTES, MediaType, Raw, Reference};
+use oci::{Descriptor, Digest, Document, Hasher, MAX_DOCUMENT_BYTES, Reference};
 use registry::referrers;
 
 use super::{TransferError, layout};
@@ -32,12 +30,17 @@ pub enum Place<'a> {
         store: &'a Store,
         /// The image's name, id or digest.
         name: String,
-        /// Held while a list of referrers is written.
-        lists: Mutex<()>,
     },
 }
 
 type Progress<'a> = &'a (dyn Fn(i64) + Sync);
+
+impl<'a> Place<'a> {
+    /// What the store has by this name.
+    pub fn in_store(store: &'a Store, name: &Reference) -> Place<'a> {
+        Place::Store { store, name: name.to_string() }
+    }
+}
 
 impl Place<'_> {
     /// What the place names.
@@ -49,7 +52,7 @@ impl Place<'_> {
             Place::Layout(image) => {
                 Layout::at(&image.path).find(&image.selector, &[]).map(plain).map_err(TransferError::Layout)
             }
-            Place::Store { store, name, .. } => {
+            Place::Store { store, name } => {
                 let found = store.find(name).map_err(TransferError::Store)?;
                 let absent = || TransferError::Absent { name: name.clone() };
                 Ok(plain(found.ok_or_else(absent)?.descriptor))
@@ -147,7 +150,7 @@ impl Place<'_> {
                 };
                 Ok(all.into_iter().filter(|entry| is_about(entry)).map(plain).collect())
             }
-            Place::Store { store, name, .. } => listed(store, name, subject),
+            Place::Store { store, .. } => store.referrers(&subject).map_err(TransferError::Store),
         }
     }
 
@@ -215,17 +218,7 @@ impl Place<'_> {
         match self {
             Place::Registry { .. } => Ok(()),
             Place::Layout(image) => layout::list(&image.path, entry, None),
-            Place::Store { store, name, lists } => {
-                let _writing = lists.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                let mut all = listed(store, name, subject)?;
-                if all.iter().any(|other| other.digest == entry.digest) {
-                    return Ok(());
-                }
-                all.push(entry.clone());
-                let Some(list) = list_name(name, subject) else { return Ok(()) };
-                let put = store.put_document(&Raw::write(Index::oci(all)), MediaType::OciIndex);
-                put.and_then(|descriptor| store.tag(&list, &descriptor)).map_err(TransferError::Store)
-            }
+            Place::Store { store, .. } => store.add_referrer(&subject, entry).map_err(TransferError::Store),
         }
     }
 
@@ -240,7 +233,7 @@ impl Place<'_> {
                 };
                 layout::list(&image.path, root, tag)
             }
-            Place::Store { store, name, .. } => match name.parse::<Reference>() {
+            Place::Store { store, name } => match name.parse::<Reference>() {
                 Ok(name) => store.tag(&name, root).map_err(TransferError::Store),
                 Err(_) => store.keep(root).map_err(TransferError::Store),
             },
@@ -251,22 +244,6 @@ impl Place<'_> {
 /// The entry of a list without the annotations that name it there.
 fn plain(descriptor: Descriptor) -> Descriptor {
     Descriptor::new(descriptor.media_type, descriptor.digest, descriptor.size)
-}
-
-/// The name of the store's list of what refers to `subject`. (OCI distribution-spec, "Referrers Tag Schema".)
-fn list_name(name: &str, subject: Digest) -> Option<Reference> {
-    Some(referrers::list_name(&name.parse().ok()?, subject))
-}
-
-fn listed(store: &Store, name: &str, subject: Digest) -> Result<Vec<Descriptor>, TransferError> {
-    let Some(wanted) = list_name(name, subject) else { return Ok(Vec::new()) };
-    let images = store.images().map_err(TransferError::Store)?;
-    let is_wanted = |image: &&StoredImage| image.reference.as_ref() == Some(&wanted);
-    let Some(image) = images.iter().find(is_wanted) else { return Ok(Vec::new()) };
-    match store.document(&image.descriptor).map_err(TransferError::Store)? {
-        Document::Index(index) => Ok(index.value().manifests.clone()),
-        Document::Manifest(_) => Ok(Vec::new()),
-    }
 }
 
 /// Tells how much is read.

@@ -5,9 +5,8 @@
 //! of those: what is pushed can never take the name of another registry's image. Whatever else the store has is there
 //! to be pulled, under the name that people type: `localhost:5000/debian:bookworm`, `localhost:5000/ghcr.io/me/app:1`.
 //!
-//! Only what a name refers to outlives the next collection. What is pushed by its digest alone is found until then;
-//! what refers to a subject is kept by the name that the specification has for its list, `sha256-<hex>`.
-//! (OCI distribution-spec, "Referrers Tag Schema".)
+//! Only what a name refers to outlives the next collection, and what refers to that (`layerfs::layout`). What is pushed by
+//! its digest alone is found until then.
 //!
 //! Invariants: bytes are deleted by a collection only, and a manifest or blob that is deleted here is one that this server
 //! no longer shows; a server that nobody asks for anything keeps nobody from collecting.
@@ -21,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use layerfs::layout::StoredImage;
 use layerfs::store::{BlobWriter, Store};
-use oci::{Descriptor, Digest, Document, Index, MediaType, Raw, Reference};
+use oci::{Descriptor, Digest, MediaType, Reference};
 use registry::server::Storage;
 use registry::server::storage::{Content, Repository, StoredManifest, Target, Upload};
 
@@ -144,16 +143,6 @@ impl Shelf {
         }
         Ok(())
     }
-
-    fn list_of_referrers(&self, repository: &Repository, subject: &Digest) -> io::Result<Vec<Descriptor>> {
-        let Some(image) = self.tagged(&self.own_names(repository), &list_tag(subject))? else {
-            return Ok(Vec::new());
-        };
-        match self.store()?.document(&image.descriptor).map_err(io::Error::other)? {
-            Document::Index(index) => Ok(index.value().manifests.clone()),
-            Document::Manifest(_) => Ok(Vec::new()),
-        }
-    }
 }
 
 impl Storage for Shelf {
@@ -255,6 +244,7 @@ impl Storage for Shelf {
         }
         if let Target::Digest(digest) = target {
             is_found |= self.store()?.find_document(digest).is_some() && !self.is_gone(repository, digest);
+            self.store()?.forget_referrer(digest).map_err(io::Error::other)?;
             lock(&self.gone).insert((repository.name.clone(), *digest));
         }
         Ok(is_found)
@@ -267,7 +257,7 @@ impl Storage for Shelf {
         let own = own.filter(|reference| names.contains(&reference.name()));
         let tags: Vec<String> = own.filter_map(|name| name.tag().map(str::to_owned)).collect();
         let is_known = !tags.is_empty();
-        Ok(is_known.then(|| tags.into_iter().filter(|tag| !is_list_tag(tag)).collect()))
+        Ok(is_known.then_some(tags))
     }
 
     fn repositories(&self, _host: &str) -> io::Result<Vec<String>> {
@@ -283,25 +273,16 @@ impl Storage for Shelf {
 
     fn add_referrer(
         &self,
-        repository: &Repository,
+        _repository: &Repository,
         subject: &Digest,
         referrer: &Descriptor,
     ) -> io::Result<()> {
-        let _naming = lock(&self.naming);
-        let mut all = self.list_of_referrers(repository, subject)?;
-        all.retain(|other| other.digest != referrer.digest);
-        all.push(referrer.clone());
-        let name = self.own_name(repository, &list_tag(subject)).ok_or(io::ErrorKind::InvalidInput)?;
-        let list = Raw::write(Index::oci(all));
-        let store = self.store()?;
-        let put = store.put_document(&list, MediaType::OciIndex);
-        put.and_then(|descriptor| Shelf::name(&store, &name, &descriptor)).map_err(io::Error::other)
+        self.store()?.add_referrer(subject, referrer).map_err(io::Error::other)
     }
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> io::Result<Vec<Descriptor>> {
-        let mut all = self.list_of_referrers(repository, subject)?;
-        let store = self.store()?;
-        all.retain(|entry| store.has(&entry.digest) && !self.is_gone(repository, &entry.digest));
+        let mut all = self.store()?.referrers(subject).map_err(io::Error::other)?;
+        all.retain(|entry| !self.is_gone(repository, &entry.digest));
         Ok(all)
     }
 }
@@ -357,15 +338,6 @@ fn familiar(reference: &Reference) -> String {
     super::super::images::repository(reference)
 }
 
-/// The tag of the list of what refers to `subject`.
-fn list_tag(subject: &Digest) -> String {
-    format!("sha256-{}", subject.hex())
-}
-
-fn is_list_tag(tag: &str) -> bool {
-    tag.strip_prefix("sha256-").is_some_and(|hex| Digest::from_hex(hex).is_some())
-}
-
 /// What these locks guard is whole between any two statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -374,6 +346,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use layerfs::gc::Roots;
+    use oci::Raw;
 
     use super::*;
 
