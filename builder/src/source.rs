@@ -411,8 +411,10 @@ impl<'a> Images<'a> {
         };
         let config = self.document(reference, &manifest.value().config)?;
         let config = Raw::parse(config, "image configuration").map_err(ImageError::Document)?;
-        self.store.put_bytes(config.bytes()).map_err(ImageError::Store)?;
-        self.store.put_bytes(manifest.bytes()).map_err(ImageError::Store)?;
+        let config = config.called(manifest.value().config.digest);
+        for (digest, bytes) in [(config.digest(), config.bytes()), (descriptor.digest, manifest.bytes())] {
+            self.store.put_bytes_by(digest.algorithm(), bytes).map_err(ImageError::Store)?;
+        }
         BaseImage::new(reference.clone(), descriptor, manifest, config)
     }
 

@@ -96,7 +96,7 @@ impl Store {
                 true => (known, None),
                 false => match open(&known)? {
                     Rest::Behind(reader) => (known, Some(reader)),
-                    Rest::Whole(reader) => (Hasher::new(), Some(reader)),
+                    Rest::Whole(reader) => (download.nothing(), Some(reader)),
                 },
             };
             let is_resumed = known.bytes() > 0;
@@ -140,7 +140,7 @@ impl Store {
         }
         self.remove_damaged(&descriptor.digest, descriptor.size)?;
         let download = Download::without_name(self, descriptor)?;
-        download.add(Hasher::new(), reader, &Arrival::default())?;
+        download.add(download.nothing(), reader, &Arrival::default())?;
         download.finish()
     }
 
@@ -237,7 +237,7 @@ impl<'a> Download<'a> {
 
     /// What an earlier go has brought.
     fn known(&self) -> Result<Hasher> {
-        let mut hasher = Hasher::new();
+        let mut hasher = self.nothing();
         if self.path.is_none() {
             return Ok(hasher);
         }
@@ -250,9 +250,14 @@ impl<'a> Download<'a> {
             }
             hasher.update(&buffer[..count]);
             if hasher.bytes() > self.descriptor.size {
-                return self.clear().map(|()| Hasher::new());
+                return self.clear().map(|()| self.nothing());
             }
         }
+    }
+
+    /// A hasher that has taken in nothing.
+    fn nothing(&self) -> Hasher {
+        Hasher::of(self.descriptor.digest.algorithm())
     }
 
     /// Forgets what has come.
@@ -318,7 +323,7 @@ fn take(path: &Path) -> Result<Option<File>> {
 mod tests {
     use std::cell::RefCell;
 
-    use oci::{Compression, MediaType};
+    use oci::{Algorithm, Compression, MediaType};
 
     use super::*;
 
@@ -326,10 +331,6 @@ mod tests {
 
     fn content() -> Vec<u8> {
         (0..=250).cycle().take(SIZE).collect()
-    }
-
-    fn descriptor(bytes: &[u8]) -> Descriptor {
-        Descriptor::new(MediaType::OciLayer(Compression::None), Digest::of(bytes), bytes.len() as u64)
     }
 
     /// Gives so many bytes of a blob, then breaks.
@@ -361,10 +362,16 @@ mod tests {
 
     impl World {
         fn new() -> World {
+            World::called_by(Algorithm::Sha256)
+        }
+
+        fn called_by(algorithm: Algorithm) -> World {
             let folder = tempfile::tempdir().unwrap();
             let store = Store::open(&folder.path().join("store")).unwrap();
             let bytes = content();
-            let blob = descriptor(&bytes);
+            let size = bytes.len() as u64;
+            let media_type = MediaType::OciLayer(Compression::None);
+            let blob = Descriptor::new(media_type, algorithm.digest(&bytes), size);
             World { _folder: folder, store, bytes, blob, asked: RefCell::default() }
         }
 
@@ -408,6 +415,17 @@ mod tests {
             world.store.blob_path(&world.blob.digest).metadata().unwrap().mode() & 0o777,
             BLOB_IN_MEMORY
         );
+    }
+
+    #[test]
+    fn a_blob_called_by_sha512_comes_as_others_do() {
+        let world = World::called_by(Algorithm::Sha512);
+        world.receive(2_000_000, true, &Arrival::default()).unwrap_err();
+        assert_eq!(world.store.downloads().unwrap()[0].digest, world.blob.digest);
+        world.receive(usize::MAX, true, &Arrival::default()).unwrap();
+        assert_eq!(*world.asked.borrow(), [0, 2_000_000]);
+        world.assert_here();
+        assert_eq!(world.store.blobs().unwrap()[0].digest, world.blob.digest);
     }
 
     #[test]

@@ -175,13 +175,10 @@ impl Store {
 
     fn check_blobs(&self, deep: bool, findings: &mut Vec<Finding>) -> Result<()> {
         let mut digests = Vec::new();
-        for name in self.names("blobs/sha256")? {
-            match Digest::from_hex(&name) {
+        for path in self.blob_files()? {
+            match Digest::from_blob_path(&path) {
                 Some(digest) => digests.push(digest),
-                None => {
-                    let path = PathBuf::from("blobs/sha256").join(&name);
-                    findings.push(Finding::leftover(path, "its name is not that of a blob"));
-                }
+                None => findings.push(Finding::leftover(path, "its name is not that of a blob")),
             }
         }
         if deep {
@@ -198,7 +195,7 @@ impl Store {
         let path = self.relative(&self.blob_path(digest));
         // What has gone meanwhile is no damage.
         let mut file = self.open_untrusted(digest).ok()?;
-        match crate::trust::hash(&mut file) {
+        match crate::trust::hash(&mut file, digest.algorithm()) {
             Ok(found) if found == *digest => None,
             Ok(found) => {
                 Some(Finding::damage(path, format!("its content is not what its name says: found `{found}`")))

@@ -186,10 +186,9 @@ impl Store {
                 snapshots += u64::from(self.discard(&path)?);
             }
         }
-        for path in files(&self.root().join("blobs/sha256"))? {
-            let digest = name(&path).and_then(|name| Digest::from_hex(&name));
-            if digest.is_some_and(|digest| !marks.blobs.contains(&digest)) {
-                blobs += u64::from(self.discard(&path)?);
+        for path in self.blob_files()? {
+            if Digest::from_blob_path(&path).is_some_and(|digest| !marks.blobs.contains(&digest)) {
+                blobs += u64::from(self.discard(&self.root().join(path))?);
             }
         }
         for (path, memo) in self.memos()? {

@@ -6,7 +6,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
-use oci::{Digest, Hasher};
+use oci::{Algorithm, Digest, Hasher};
 
 /// Bytes that go to the other core at once.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -18,6 +18,7 @@ pub(crate) struct SideHasher {
     piece: Vec<u8>,
     bytes: u64,
     side: Option<Side>,
+    algorithm: Algorithm,
 }
 
 /// The thread that hashes.
@@ -28,8 +29,8 @@ struct Side {
 }
 
 impl SideHasher {
-    pub(crate) fn new() -> SideHasher {
-        SideHasher { piece: Vec::new(), bytes: 0, side: None }
+    pub(crate) fn new(algorithm: Algorithm) -> SideHasher {
+        SideHasher { piece: Vec::new(), bytes: 0, side: None, algorithm }
     }
 
     /// How many bytes there were.
@@ -52,9 +53,9 @@ impl SideHasher {
 
     /// The digest of all that was passed.
     pub(crate) fn finish(self) -> Digest {
-        let SideHasher { piece, side, .. } = self;
+        let SideHasher { piece, side, algorithm, .. } = self;
         let mut hasher = match side {
-            None => Hasher::new(),
+            None => Hasher::of(algorithm),
             Some(Side { full, thread, .. }) => {
                 drop(full);
                 // It does nothing that could panic.
@@ -66,7 +67,7 @@ impl SideHasher {
     }
 
     fn pass_on(&mut self) {
-        let side = self.side.get_or_insert_with(Side::begin);
+        let side = self.side.get_or_insert_with(|| Side::begin(self.algorithm));
         let next = side.empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(PIECE_BYTES));
         let piece = std::mem::replace(&mut self.piece, next);
         // The thread ends when this side is dropped, and no earlier.
@@ -75,11 +76,11 @@ impl SideHasher {
 }
 
 impl Side {
-    fn begin() -> Side {
+    fn begin(algorithm: Algorithm) -> Side {
         let (full, full_out) = sync_channel::<Vec<u8>>(DEPTH);
         let (empty_in, empty) = channel();
         let thread = std::thread::spawn(move || {
-            let mut hasher = Hasher::new();
+            let mut hasher = Hasher::of(algorithm);
             for mut piece in full_out {
                 hasher.update(&piece);
                 piece.clear();
@@ -101,7 +102,7 @@ mod tests {
         let data: Vec<u8> = (0..=250).cycle().take(3 * PIECE_BYTES + 17).collect();
         for length in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, data.len()] {
             for step in [1000, PIECE_BYTES, 2 * PIECE_BYTES + 3] {
-                let mut hasher = SideHasher::new();
+                let mut hasher = SideHasher::new(Algorithm::Sha256);
                 data[..length].chunks(step).for_each(|piece| hasher.update(piece));
                 assert_eq!(hasher.bytes(), length as u64);
                 assert_eq!(hasher.finish(), Digest::of(&data[..length]), "{length} by {step}");

@@ -12,7 +12,7 @@
 //! An image here is one image, or an index of several for several platforms: what a name stands for.
 
 use oci::descriptor::{IMAGE_NAME, REF_NAME};
-use oci::{Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, Reference};
+use oci::{Algorithm, Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, Reference};
 
 use crate::lock::Lock;
 use crate::store::Store;
@@ -46,7 +46,8 @@ impl Store {
 
     /// The manifest or index that `descriptor` points to.
     pub fn document(&self, descriptor: &Descriptor) -> Result<Document> {
-        Ok(Document::parse(self.read_document(descriptor)?, &descriptor.media_type)?)
+        let document = Document::parse(self.read_document(descriptor)?, &descriptor.media_type)?;
+        Ok(document.called(descriptor.digest))
     }
 
     /// The manifest or index with this digest, if the store has the blob and it is one.
@@ -54,7 +55,8 @@ impl Store {
         let size = self.size_of(digest).filter(|size| *size <= MAX_DOCUMENT_BYTES)?;
         // Its type is not looked at before it is recognised.
         let descriptor = Descriptor::new(oci::MediaType::OciManifest, *digest, size);
-        Document::recognise(self.read_document(&descriptor).ok()?).ok()
+        let document = Document::recognise(self.read_document(&descriptor).ok()?).ok()?;
+        Some(document.called(*digest))
     }
 
     /// Whether these are the same images, perhaps with their layers compressed in other ways.
@@ -134,7 +136,8 @@ impl Store {
                 return Ok(found.cloned());
             }
         }
-        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        let bare = Algorithm::ALL.iter().find_map(|one| text.strip_prefix(one.name())?.strip_prefix(':'));
+        let digits = bare.unwrap_or(text);
         if digits.len() < 4 || !digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
             return Ok(None);
         }

@@ -54,10 +54,11 @@ impl Client {
     /// # Errors
     /// As [`Client::resolve`]; [`Error::Verify`] if the registry announces another size.
     pub fn blob(&self, reference: &Reference, descriptor: &Descriptor) -> Result<BlobReader, Error> {
-        self.rest_of_blob(reference, descriptor, &Hasher::new())
+        self.rest_of_blob(reference, descriptor, &Hasher::of(descriptor.digest.algorithm()))
     }
 
-    /// As [`Client::blob`], behind the bytes that `known` has taken in. A registry that gives no part of a blob, or
+    /// As [`Client::blob`], behind the bytes that `known` has taken in, by the digest's
+    /// algorithm. A registry that gives no part of a blob, or
     /// another one than it was asked for, is asked for the whole: [`BlobReader::start`] tells.
     ///
     /// # Errors
@@ -84,8 +85,10 @@ impl Client {
             Ok(source)
         })?;
         let start = source.offset;
-        let known = if start == 0 { Hasher::new() } else { known.clone() };
-        let verifier = Verifier::behind(known, source, descriptor.digest, descriptor.size);
+        let verifier = match start {
+            0 => Verifier::new(source, descriptor.digest, descriptor.size),
+            _ => Verifier::behind(known.clone(), source, descriptor.digest, descriptor.size),
+        };
         Ok(BlobReader { verifier, start })
     }
 }

@@ -51,5 +51,6 @@ mod registries;
 mod resume;
 mod run;
 mod serve;
+mod sha512;
 mod tidy;
 mod variables;

@@ -55,7 +55,7 @@ impl Drop for Serving {
 }
 
 /// Answers one request, head and body.
-fn ask(host: &str, request: &str) -> String {
+pub(crate) fn ask(host: &str, request: &str) -> String {
     let mut stream = TcpStream::connect(host).expect("the registry");
     stream.write_all(request.as_bytes()).expect("a request");
     let mut answer = String::new();

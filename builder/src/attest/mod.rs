@@ -53,7 +53,7 @@ pub fn companion(
     let fail = |source| Error::Store { act: "write the attestations", source };
     let platform = image.config.value().platform();
     let digest = image.descriptor.digest;
-    let subject = |name: String| json!({"name": name, "digest": {"sha256": digest.hex()}});
+    let subject = |name: String| json!({"name": name, "digest": {digest.algorithm().name(): digest.hex()}});
     let mut subjects: Vec<Value> =
         names.iter().map(|name| subject(provenance::purl(name, Some(&platform)))).collect();
     if subjects.is_empty() {

@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek as _, SeekFrom};
 use layerfs::Arrival;
 use layerfs::download::Rest;
 use layerfs::store::Store;
-use oci::{Descriptor, Digest, Document, Hasher, MAX_DOCUMENT_BYTES, Reference};
+use oci::{Algorithm, Descriptor, Digest, Document, Hasher, MAX_DOCUMENT_BYTES, Reference};
 use registry::referrers;
 
 use super::{TransferError, layout};
@@ -204,12 +204,21 @@ impl Place<'_> {
     ) -> Result<(), TransferError> {
         match self {
             Place::Registry { client, reference } => {
-                let to = if is_root { reference.clone() } else { reference.at(descriptor.digest) };
-                let put = client.push_manifest(&to, &descriptor.media_type, bytes);
-                put.map(drop).map_err(TransferError::Registry)
+                let put = |to: &Reference| {
+                    let put = client.push_manifest(to, &descriptor.media_type, bytes);
+                    put.map(drop).map_err(TransferError::Registry)
+                };
+                // A tag says nothing of the digest by which others may ask for it.
+                if !is_root || descriptor.digest.algorithm() != Algorithm::Sha256 {
+                    put(&reference.at(descriptor.digest))?;
+                }
+                if is_root { put(reference) } else { Ok(()) }
             }
             Place::Layout(image) => layout::put(&image.path, descriptor, bytes),
-            Place::Store { store, .. } => store.put_bytes(bytes).map(drop).map_err(TransferError::Store),
+            Place::Store { store, .. } => {
+                let put = store.put_bytes_by(descriptor.digest.algorithm(), bytes);
+                put.map(drop).map_err(TransferError::Store)
+            }
         }
     }
 

@@ -111,9 +111,7 @@ impl Store {
             self.add_closure(&entry, &mut blobs, 0)?;
             entries.push(entry);
         }
-        let blob = |(digest, size): (Digest, u64)| {
-            Part::blob(format!("blobs/sha256/{}", digest.hex()), digest, size)
-        };
+        let blob = |(digest, size): (Digest, u64)| Part::blob(digest.blob_path(), digest, size);
         let mut parts: Vec<Part> = blobs.into_iter().map(blob).collect();
         parts.push(Part::bytes("index.json", Raw::write(Index::oci(entries)).bytes()));
         parts.push(Part::bytes("oci-layout", LAYOUT));

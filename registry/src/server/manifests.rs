@@ -3,7 +3,7 @@
 
 use std::io::Read as _;
 
-use oci::{Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, MediaType, Reference};
+use oci::{Algorithm, Descriptor, Document, MAX_DOCUMENT_BYTES, MediaType, Reference};
 
 use super::api::{Answer, Api, Refusal, refuse, wrong_method};
 use super::blobs::parse_digest;
@@ -23,7 +23,7 @@ impl Api {
         match request.head.method.as_str() {
             "GET" | "HEAD" => {
                 let found = self.storage.manifest(repository, &target)?.ok_or_else(unknown)?;
-                let digest = Digest::of(&found.bytes);
+                let digest = found.digest;
                 Ok(Reply::new(200)
                     .with("content-type", &found.media_type)
                     .with("docker-content-digest", digest)
@@ -39,7 +39,11 @@ impl Api {
 
     fn put(&self, request: &mut Request<'_>, repository: &Repository, target: &Target) -> Answer {
         let bytes = read(request)?;
-        let digest = Digest::of(&bytes);
+        let called = match target {
+            Target::Digest(expected) => expected.algorithm(),
+            Target::Tag(_) => Algorithm::Sha256,
+        };
+        let digest = called.digest(&bytes);
         let tag = match target {
             Target::Tag(tag) => Some(tag.as_str()),
             Target::Digest(expected) if *expected == digest => None,
@@ -57,10 +61,10 @@ impl Api {
         if !self.is_sparse {
             self.need_parts(repository, &document)?;
         }
-        let mut descriptor = document.descriptor();
+        let mut descriptor = document.called(digest).descriptor();
         descriptor.media_type = announced.unwrap_or(descriptor.media_type);
         let subject = subject(&bytes)?;
-        let manifest = StoredManifest { media_type: descriptor.media_type.clone(), bytes };
+        let manifest = StoredManifest { media_type: descriptor.media_type.clone(), bytes, digest };
         self.storage.put_manifest(repository, tag, &manifest)?;
         let reply = Reply::new(201)
             .with("location", format!("/v2/{}/manifests/{digest}", repository.name))

@@ -204,7 +204,10 @@ impl Storage for Shelf {
         };
         let Some(descriptor) = descriptor else { return Ok(None) };
         match self.store()?.read_document(&descriptor) {
-            Ok(bytes) => Ok(Some(StoredManifest { media_type: descriptor.media_type, bytes })),
+            Ok(bytes) => {
+                let Descriptor { media_type, digest, .. } = descriptor;
+                Ok(Some(StoredManifest { media_type, bytes, digest }))
+            }
             Err(layerfs::Error::MissingBlob { .. }) => Ok(None),
             Err(error) => Err(io::Error::other(error)),
         }
@@ -217,7 +220,8 @@ impl Storage for Shelf {
         manifest: &StoredManifest,
     ) -> io::Result<()> {
         let store = self.store()?;
-        let digest = store.put_bytes(&manifest.bytes).map_err(io::Error::other)?;
+        let algorithm = manifest.digest.algorithm();
+        let digest = store.put_bytes_by(algorithm, &manifest.bytes).map_err(io::Error::other)?;
         lock(&self.gone).remove(&(repository.name.clone(), digest));
         let Some(tag) = tag else { return Ok(()) };
         let name = self.own_name(repository, tag).ok_or(io::ErrorKind::InvalidInput)?;
@@ -424,9 +428,10 @@ mod tests {
         let put = |note: &str, tag: Option<&str>| {
             let config = Descriptor::new(MediaType::OciConfig, Digest::of(note.as_bytes()), 1);
             let bytes = Raw::write(oci::Manifest::oci(config, Vec::new())).bytes().to_vec();
-            let manifest = StoredManifest { media_type: MediaType::OciManifest, bytes };
+            let digest = Digest::of(&bytes);
+            let manifest = StoredManifest { media_type: MediaType::OciManifest, bytes, digest };
             shelf.put_manifest(&to, tag, &manifest).unwrap();
-            Digest::of(&manifest.bytes)
+            digest
         };
         let (first, second) = (put("a", Some("1")), put("b", Some("1")));
         let listed: Vec<_> =

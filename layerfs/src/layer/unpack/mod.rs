@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use oci::DiffId;
+use oci::{Algorithm, DiffId};
 use rustix::fs::{AtFlags, Dev, FileType, Gid, Mode, OFlags, Uid};
 use rustix::fs::{
     chmodat, chownat, fchmod, fchown, futimens, linkat, makedev, mkdirat, mknodat, openat, symlinkat,
@@ -81,7 +81,7 @@ pub struct Unpacked {
 /// After a failure `active` holds part of the layer and must be dropped.
 pub fn unpack_layer(source: impl Read + Send, active: &Active, expected: DiffId) -> Result<Unpacked> {
     let destination = Destination { root: active.root(), upper: active.upper() };
-    let unpacked = unpack(source, destination, &Options::default())?;
+    let unpacked = unpack_as(source, destination, &Options::default(), expected.0.algorithm())?;
     match unpacked.diff_id == expected {
         true => Ok(unpacked),
         false => Err(Error::DiffId { expected, found: unpacked.diff_id }),
@@ -90,8 +90,17 @@ pub fn unpack_layer(source: impl Read + Send, active: &Active, expected: DiffId)
 
 /// Unpacks an archive, compressed by gzip or zstd or not at all.
 pub fn unpack(source: impl Read + Send, destination: Destination<'_>, options: &Options) -> Result<Unpacked> {
+    unpack_as(source, destination, options, Algorithm::Sha256)
+}
+
+fn unpack_as(
+    source: impl Read + Send,
+    destination: Destination<'_>,
+    options: &Options,
+    algorithm: Algorithm,
+) -> Result<Unpacked> {
     std::thread::scope(|scope| {
-        let (mut pipe, decompressing) = pipe::open(scope, source);
+        let (mut pipe, decompressing) = pipe::open(scope, source, algorithm);
         let entries = {
             let mut reader = Reader::new(&mut pipe, options.limits);
             let mut unpacker = Unpacker::new(destination, options)?;

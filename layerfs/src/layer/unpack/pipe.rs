@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use oci::Digest;
+use oci::{Algorithm, Digest};
 
 use crate::hash::SideHasher;
 use crate::layer::expand;
@@ -23,16 +23,17 @@ pub(super) struct Pipe {
     read: usize,
 }
 
-/// Starts decompressing `source`; the thread ends with the digest of what it has sent. It ends early when the
+/// Starts decompressing `source`; the thread ends with the digest, by this algorithm, of what it has sent. It ends early when the
 /// pipe is dropped.
 pub(super) fn open<'scope, R: Read + Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     source: R,
+    algorithm: Algorithm,
 ) -> (Pipe, ScopedJoinHandle<'scope, Digest>) {
     let (full_in, full) = sync_channel(DEPTH);
     let (empty, empty_out) = channel();
     let thread = scope.spawn(move || {
-        let mut hasher = SideHasher::new();
+        let mut hasher = SideHasher::new(algorithm);
         if let Err(error) = pump(source, &mut hasher, &full_in, &empty_out) {
             // Nobody listens any more if this fails, and then nobody misses it.
             let _unheard = full_in.send(Err(error));
