@@ -18,7 +18,8 @@ impl Api {
         repository: &Repository,
         target: &str,
     ) -> Answer {
-        let target = parse_target(target)?;
+        let is_put = request.head.method == "PUT";
+        let target = parse_target(target, is_put)?;
         let unknown = || refuse(404, "MANIFEST_UNKNOWN", "manifest unknown");
         match request.head.method.as_str() {
             "GET" | "HEAD" => {
@@ -107,13 +108,14 @@ impl Api {
     }
 }
 
-fn parse_target(text: &str) -> Result<Target, Refusal> {
+fn parse_target(text: &str, is_put: bool) -> Result<Target, Refusal> {
     if text.contains(':') {
         return parse_digest(text).map(Target::Digest);
     }
     let reason = "a tag has up to 128 letters, digits, `_`, `.` and `-`";
     match format!("registry.invalid/a:{text}").parse::<Reference>() {
         Ok(reference) if reference.tag() == Some(text) => Ok(Target::Tag(text.to_owned())),
+        _ if is_put => Err(refuse(400, "MANIFEST_INVALID", reason).into()),
         // Whoever asks for what cannot be there is told that it is not.
         _ => Err(refuse(404, "MANIFEST_UNKNOWN", reason).into()),
     }
