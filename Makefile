@@ -71,6 +71,8 @@ test: test-packages cargo $(PYTHON)
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --quiet
 	LBUILD_TEST_PYTHON=$(abspath $(PYTHON)) $(CARGO) test --workspace --no-fail-fast
+	LBUILD_TEST_PROGRAM=$(abspath $(TARGET))/debug/lbuild CARGO_TARGET_DIR=$(abspath $(TARGET))/oci-client \
+		$(CARGO) test --quiet --manifest-path tests/oci-client/Cargo.toml
 
 # With WORKLOAD only that is measured, and its part of benches/RESULTS.md replaced.
 bench: bench-packages cargo

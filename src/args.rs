@@ -226,6 +226,9 @@ pub(crate) struct PullArgs {
     /// Platform to fetch [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<Platform>,
+    /// Keep what refers to it, too: signatures, bills of materials; `push`, `save` and `copy` then send them along
+    #[arg(long)]
+    pub(crate) referrers: bool,
     #[command(flatten)]
     pub(crate) transfer: TransferArgs,
 }

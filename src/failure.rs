@@ -157,6 +157,7 @@ impl Failure {
             Error::Push { reference, source: cause } => Failure::new(exit, error)
                 .caused_by(Some(cause))
                 .or_hint(hint::of(cause, Some(reference), facts)),
+            Error::Referrers { source: cause, .. } => Failure::new(exit, error).caused_by(Some(&**cause)),
             Error::Cancelled => Failure::new(exit, error),
         }
     }
@@ -319,7 +320,8 @@ fn exit_of(error: &builder::Error) -> Exit {
         | Error::Sandbox { .. }
         | Error::Step { .. }
         | Error::Store { .. }
-        | Error::Push { .. } => Exit::Environment,
+        | Error::Push { .. }
+        | Error::Referrers { .. } => Exit::Environment,
         Error::Cancelled => Exit::Interrupted,
     }
 }

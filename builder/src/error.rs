@@ -106,6 +106,13 @@ pub enum Error {
         /// Why.
         source: registry::Error,
     },
+    /// What refers to the image cannot be pushed with it.
+    Referrers {
+        /// Where to.
+        reference: Reference,
+        /// Why.
+        source: Box<crate::transfer::TransferError>,
+    },
     /// Someone asked to stop.
     Cancelled,
 }
@@ -133,6 +140,12 @@ pub enum ImageError {
         /// Diff ids of the configuration.
         in_config: usize,
     },
+}
+
+impl From<layerfs::Error> for ImageError {
+    fn from(error: layerfs::Error) -> ImageError {
+        ImageError::Store(error)
+    }
 }
 
 /// A `RUN` whose command failed.
@@ -216,6 +229,9 @@ impl fmt::Display for Error {
             Error::Step { act, .. } | Error::Store { act, .. } => write!(f, "cannot {act}"),
             Error::User { .. } => f.write_str("cannot find the user in the image"),
             Error::Push { reference, .. } => write!(f, "cannot push `{}`", reference.familiar()),
+            Error::Referrers { reference, .. } => {
+                write!(f, "cannot push what refers to `{}`", reference.familiar())
+            }
             Error::Cancelled => f.write_str("the build was interrupted"),
         }
     }
@@ -249,6 +265,7 @@ impl std::error::Error for Error {
             Error::Sandbox { source, .. } | Error::User { source, .. } => Some(source),
             Error::Step { source, .. } | Error::Store { source, .. } => Some(source),
             Error::Push { source, .. } => Some(source),
+            Error::Referrers { source, .. } => Some(&**source),
             Error::Fetch { source, .. } => Some(source),
             Error::Secret { source, .. } | Error::Agent { source, .. } => {
                 source.as_ref().map(|source| source as &(dyn std::error::Error + 'static))

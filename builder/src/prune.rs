@@ -176,6 +176,11 @@ impl Policy {
             && self.id.as_ref().is_none_or(|id| item.id.starts_with(id.as_str()))
     }
 
+    /// Whether it is for all that builds keep, and not for some of it.
+    fn takes_all_kinds(&self) -> bool {
+        self.keep_bytes.is_none() && self.kinds.is_empty() && self.id.is_none()
+    }
+
     /// Whether an image without a name, or a base image that is remembered, goes with these.
     fn takes<T>(&self, root: &Root<T>, chosen: &BTreeSet<SnapshotId>) -> bool {
         match root.top {
@@ -183,7 +188,7 @@ impl Policy {
             // Its layers may be those of another image; then there is nothing but a name to lose.
             _ => {
                 let is_old = self.until.is_none_or(|until| root.last_used < until);
-                is_old && self.keep_bytes.is_none() && self.kinds.is_empty() && self.id.is_none()
+                is_old && self.takes_all_kinds()
             }
         }
     }
@@ -196,7 +201,13 @@ impl Policy {
 pub fn preview(store: &Store, policy: &Policy) -> Result<Pruned> {
     let usage = Usage::read(store)?;
     let items = usage.choose(policy);
-    let bytes = usage.garbage_bytes + items.iter().map(|item| item.reclaimable_bytes).sum::<u64>();
+    let broken = usage.downloads.iter().filter(|broken| {
+        let is_old = policy.until.is_none_or(|until| broken.last_used < until);
+        !broken.in_use && is_old && policy.takes_all_kinds()
+    });
+    let bytes = usage.garbage_bytes
+        + broken.map(|broken| broken.bytes).sum::<u64>()
+        + items.iter().map(|item| item.reclaimable_bytes).sum::<u64>();
     Ok(Pruned { items, bytes })
 }
 
@@ -231,7 +242,8 @@ pub fn prune(store: &Store, policy: &Policy) -> Result<Pruned> {
         snapshots.extend(remote::references(store)?);
         let forsaken = if policy.all { gone.clone() } else { BTreeSet::new() };
         let forgotten = if is_late { nameless.clone() } else { BTreeSet::new() };
-        Ok(Roots { blobs, snapshots, forsaken, forgotten })
+        let downloads_before = policy.takes_all_kinds().then(|| policy.until.unwrap_or_else(SystemTime::now));
+        Ok(Roots { blobs, snapshots, forsaken, forgotten, downloads_before })
     })?;
     if is_late {
         unlist()?;

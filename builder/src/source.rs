@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::SystemTime;
 
+use layerfs::download::Rest;
 use layerfs::snapshot::{SnapshotId, Snapshotter};
 use layerfs::store::Store;
 use layerfs::{Arrival, IoResultExt};
@@ -412,8 +413,10 @@ impl<'a> Images<'a> {
         };
         let config = self.document(reference, &manifest.value().config)?;
         let config = Raw::parse(config, "image configuration").map_err(ImageError::Document)?;
-        self.store.put_bytes(config.bytes()).map_err(ImageError::Store)?;
-        self.store.put_bytes(manifest.bytes()).map_err(ImageError::Store)?;
+        let config = config.called(manifest.value().config.digest);
+        for (digest, bytes) in [(config.digest(), config.bytes()), (descriptor.digest, manifest.bytes())] {
+            self.store.put_bytes_by(digest.algorithm(), bytes).map_err(ImageError::Store)?;
+        }
         BaseImage::new(reference.clone(), descriptor, manifest, config)
     }
 
@@ -442,25 +445,17 @@ impl<'a> Images<'a> {
         progress: Progress<'_>,
         arrival: &Arrival,
     ) -> Result<(), ImageError> {
-        let fetched = self.try_fetch_layer(reference, layer, progress, arrival);
-        // Where nothing could be received, nobody has told those who wait.
-        arrival.give_up();
-        fetched
-    }
-
-    fn try_fetch_layer(
-        &self,
-        reference: &Reference,
-        layer: &Descriptor,
-        progress: Progress<'_>,
-        arrival: &Arrival,
-    ) -> Result<(), ImageError> {
         if reference.registry() == layout::REGISTRY {
+            // Those who wait for it are told.
+            arrival.give_up();
             return Err(ImageError::Store(layerfs::Error::MissingBlob { digest: layer.digest }));
         }
-        let blob = self.client.blob(reference, layer).map_err(ImageError::Registry)?;
-        let mut counted = Counted { source: blob, done_bytes: 0, layer, progress };
-        self.store.receive(&mut counted, layer, arrival).map_err(ImageError::Store)
+        self.store.receive(layer, arrival, |known| {
+            let blob = self.client.rest_of_blob(reference, layer, known).map_err(ImageError::Registry)?;
+            let start = blob.start();
+            let counted = Counted { source: blob, done_bytes: start, layer, progress };
+            Ok(if start == 0 { Rest::Whole(counted) } else { Rest::Behind(counted) })
+        })
     }
 
     /// How many layers, counted from the bottom, are unpacked already.

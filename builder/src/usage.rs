@@ -4,8 +4,8 @@
 //! compressed to, what was pulled) and the records that lead to it. Every blob belongs to one node at most, so sizes
 //! add up. A node is of use to what stands on it, so it was used when the last of these was.
 //!
-//! Besides: directories of `RUN --mount=type=cache`, copies of git repositories, the documents of images, and what
-//! nothing refers to.
+//! Besides: directories of `RUN --mount=type=cache`, copies of git repositories, the documents of images, downloads that
+//! broke, and what nothing refers to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use layerfs::Result;
 use layerfs::cache_mount::CacheMountInfo;
+use layerfs::download::Begun;
 use layerfs::gc::Marks;
 use layerfs::snapshot::{SnapshotId, Snapshotter};
 use layerfs::store::Store;
@@ -74,6 +75,8 @@ pub struct Usage {
     pub repositories: Vec<Repository>,
     /// What manifests, configurations and indexes take of the disk, in bytes.
     pub document_bytes: u64,
+    /// Downloads that have not come to their end.
+    pub downloads: Vec<Begun>,
     /// What blobs that nothing refers to, and nobody holds, take of the disk, in bytes.
     pub garbage_bytes: u64,
     /// The blobs of images that have names.
@@ -105,7 +108,13 @@ impl Usage {
         nodes.sum::<u64>()
             + self.mounts.iter().map(|mount| mount.size_bytes).sum::<u64>()
             + self.repositories.iter().map(|repository| repository.bytes).sum::<u64>()
+            + self.download_bytes()
             + self.garbage_bytes
+    }
+
+    /// What downloads take that have not come to their end, in bytes.
+    pub fn download_bytes(&self) -> u64 {
+        self.downloads.iter().map(|download| download.bytes).sum()
     }
 }
 
@@ -126,6 +135,7 @@ impl<'a> Reader<'a> {
         let usage = Usage {
             mounts: store.cache_mounts().list()?,
             repositories: remote::repositories(store)?,
+            downloads: store.downloads()?,
             ..Usage::default()
         };
         let in_use = store.in_use()?;
@@ -223,6 +233,7 @@ impl<'a> Reader<'a> {
             let (place, last_used) = (base.path, base.last_used);
             self.usage.bases.push(Root { place, top: tops.last().copied(), last_used });
         }
+        self.referred = self.store.with_referrers(std::mem::take(&mut self.referred))?;
         Ok(())
     }
 

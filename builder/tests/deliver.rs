@@ -5,7 +5,7 @@ use std::fs;
 use builder::attest::{self, Statement};
 use builder::deliver::{self, Annotations, Artifact, Complete, CompleteIndex, Family, Form, Readers};
 use layerfs::layer::codec::Codec;
-use layerfs::layout::Target;
+use layerfs::layout::{Referrers, Target};
 use layerfs::store::Store;
 use oci::{
     Compression, Descriptor, DiffId, Document, ImageConfig, Index, Manifest, MediaType, Platform, Raw,
@@ -128,7 +128,7 @@ fn an_index_becomes_a_layout() {
     let names: Vec<Reference> = vec!["app:1".parse().unwrap(), "app:2".parse().unwrap()];
     let written = compressed(&made, &store);
     let images = [(written.clone(), names)];
-    deliver::layout(&images, Readers::Oci, Target::Directory(&path), &store).unwrap();
+    deliver::layout(&images, Readers::Oci, Referrers::Given, Target::Directory(&path), &store).unwrap();
     let list: Index = serde_json::from_slice(&fs::read(path.join("index.json")).unwrap()).unwrap();
     assert_eq!(list.manifests.len(), 2);
     for entry in &list.manifests {
@@ -195,7 +195,14 @@ fn what_refers_to_an_image_goes_where_it_goes() {
     assert!(registry.blob("app", statement.digest).is_some());
     // A layout lists it as what it is.
     let path = dir.path().join("layout");
-    deliver::layout(&[(made.clone(), vec![name])], Readers::Oci, Target::Directory(&path), &store).unwrap();
+    deliver::layout(
+        &[(made.clone(), vec![name])],
+        Readers::Oci,
+        Referrers::Given,
+        Target::Directory(&path),
+        &store,
+    )
+    .unwrap();
     let list: Index = serde_json::from_slice(&fs::read(path.join("index.json")).unwrap()).unwrap();
     assert_eq!(
         list.manifests[1].extra["artifactType"],

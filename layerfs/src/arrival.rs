@@ -2,7 +2,9 @@
 //!
 //! The end of the blob is given to the reader only when the blob is in the store, which is when its digest and its size
 //! have been verified; a blob that turns out to be another one is an error in place of the end. What was read before
-//! is what was received, verified or not, so nothing made of it may be kept before the end was read.
+//! is what was received, verified or not, so nothing made of it may be kept before the end was read. What has come may
+//! also turn out to be wrong while the blob can still be had: then it comes anew, and whoever has read from the beginning
+//! gets an error in place of the rest.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,7 +19,14 @@ pub struct Arrival {
 }
 
 #[derive(Debug, Default)]
-enum State {
+struct State {
+    progress: Progress,
+    /// How often it has begun anew.
+    restarts: u32,
+}
+
+#[derive(Debug, Default)]
+enum Progress {
     /// Nothing has come yet.
     #[default]
     Awaited,
@@ -32,25 +41,38 @@ enum State {
 impl Arrival {
     /// Reads from the beginning; waits for what has not come.
     pub fn reader(&self) -> Reader<'_> {
-        Reader { arrival: self, offset: 0 }
+        Reader { arrival: self, offset: 0, restarts: self.state().restarts }
+    }
+
+    /// Whether it has begun anew, so that somebody may have read what was not the blob.
+    pub fn has_restarted(&self) -> bool {
+        self.state().restarts > 0
     }
 
     /// To be called when writing has failed; does nothing if the blob is here.
     pub fn give_up(&self) {
         let mut state = self.state();
-        if !matches!(*state, State::Here(..)) {
-            *state = State::Lost;
+        if !matches!(state.progress, Progress::Here(..)) {
+            state.progress = Progress::Lost;
         }
         self.changed.notify_all();
     }
 
     pub(crate) fn advance(&self, file: &Arc<File>, bytes: u64) {
-        *self.state() = State::Coming(file.clone(), bytes);
+        self.state().progress = Progress::Coming(file.clone(), bytes);
         self.changed.notify_all();
     }
 
     pub(crate) fn complete(&self, file: Arc<File>, bytes: u64) {
-        *self.state() = State::Here(file, bytes);
+        self.state().progress = Progress::Here(file, bytes);
+        self.changed.notify_all();
+    }
+
+    /// What has come so far is not the blob.
+    pub(crate) fn restart(&self) {
+        let mut state = self.state();
+        state.progress = Progress::Awaited;
+        state.restarts += 1;
         self.changed.notify_all();
     }
 
@@ -59,17 +81,23 @@ impl Arrival {
     }
 
     /// The file and how much of it can be read behind `offset`; nothing at the verified end.
-    fn wait(&self, offset: u64) -> io::Result<Option<(Arc<File>, u64)>> {
-        let waits = |state: &mut State| match state {
-            State::Awaited => true,
-            State::Coming(_, bytes) => *bytes <= offset,
-            State::Here(..) | State::Lost => false,
+    fn wait(&self, offset: u64, restarts: u32) -> io::Result<Option<(Arc<File>, u64)>> {
+        let waits = |state: &mut State| match state.progress {
+            _ if state.restarts != restarts => false,
+            Progress::Awaited => true,
+            Progress::Coming(_, bytes) => bytes <= offset,
+            Progress::Here(..) | Progress::Lost => false,
         };
         let state = self.changed.wait_while(self.state(), waits).unwrap_or_else(PoisonError::into_inner);
-        match &*state {
-            State::Here(_, bytes) if *bytes <= offset => Ok(None),
-            State::Here(file, bytes) | State::Coming(file, bytes) => Ok(Some((file.clone(), bytes - offset))),
-            State::Awaited | State::Lost => Err(io::Error::other("the download did not complete")),
+        if state.restarts != restarts {
+            return Err(io::Error::other("what had come of the download was not the blob"));
+        }
+        match &state.progress {
+            Progress::Here(_, bytes) if *bytes <= offset => Ok(None),
+            Progress::Here(file, bytes) | Progress::Coming(file, bytes) => {
+                Ok(Some((file.clone(), bytes - offset)))
+            }
+            Progress::Awaited | Progress::Lost => Err(io::Error::other("the download did not complete")),
         }
     }
 }
@@ -79,6 +107,7 @@ impl Arrival {
 pub struct Reader<'a> {
     arrival: &'a Arrival,
     offset: u64,
+    restarts: u32,
 }
 
 impl Read for Reader<'_> {
@@ -86,7 +115,7 @@ impl Read for Reader<'_> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        let Some((file, bytes)) = self.arrival.wait(self.offset)? else { return Ok(0) };
+        let Some((file, bytes)) = self.arrival.wait(self.offset, self.restarts)? else { return Ok(0) };
         let room = buffer.len().min(usize::try_from(bytes).unwrap_or(usize::MAX));
         let count = file.read_at(&mut buffer[..room], self.offset)?;
         if count == 0 {
@@ -100,9 +129,11 @@ impl Read for Reader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use oci::{Compression, Descriptor, Digest, MediaType};
+    use oci::{Compression, Descriptor, Digest, Hasher, MediaType};
 
     use super::*;
+    use crate::Result;
+    use crate::download::Rest;
     use crate::store::Store;
 
     /// Gives its bytes in small pieces.
@@ -118,6 +149,10 @@ mod tests {
         }
     }
 
+    fn receive(store: &Store, blob: &Descriptor, arrival: &Arrival, sent: &[u8]) -> Result<()> {
+        store.receive(blob, arrival, |_: &Hasher| Ok(Rest::Whole(Trickle(sent))))
+    }
+
     fn read_while_it_comes(sent: &[u8], promised: &[u8]) -> (bool, io::Result<Vec<u8>>) {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
@@ -125,7 +160,7 @@ mod tests {
         let blob = Descriptor::new(MediaType::OciLayer(Compression::None), Digest::of(promised), size);
         let arrival = Arrival::default();
         std::thread::scope(|scope| {
-            let write = scope.spawn(|| store.receive(&mut Trickle(sent), &blob, &arrival));
+            let write = scope.spawn(|| receive(&store, &blob, &arrival, sent));
             let mut read = Vec::new();
             let result = arrival.reader().read_to_end(&mut read);
             (write.join().unwrap().is_ok(), result.map(|_| read))
@@ -158,7 +193,27 @@ mod tests {
         let digest = store.put_bytes(b"hello").unwrap();
         let blob = Descriptor::new(MediaType::OciLayer(Compression::None), digest, 5);
         let arrival = Arrival::default();
-        store.receive(&mut Trickle(b"not read"), &blob, &arrival).unwrap();
+        receive(&store, &blob, &arrival, b"not read").unwrap();
+        let mut read = String::new();
+        arrival.reader().read_to_string(&mut read).unwrap();
+        assert_eq!(read, "hello");
+    }
+
+    #[test]
+    fn who_has_read_what_was_not_the_blob_sees_no_end() {
+        let file = |text: &[u8]| {
+            let file = tempfile::tempfile().unwrap();
+            file.write_all_at(text, 0).unwrap();
+            Arc::new(file)
+        };
+        let arrival = Arrival::default();
+        arrival.advance(&file(b"jel"), 3);
+        let mut reader = arrival.reader();
+        reader.read_exact(&mut [0; 2]).unwrap();
+        arrival.restart();
+        assert!(arrival.has_restarted());
+        arrival.complete(file(b"hello"), 5);
+        assert!(reader.read(&mut [0; 2]).is_err());
         let mut read = String::new();
         arrival.reader().read_to_string(&mut read).unwrap();
         assert_eq!(read, "hello");

@@ -12,13 +12,14 @@ mod unpacked;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use oci::{Descriptor, Digest, Document, Index, Manifest};
 use rayon::prelude::*;
 
 use crate::snapshot::{SnapshotId, Snapshotter};
 use crate::store::Store;
-use crate::{Error, Result, ingest, lock};
+use crate::{Error, Result, download, ingest, lock};
 
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,6 +77,7 @@ impl Store {
             }
         }
         self.check_half_things(&mut findings)?;
+        self.check_downloads(&mut findings)?;
         Ok(findings)
     }
 
@@ -114,8 +116,9 @@ impl Store {
         for entry in index.manifests {
             let name = entry.annotations.get(oci::descriptor::REF_NAME).cloned();
             let from = findings.len();
+            let is_referrer = crate::layout::is_referrer(&entry);
             self.check_documents(entry, name.as_deref().unwrap_or("<none>"), findings);
-            if name.is_none() {
+            if name.is_none() && !is_referrer {
                 // Nobody can ask for it, and the next `prune` takes it off the list.
                 findings[from..].iter_mut().filter(|found| !found.is_there).for_each(|found| {
                     found.severity = Severity::Leftover;
@@ -178,13 +181,10 @@ impl Store {
     /// Gives those that were found to be what they should be.
     fn check_blobs(&self, deep: bool, findings: &mut Vec<Finding>) -> Result<BTreeSet<Digest>> {
         let mut digests = Vec::new();
-        for name in self.names("blobs/sha256")? {
-            match Digest::from_hex(&name) {
+        for path in self.blob_files()? {
+            match Digest::from_blob_path(&path) {
                 Some(digest) => digests.push(digest),
-                None => {
-                    let path = PathBuf::from("blobs/sha256").join(&name);
-                    findings.push(Finding::leftover(path, "its name is not that of a blob"));
-                }
+                None => findings.push(Finding::leftover(path, "its name is not that of a blob")),
             }
         }
         if !deep {
@@ -204,7 +204,7 @@ impl Store {
         let path = self.relative(&self.blob_path(digest));
         // What has gone meanwhile is no damage.
         let mut file = self.open_untrusted(digest).ok()?;
-        match crate::trust::hash(&mut file) {
+        match crate::trust::hash(&mut file, digest.algorithm()) {
             Ok(found) if found == *digest => None,
             Ok(found) => {
                 Some(Finding::damage(path, format!("its content is not what its name says: found `{found}`")))
@@ -235,6 +235,21 @@ impl Store {
                 findings.push(Finding::damage(path, "it has no files"));
             } else if let Some(missing) = ancestors.iter().find(|ancestor| !all.contains(ancestor)) {
                 findings.push(Finding::damage(path, format!("it stands on `{missing}`, which is not here")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever wants the blob goes on with a download that broke, so that it is no leftover before it is old.
+    fn check_downloads(&self, findings: &mut Vec<Finding>) -> Result<()> {
+        let forgotten = SystemTime::now() - download::FORGOTTEN;
+        for name in self.names(download::FOLDER)? {
+            let path = PathBuf::from(download::FOLDER).join(&name);
+            let Ok(file) = std::fs::File::open(self.root().join(&path)) else { continue };
+            if download::digest_of(&name).is_none() {
+                findings.push(Finding::leftover(path, "its name is not that of a download"));
+            } else if download::is_older(&file, forgotten) && lock::try_shared(&file) == Ok(true) {
+                findings.push(Finding::leftover(path, "a download that nobody goes on with"));
             }
         }
         Ok(())

@@ -1,17 +1,17 @@
 //! Collection: what nothing refers to and nobody holds goes.
 //!
 //! Steps: shut the gate (see `lease`); mark, from `index.json`, from every digest that stands in a file of
-//! `resolved/`, from what the caller names, and from what living users hold; move what is not marked to `trash/`;
+//! `resolved/`, from what the caller names, and from what living users hold, with what refers to any of it; move what is not marked to `trash/`;
 //! open the gate; delete. A process that is killed in between leaves a store in which everything visible is whole.
 //!
 //! Marking follows documents to what they name, whatever kind they are: any JSON blob is searched for digests.
 //! So an image keeps its layers, the tars of its diff ids and the snapshots of its chain. Cache mounts are nobody's
-//! part, and stay until they are removed.
+//! part, and stay until they are removed. Downloads that broke stay for a day.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use oci::{ChainId, Digest, ImageConfig, MAX_DOCUMENT_BYTES};
 use serde_json::Value;
@@ -21,7 +21,7 @@ use crate::lease::{self, Held};
 use crate::remove::remove_tree;
 use crate::snapshot::{SnapshotId, Snapshotter};
 use crate::store::Store;
-use crate::{IoResultExt, Result, lock};
+use crate::{IoResultExt, Result, download, lock};
 
 /// What must stay, beside what the store itself knows of.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +35,8 @@ pub struct Roots {
     pub forsaken: BTreeSet<SnapshotId>,
     /// Images that are about to go off the list.
     pub forgotten: BTreeSet<Digest>,
+    /// Downloads that nobody is at go if nothing has come since, beside those of yesterday.
+    pub downloads_before: Option<SystemTime>,
 }
 
 /// What a collection freed.
@@ -70,13 +72,17 @@ impl Store {
         let shut = lease::shut(self.root())?;
         let mut marks = Marks::default();
         self.mark_held(shut.held(self.root())?, &mut marks)?;
-        let Roots { blobs, snapshots, forsaken, forgotten } = roots(&marks)?;
+        let Roots { blobs, snapshots, forsaken, forgotten, downloads_before } = roots(&marks)?;
         self.mark(&blobs, snapshots, &mut marks)?;
         let forsaken = forsaken.difference(&marks.snapshots).copied().collect();
         self.mark_listed(&forgotten, &mut marks)?;
+        self.mark_referrers(&mut marks)?;
         let swept = self.sweep(&marks, &forsaken);
         drop(shut);
         let (blobs, snapshots) = swept?;
+        self.forget_lost_referrers()?;
+        let forgotten = SystemTime::now() - download::FORGOTTEN;
+        self.sweep_downloads(downloads_before.map_or(forgotten, |before| before.max(forgotten)))?;
         let bytes = self.empty_trash()?;
         Ok(Collected { blobs, snapshots, bytes })
     }
@@ -147,7 +153,7 @@ impl Store {
     }
 
     /// Marks a blob and all that it leads to, one after the other: a chain of documents may be longer than the stack.
-    fn mark_blob(&self, digest: &Digest, marks: &mut Marks) -> Result<()> {
+    pub(crate) fn mark_blob(&self, digest: &Digest, marks: &mut Marks) -> Result<()> {
         let mut left = vec![*digest];
         while let Some(digest) = left.pop() {
             if marks.blobs.insert(digest) {
@@ -191,10 +197,9 @@ impl Store {
                 snapshots += u64::from(self.discard(&path)?);
             }
         }
-        for path in files(&self.root().join("blobs/sha256"))? {
-            let digest = name(&path).and_then(|name| Digest::from_hex(&name));
-            if digest.is_some_and(|digest| !marks.blobs.contains(&digest)) {
-                blobs += u64::from(self.discard(&path)?);
+        for path in self.blob_files()? {
+            if Digest::from_blob_path(&path).is_some_and(|digest| !marks.blobs.contains(&digest)) {
+                blobs += u64::from(self.discard(&self.root().join(path))?);
             }
         }
         for (path, memo) in self.memos()? {

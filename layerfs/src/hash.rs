@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use oci::{Digest, Hasher};
+use oci::{Algorithm, Digest, Hasher};
 
 /// Bytes that go to the other core at once.
 pub(crate) const PIECE_BYTES: usize = 256 * 1024;
@@ -42,12 +42,12 @@ impl Pieces {
 }
 
 /// Counts and hashes what is passed to it.
-#[derive(Default)]
 pub(crate) struct SideHasher {
     piece: Vec<u8>,
     pieces: Pieces,
     bytes: u64,
     side: Option<Side>,
+    algorithm: Algorithm,
 }
 
 /// The thread that hashes.
@@ -57,8 +57,8 @@ struct Side {
 }
 
 impl SideHasher {
-    pub(crate) fn new() -> SideHasher {
-        SideHasher::default()
+    pub(crate) fn new(algorithm: Algorithm) -> SideHasher {
+        SideHasher { piece: Vec::new(), pieces: Pieces::default(), bytes: 0, side: None, algorithm }
     }
 
     /// How many bytes there were.
@@ -88,9 +88,9 @@ impl SideHasher {
 
     /// The digest of all that was passed.
     pub(crate) fn finish(self) -> Digest {
-        let SideHasher { piece, side, .. } = self;
+        let SideHasher { piece, side, algorithm, .. } = self;
         let mut hasher = match side {
-            None => Hasher::new(),
+            None => Hasher::of(algorithm),
             Some(Side { queue, thread }) => {
                 drop(queue);
                 // It does nothing that could panic.
@@ -114,15 +114,15 @@ impl SideHasher {
 
     fn send(&mut self, piece: Arc<Vec<u8>>) {
         // The thread ends when this side is dropped, and no earlier.
-        let _sent = self.side.get_or_insert_with(Side::begin).queue.send(piece);
+        let _sent = self.side.get_or_insert_with(|| Side::begin(self.algorithm)).queue.send(piece);
     }
 }
 
 impl Side {
-    fn begin() -> Side {
+    fn begin(algorithm: Algorithm) -> Side {
         let (queue, pieces) = sync_channel::<Arc<Vec<u8>>>(DEPTH);
         let thread = std::thread::spawn(move || {
-            let mut hasher = Hasher::new();
+            let mut hasher = Hasher::of(algorithm);
             pieces.into_iter().for_each(|piece| hasher.update(&piece));
             hasher
         });
@@ -139,11 +139,11 @@ mod tests {
         let data: Vec<u8> = (0..=250).cycle().take(3 * PIECE_BYTES + 17).collect();
         for length in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, data.len()] {
             for step in [1000, PIECE_BYTES, 2 * PIECE_BYTES + 3] {
-                let mut hasher = SideHasher::new();
+                let mut hasher = SideHasher::new(Algorithm::Sha256);
                 data[..length].chunks(step).for_each(|piece| hasher.update(piece));
                 assert_eq!(hasher.bytes(), length as u64);
                 assert_eq!(hasher.finish(), Digest::of(&data[..length]), "{length} by {step}");
-                let (mut hasher, mut pieces) = (SideHasher::new(), Pieces::default());
+                let (mut hasher, mut pieces) = (SideHasher::new(Algorithm::Sha256), Pieces::default());
                 for (nth, chunk) in data[..length].chunks(step).enumerate() {
                     if nth % 3 == 0 {
                         hasher.update(chunk);

@@ -7,18 +7,23 @@
 //! `skopeo`, `umoci` and `podman` find the image as `oci:<root>:debian:bookworm`. containerd writes the tag
 //! alone there, but then every `latest` would be the same image to those tools.
 //!
+//! What refers to an image, such as a signature, is an entry of its own kind: see `referrers`.
+//!
 //! An image here is one image, or an index of several for several platforms: what a name stands for.
 
 use oci::descriptor::{IMAGE_NAME, REF_NAME};
-use oci::{Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, Reference};
+use oci::{Algorithm, Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, Reference};
 
 use crate::lock::Lock;
 use crate::store::Store;
 use crate::{Error, IoResultExt, Result};
 
 mod export;
+mod referrers;
 
-pub use export::{Content, Part, Target, replacing_file};
+pub(crate) use referrers::is_referrer;
+
+pub use export::{Content, Part, Referrers, Target, replacing_file};
 
 /// The content of `oci-layout`.
 pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -35,12 +40,14 @@ pub struct StoredImage {
 impl Store {
     /// All images, in the order in which they were added.
     pub fn images(&self) -> Result<Vec<StoredImage>> {
-        Ok(self.read_index()?.manifests.into_iter().map(StoredImage::of).collect())
+        let entries = self.entries()?.into_iter();
+        Ok(entries.filter(|entry| !is_referrer(entry)).map(StoredImage::of).collect())
     }
 
     /// The manifest or index that `descriptor` points to.
     pub fn document(&self, descriptor: &Descriptor) -> Result<Document> {
-        Ok(Document::parse(self.read_document(descriptor)?, &descriptor.media_type)?)
+        let document = Document::parse(self.read_document(descriptor)?, &descriptor.media_type)?;
+        Ok(document.called(descriptor.digest))
     }
 
     /// The manifest or index with this digest, if the store has the blob and it is one.
@@ -48,7 +55,8 @@ impl Store {
         let size = self.size_of(digest).filter(|size| *size <= MAX_DOCUMENT_BYTES)?;
         // Its type is not looked at before it is recognised.
         let descriptor = Descriptor::new(oci::MediaType::OciManifest, *digest, size);
-        Document::recognise(self.read_document(&descriptor).ok()?).ok()
+        let document = Document::recognise(self.read_document(&descriptor).ok()?).ok()?;
+        Some(document.called(*digest))
     }
 
     /// Whether these are the same images, perhaps with their layers compressed in other ways.
@@ -128,7 +136,8 @@ impl Store {
                 return Ok(found.cloned());
             }
         }
-        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        let bare = Algorithm::ALL.iter().find_map(|one| text.strip_prefix(one.name())?.strip_prefix(':'));
+        let digits = bare.unwrap_or(text);
         if digits.len() < 4 || !digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
             return Ok(None);
         }
@@ -177,14 +186,29 @@ impl Store {
         }
     }
 
-    /// Changes the list of images: read, change, replace, one process at a time.
+    /// All that is on the list: images, and what refers to them.
+    fn entries(&self) -> Result<Vec<Descriptor>> {
+        Ok(self.read_index()?.manifests)
+    }
+
+    /// Changes the list of images, and leaves what refers to them.
     fn edit<T>(&self, change: impl FnOnce(&mut Vec<StoredImage>) -> T) -> Result<T> {
+        self.edit_entries(|entries| {
+            let (referrers, images): (Vec<_>, Vec<_>) =
+                std::mem::take(entries).into_iter().partition(is_referrer);
+            let mut images = images.into_iter().map(StoredImage::of).collect();
+            let result = change(&mut images);
+            entries.extend(images.into_iter().map(StoredImage::into_entry).chain(referrers));
+            result
+        })
+    }
+
+    /// Changes the list: read, change, replace, one process at a time.
+    fn edit_entries<T>(&self, change: impl FnOnce(&mut Vec<Descriptor>) -> T) -> Result<T> {
         let _editing = Lock::exclusive(&self.root().join("index.lock"))?;
         let path = self.index_path();
         let mut index = self.read_index()?;
-        let mut images = index.manifests.into_iter().map(StoredImage::of).collect();
-        let result = change(&mut images);
-        index.manifests = images.into_iter().map(StoredImage::into_entry).collect();
+        let result = change(&mut index.manifests);
         let bytes = serde_json::to_vec(&index).expect("an index has string keys and no failing parts");
         // Names are the one thing that nobody can make anew.
         if std::fs::read(&path).ok().as_ref() != Some(&bytes) {

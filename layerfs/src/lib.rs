@@ -3,6 +3,7 @@
 //! * [`store`] keeps blobs by digest in a directory that is an OCI image layout; [`layout`] is its list of
 //!   images and their export; [`gc`] frees what nothing refers to and nobody's [`lease`] holds.
 //!   `trust` says what of all this is surely on the disk, [`usage`] what it takes of it, [`fsck`] whether it is whole.
+//! * [`download`] receives blobs from elsewhere, and goes on where a killed process has stopped.
 //! * [`snapshot`] stacks directories with overlayfs: prepare, change, commit by a rename.
 //! * [`cache_mount`] keeps directories that outlive a build.
 //! * [`diff`] finds what a snapshot changed, [`layer`] writes it as a tar and applies such tars; [`entry`] and
@@ -23,6 +24,7 @@ pub mod checksum;
 pub mod confined;
 pub mod copy;
 pub mod diff;
+pub mod download;
 pub mod entry;
 mod error;
 pub mod file_index;

@@ -109,7 +109,7 @@ impl Store {
         }
         let mut source = expand::decoder(self.verified(layer)?)
             .map_err(|source| Error::ReadBlob { digest: layer.digest, source })?;
-        let mut writer = self.writer()?;
+        let mut writer = self.writer_by(diff_id.0.algorithm())?;
         std::io::copy(&mut source, &mut writer)
             .map_err(|source| Error::ReadBlob { digest: layer.digest, source })?;
         let tar = writer.close();

@@ -20,9 +20,10 @@ use crate::error::shown;
 use crate::{Error, IoResultExt, Result, ingest};
 
 /// The folders that every store has.
-const FOLDERS: [&str; 10] = [
+const FOLDERS: [&str; 11] = [
     "blobs",
     "blobs/sha256",
+    "downloads",
     "ingest",
     "snapshots",
     "mounts",

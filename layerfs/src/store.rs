@@ -4,7 +4,8 @@
 //! <root>/                 0700
 //!   oci-layout, index.json   the layout's two files; see `layout`
 //!   state.json               the format of all this, and when it was last trusted; see `trust`
-//!   blobs/sha256/<hex>       complete, never written to again
+//!   blobs/sha256/<hex>       complete, never written to again; blobs/sha512/<hex> where others call a blob so
+//!   downloads/               blobs that have come in part; see `download`
 //!   ingest/                  snapshots being made, each a locked directory
 //!   snapshots/<id>/          committed snapshots; see `snapshot`
 //!   mounts/                  directories that outlive a build; see `cache_mount`
@@ -22,16 +23,15 @@
 //! so that a killed writer leaves nothing behind. What a power cut may have damaged is hashed before it is used.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use oci::{Descriptor, Digest, ImageConfig, MAX_DOCUMENT_BYTES, Manifest, Raw, Verifier};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use oci::{Algorithm, Descriptor, Digest, ImageConfig, MAX_DOCUMENT_BYTES, Manifest, Raw, Verifier};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::arrival::Arrival;
 use crate::hash::SideHasher;
 use crate::ingest::{self, Ingest};
 use crate::lease::{Held, Lease};
@@ -110,7 +110,7 @@ impl Store {
 
     /// Where the blob `digest` is, or would be.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs/sha256").join(digest.hex())
+        self.root.join(digest.blob_path())
     }
 
     /// Whether the blob is there.
@@ -163,7 +163,7 @@ impl Store {
     /// Reads an image's manifest.
     pub fn manifest(&self, descriptor: &Descriptor) -> Result<Raw<Manifest>> {
         match oci::Document::parse(self.read_document(descriptor)?, &descriptor.media_type)? {
-            oci::Document::Manifest(raw) => Ok(*raw),
+            oci::Document::Manifest(raw) => Ok(raw.called(descriptor.digest)),
             oci::Document::Index(_) => {
                 Err(oci::Error::UnsupportedDocument { media_type: descriptor.media_type.to_string() }.into())
             }
@@ -172,24 +172,31 @@ impl Store {
 
     /// Reads an image's configuration.
     pub fn config(&self, manifest: &Manifest) -> Result<Raw<ImageConfig>> {
-        Ok(Raw::parse(self.read_document(&manifest.config)?, "image configuration")?)
+        let config = Raw::parse(self.read_document(&manifest.config)?, "image configuration")?;
+        Ok(config.called(manifest.config.digest))
     }
 
     /// Begins a new blob.
     pub fn writer(&self) -> Result<BlobWriter> {
-        Ok(BlobWriter { file: self.unnamed(BLOB_IN_MEMORY)?, hasher: SideHasher::new(), shelf: self.shelf() })
+        self.writer_by(Algorithm::Sha256)
+    }
+
+    /// Begins a new blob that is called by a digest of this algorithm.
+    pub fn writer_by(&self, algorithm: Algorithm) -> Result<BlobWriter> {
+        let (file, hasher) = (self.unnamed(BLOB_IN_MEMORY)?, SideHasher::new(algorithm));
+        Ok(BlobWriter { file, hasher, shelf: self.shelf() })
     }
 
     /// A file without a name, which goes with its last descriptor.
-    fn unnamed(&self, mode: u32) -> Result<File> {
+    pub(crate) fn unnamed(&self, mode: u32) -> Result<File> {
         let dir = self.root.join("ingest");
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = rustix::fs::open(&dir, flags, Mode::from_raw_mode(mode)).at("create a file in", &dir)?;
         Ok(file.into())
     }
 
-    fn shelf(&self) -> Shelf {
-        Shelf { folder: self.root.join("blobs/sha256"), lease: Arc::clone(&self.lease) }
+    pub(crate) fn shelf(&self) -> Shelf {
+        Shelf { root: self.root.clone(), lease: Arc::clone(&self.lease) }
     }
 
     /// A file without a name, which goes when it is closed.
@@ -204,49 +211,14 @@ impl Store {
         writer.commit()
     }
 
-    /// Keeps the bytes of `reader` if they are what `descriptor` promises; reads none of them if the blob is
-    /// there already.
-    pub fn put_verified(&self, reader: &mut dyn Read, descriptor: &Descriptor) -> Result<()> {
-        self.receive(reader, descriptor, &Arrival::default())
-    }
-
-    /// As [`Store::put_verified`], while another thread reads from `arrival` what has come.
-    pub fn receive(&self, reader: &mut dyn Read, descriptor: &Descriptor, arrival: &Arrival) -> Result<()> {
-        let received = self.try_receive(reader, descriptor, arrival);
-        arrival.give_up();
-        received
-    }
-
-    fn try_receive(&self, reader: &mut dyn Read, descriptor: &Descriptor, arrival: &Arrival) -> Result<()> {
-        let Descriptor { digest, size, .. } = descriptor;
-        if self.hold(digest)? == Some(*size) {
-            arrival.complete(Arc::new(self.open_blob(digest)?), *size);
-            return Ok(());
-        }
-        self.remove_damaged(digest, *size)?;
-        let file = Arc::new(self.unnamed(BLOB_IN_MEMORY)?);
-        let mut verifier = Verifier::new(reader, *digest, *size);
-        let mut buffer = vec![0; 256 * 1024];
-        let mut bytes = 0;
-        loop {
-            let read = retry_read(&mut verifier, &mut buffer)
-                .map_err(|source| Error::ReadBlob { digest: *digest, source })?;
-            if read == 0 {
-                break;
-            }
-            // The verifier has hashed these bytes.
-            (&*file).write_all(&buffer[..read]).at("write a blob in", &self.root)?;
-            bytes += read as u64;
-            arrival.advance(&file, bytes);
-        }
-        self.shelf().link(&file, digest)?;
-        arrival.complete(file, bytes);
-        Ok(())
-    }
-
-    /// Keeps `bytes`.
+    /// Keeps `bytes`, called by their sha256.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest> {
-        let digest = Digest::of(bytes);
+        self.put_bytes_by(Algorithm::Sha256, bytes)
+    }
+
+    /// Keeps `bytes`, called by a digest of this algorithm.
+    pub fn put_bytes_by(&self, algorithm: Algorithm, bytes: &[u8]) -> Result<Digest> {
+        let digest = algorithm.digest(bytes);
         if self.hold(&digest)? != Some(bytes.len() as u64) {
             self.remove_damaged(&digest, bytes.len() as u64)?;
             let mut file = self.unnamed(BLOB_IN_MEMORY)?;
@@ -263,7 +235,7 @@ impl Store {
     }
 
     /// Deletes a blob that has another size than it should: a power cut leaves such.
-    fn remove_damaged(&self, digest: &Digest, size_bytes: u64) -> Result<()> {
+    pub(crate) fn remove_damaged(&self, digest: &Digest, size_bytes: u64) -> Result<()> {
         match self.size_of(digest) {
             Some(size) if size != size_bytes => {
                 let path = self.blob_path(digest);
@@ -328,7 +300,11 @@ impl BlobWriter {
 
     /// As [`BlobWriter::commit`], but only if the bytes are what `descriptor` promises.
     pub fn commit_verified(self, descriptor: &Descriptor) -> Result<()> {
-        let blob = self.close();
+        let mut blob = self.close();
+        // Only now it is known what the blob is to be called by.
+        if blob.digest.algorithm() != descriptor.digest.algorithm() {
+            blob.rehash(descriptor.digest.algorithm())?;
+        }
         let (found_bytes, found) = (blob.size_bytes, blob.digest);
         let (expected, expected_bytes) = (descriptor.digest, descriptor.size);
         let mismatch = if found_bytes != expected_bytes {
@@ -354,6 +330,17 @@ pub struct ClosedBlob {
 }
 
 impl ClosedBlob {
+    /// Calls the blob by a digest of another algorithm, which takes reading it once more.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn rehash(&mut self, algorithm: Algorithm) -> Result<()> {
+        let fail = |source| Error::ReadBlob { digest: self.digest, source };
+        self.file.seek(SeekFrom::Start(0)).map_err(fail)?;
+        self.digest = trust::hash(&mut self.file, algorithm).map_err(fail)?;
+        Ok(())
+    }
+
     /// Makes the blob visible under its digest.
     ///
     /// # Errors
@@ -363,17 +350,27 @@ impl ClosedBlob {
     }
 }
 
-/// The folder in which blobs get their names, and the lease that then keeps them.
-struct Shelf {
-    folder: PathBuf,
+/// The store in which blobs get their names, and the lease that then keeps them.
+pub(crate) struct Shelf {
+    root: PathBuf,
     lease: Arc<Lease>,
 }
 
 impl Shelf {
-    /// A twin that another thread or process linked first has the same bytes, unless a power cut came after it.
-    fn link(&self, file: &File, digest: &Digest) -> Result<()> {
+    /// Where the blob will be, which from now on nobody collects.
+    fn place(&self, digest: &Digest) -> Result<PathBuf> {
         self.lease.hold(Held::Blob(*digest))?;
-        let path = self.folder.join(digest.hex());
+        let path = self.root.join(digest.blob_path());
+        // The usual folder is always there.
+        if let (true, Some(folder)) = (digest.algorithm() != Algorithm::Sha256, path.parent()) {
+            std::fs::create_dir_all(folder).at("create", folder)?;
+        }
+        Ok(path)
+    }
+
+    /// A twin that another thread or process linked first has the same bytes, unless a power cut came after it.
+    pub(crate) fn link(&self, file: &File, digest: &Digest) -> Result<()> {
+        let path = self.place(digest)?;
         match link_unnamed(file, &path) {
             Err(Errno::EXIST) if trust::is_in_doubt(&path) => self.replace(file, &path),
             Ok(()) | Err(Errno::EXIST) => Ok(()),
@@ -381,8 +378,20 @@ impl Shelf {
         }
     }
 
+    /// The same of a file that has a name.
+    pub(crate) fn move_in(&self, file: &Path, digest: &Digest) -> Result<()> {
+        let path = self.place(digest)?;
+        match rustix::fs::renameat_with(CWD, file, CWD, &path, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) if trust::is_in_doubt(&path) => {
+                std::fs::rename(file, &path).at("replace", path)
+            }
+            Err(Errno::EXIST) => std::fs::remove_file(file).at("delete", file),
+            moved => moved.at("create", path),
+        }
+    }
+
     fn replace(&self, file: &File, twin: &Path) -> Result<()> {
-        let trash = self.folder.join("../../trash").join(ingest::random_name());
+        let trash = self.root.join("trash").join(ingest::random_name());
         link_unnamed(file, &trash).at("create", &trash)?;
         std::fs::rename(&trash, twin).at("replace", twin)
     }
@@ -413,11 +422,11 @@ fn copy(reader: &mut dyn Read, writer: &mut BlobWriter) -> Result<()> {
         if read == 0 {
             return Ok(());
         }
-        writer.write_all(&buffer[..read]).at("write a blob in", writer.shelf.folder.clone())?;
+        writer.write_all(&buffer[..read]).at("write a blob in", writer.shelf.root.clone())?;
     }
 }
 
-fn retry_read(reader: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn retry_read(reader: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match reader.read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

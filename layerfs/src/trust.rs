@@ -23,7 +23,7 @@ use std::thread;
 use std::time::Duration;
 
 use oci::digest::Mismatch;
-use oci::{Digest, Hasher};
+use oci::{Algorithm, Digest, Hasher};
 use rustix::fs::{Mode, syncfs};
 use serde::{Deserialize, Serialize};
 
@@ -106,7 +106,7 @@ impl Store {
 
     /// The machine was started anew: what was not synced before may be anything.
     fn doubt(&self) -> Result<()> {
-        for path in with_mode(&self.root().join("blobs/sha256"), BLOB_IN_MEMORY)? {
+        for path in blobs_with_mode(self.root(), BLOB_IN_MEMORY)? {
             set_mode(&path, BLOB_IN_DOUBT)?;
         }
         for path in with_mode(&self.root().join("snapshots"), SNAPSHOT_IN_MEMORY)? {
@@ -139,7 +139,8 @@ impl Store {
     /// [`Error::ReadBlob`] for such a blob, [`Error::MissingBlob`] where there is none.
     pub fn verify(&self, digest: &Digest) -> Result<()> {
         let mut file = self.open_untrusted(digest)?;
-        let found = hash(&mut file).map_err(|source| Error::ReadBlob { digest: *digest, source })?;
+        let found = hash(&mut file, digest.algorithm())
+            .map_err(|source| Error::ReadBlob { digest: *digest, source })?;
         if found == *digest {
             return Ok(());
         }
@@ -198,7 +199,7 @@ fn settle(root: &Path, age: Duration) -> Result<()> {
         let modified = path.metadata().and_then(|metadata| metadata.modified());
         age.is_zero() || modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|since| since >= age))
     };
-    let mut blobs = with_mode(&root.join("blobs/sha256"), BLOB_IN_MEMORY)?;
+    let mut blobs = blobs_with_mode(root, BLOB_IN_MEMORY)?;
     let mut snapshots = with_mode(&root.join("snapshots"), SNAPSHOT_IN_MEMORY)?;
     blobs.retain(is_old);
     snapshots.retain(is_old);
@@ -214,6 +215,18 @@ fn settle(root: &Path, age: Duration) -> Result<()> {
 /// Whether a power cut may have damaged the blob at `path`.
 pub(crate) fn is_in_doubt(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.mode() & 0o777 == BLOB_IN_DOUBT)
+}
+
+/// The blobs of this mode.
+fn blobs_with_mode(root: &Path, mode: u32) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for algorithm in Algorithm::ALL {
+        let dir = root.join("blobs").join(algorithm.name());
+        if dir.exists() {
+            found.extend(with_mode(&dir, mode)?);
+        }
+    }
+    Ok(found)
 }
 
 /// What in `dir` has this mode. Links are none of it.
@@ -238,8 +251,8 @@ fn set_mode(path: &Path, mode: u32) -> Result<()> {
     }
 }
 
-pub(crate) fn hash(reader: &mut impl Read) -> io::Result<Digest> {
-    let (mut hasher, mut buffer) = (Hasher::new(), vec![0; 256 * 1024]);
+pub(crate) fn hash(reader: &mut impl Read, algorithm: Algorithm) -> io::Result<Digest> {
+    let (mut hasher, mut buffer) = (Hasher::of(algorithm), vec![0; 256 * 1024]);
     loop {
         match reader.read(&mut buffer) {
             Ok(0) => return Ok(hasher.finish()),

@@ -6,7 +6,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::SystemTime;
 
-use oci::Digest;
+use oci::{Algorithm, Digest};
 
 use crate::ingest::open_dir;
 use crate::snapshot::{SnapshotId, Snapshotter};
@@ -44,8 +44,8 @@ impl Store {
     /// When they cannot be listed.
     pub fn blobs(&self) -> Result<Vec<BlobUsage>> {
         let mut blobs = Vec::new();
-        for name in self.names("blobs/sha256")? {
-            let Some(digest) = Digest::from_hex(&name) else { continue };
+        for path in self.blob_files()? {
+            let Some(digest) = Digest::from_blob_path(&path) else { continue };
             if let Ok(metadata) = self.blob_path(&digest).metadata() {
                 let made = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                 blobs.push(BlobUsage { digest, bytes: metadata.blocks() * 512, made });
@@ -97,6 +97,16 @@ impl Store {
     pub fn compressed_forms(&self) -> Result<Vec<(Digest, Digest)>> {
         let memos = self.memos()?.into_iter().filter_map(|(_, memo)| memo);
         Ok(memos.map(|memo| (memo.diff_id.0, memo.blob.digest)).collect())
+    }
+
+    /// The files of all blobs, relative to the store, whatever they are called.
+    pub(crate) fn blob_files(&self) -> Result<Vec<String>> {
+        let mut files = Vec::new();
+        for algorithm in Algorithm::ALL {
+            let folder = format!("blobs/{}", algorithm.name());
+            files.extend(self.names(&folder)?.iter().map(|name| format!("{folder}/{name}")));
+        }
+        Ok(files)
     }
 
     /// The names in a folder of the store, as far as they are UTF-8; none if it is missing.

@@ -1,46 +1,100 @@
 //! Content digests: the value, a hashing writer and a verifying reader.
 //!
-//! Only sha256 is accepted: a digest is used as a file name and as a promise, so an algorithm that cannot be
-//! verified here must not pass as one. (OCI image-spec, descriptor.md, "Digests".)
+//! What is written here is called by sha256; sha512, which registries may use, is read, verified and kept. No other
+//! algorithm is accepted: a digest is used as a file name and as a promise, so one that cannot be verified here must
+//! not pass as one. (OCI image-spec, descriptor.md, "Digests".)
 
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::Error;
 
-/// A sha256 digest; prints as `sha256:<hex>`.
+/// How a digest is made of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    /// What is written here has this one.
+    Sha256,
+    /// Some registries' other one.
+    Sha512,
+}
+
+impl Algorithm {
+    /// All of them, the usual one first.
+    pub const ALL: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
+    /// Its name, which is that of the folder of a layout, too.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Sha256 => "sha256",
+            Algorithm::Sha512 => "sha512",
+        }
+    }
+
+    /// The digest of `bytes`.
+    pub fn digest(self, bytes: &[u8]) -> Digest {
+        let mut hasher = Hasher::of(self);
+        hasher.update(bytes);
+        hasher.finish()
+    }
+}
+
+/// A digest with its algorithm; prints as `sha256:<hex>`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest([u8; 32]);
+pub struct Digest(Bytes);
+
+/// The length says which algorithm it was.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Bytes {
+    Sha256([u8; 32]),
+    Sha512([u8; 64]),
+}
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// The sha256 digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Digest {
-        Digest(Sha256::digest(bytes).into())
+        Digest::from_bytes(Sha256::digest(bytes).into())
     }
 
-    /// The digest whose 32 bytes are given.
+    /// The sha256 digest whose 32 bytes are given.
     pub fn from_bytes(bytes: [u8; 32]) -> Digest {
-        Digest(bytes)
+        Digest(Bytes::Sha256(bytes))
     }
 
-    /// The 32 bytes.
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+    /// The bytes, 32 or 64 of them.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Sha256(bytes) => bytes,
+            Bytes::Sha512(bytes) => bytes,
+        }
     }
 
-    /// The 64 hexadecimal digits without the algorithm: a safe file name.
+    /// How it was made.
+    pub fn algorithm(&self) -> Algorithm {
+        match self.0 {
+            Bytes::Sha256(_) => Algorithm::Sha256,
+            Bytes::Sha512(_) => Algorithm::Sha512,
+        }
+    }
+
+    /// The 64 or 128 hexadecimal digits without the algorithm, which their number tells: a safe file name.
     pub fn hex(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = String::with_capacity(64);
-        for byte in self.0 {
+        let bytes = self.as_bytes();
+        let mut text = String::with_capacity(2 * bytes.len());
+        for byte in bytes {
             text.push(char::from(DIGITS[usize::from(byte >> 4)]));
             text.push(char::from(DIGITS[usize::from(byte & 15)]));
         }
         text
+    }
+
+    /// Where a layout has the blob of this digest: `blobs/sha256/<hex>`. (OCI image-spec, image-layout.md, "Blobs".)
+    pub fn blob_path(&self) -> String {
+        format!("blobs/{}/{}", self.algorithm().name(), self.hex())
     }
 
     /// The first twelve digits, as people read digests.
@@ -48,21 +102,31 @@ impl Digest {
         self.hex()[..12].to_owned()
     }
 
-    /// Parses 64 lower-case hexadecimal digits.
+    /// Parses 64 or 128 lower-case hexadecimal digits.
     pub fn from_hex(text: &str) -> Option<Digest> {
-        let digits = text.as_bytes();
-        if digits.len() != 64 {
-            return None;
+        match text.len() {
+            64 => bytes(text).map(Digest::from_bytes),
+            128 => bytes(text).map(|bytes| Digest(Bytes::Sha512(bytes))),
+            _ => None,
         }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-        }
-        Some(Digest(bytes))
+    }
+
+    /// The digest of the blob that a layout has at `path`, if its name is one. The reverse of [`Digest::blob_path`].
+    pub fn from_blob_path(path: &str) -> Option<Digest> {
+        path.strip_prefix("blobs/")?.replacen('/', ":", 1).parse().ok()
     }
 }
 
-/// Upper-case digits are refused: the specification's grammar for sha256 has none, and two spellings of one
+/// Exactly as many bytes as there are digits for.
+fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    }
+    Some(bytes)
+}
+
+/// Upper-case digits are refused: the specification's grammar for both has none, and two spellings of one
 /// digest would be two file names.
 fn nibble(digit: u8) -> Option<u8> {
     match digit {
@@ -74,7 +138,7 @@ fn nibble(digit: u8) -> Option<u8> {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        write!(f, "{}:{}", self.algorithm().name(), self.hex())
     }
 }
 
@@ -88,8 +152,10 @@ impl FromStr for Digest {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Digest, Error> {
-        text.strip_prefix("sha256:")
-            .and_then(Digest::from_hex)
+        text.split_once(':')
+            .and_then(|(name, hex)| Some((name, Digest::from_hex(hex)?)))
+            .filter(|(name, digest)| digest.algorithm().name() == *name)
+            .map(|(_, digest)| digest)
             .ok_or_else(|| Error::Digest { text: text.to_owned() })
     }
 }
@@ -107,21 +173,45 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// Counts and hashes all that is written to it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Hasher {
-    state: Sha256,
+    state: State,
     bytes: u64,
 }
 
+#[derive(Clone)]
+enum State {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl Default for Hasher {
+    fn default() -> Hasher {
+        Hasher::new()
+    }
+}
+
 impl Hasher {
-    /// A hasher that has seen nothing.
+    /// A hasher for sha256 that has seen nothing.
     pub fn new() -> Hasher {
-        Hasher::default()
+        Hasher::of(Algorithm::Sha256)
+    }
+
+    /// The same for another algorithm.
+    pub fn of(algorithm: Algorithm) -> Hasher {
+        let state = match algorithm {
+            Algorithm::Sha256 => State::Sha256(Sha256::new()),
+            Algorithm::Sha512 => State::Sha512(Sha512::new()),
+        };
+        Hasher { state, bytes: 0 }
     }
 
     /// Takes `bytes` in.
     pub fn update(&mut self, bytes: &[u8]) {
-        self.state.update(bytes);
+        match &mut self.state {
+            State::Sha256(state) => state.update(bytes),
+            State::Sha512(state) => state.update(bytes),
+        }
         self.bytes += bytes.len() as u64;
     }
 
@@ -132,7 +222,10 @@ impl Hasher {
 
     /// The digest of all bytes taken in.
     pub fn finish(self) -> Digest {
-        Digest(self.state.finalize().into())
+        match self.state {
+            State::Sha256(state) => Digest::from_bytes(state.finalize().into()),
+            State::Sha512(state) => Digest(Bytes::Sha512(state.finalize().into())),
+        }
     }
 }
 
@@ -200,7 +293,13 @@ impl std::error::Error for Mismatch {}
 impl<R: Read> Verifier<R> {
     /// Wraps `source`, which is to have this digest and this many bytes.
     pub fn new(source: R, digest: Digest, size_bytes: u64) -> Verifier<R> {
-        Verifier { source, hasher: Some(Hasher::new()), digest, size_bytes }
+        Verifier::behind(Hasher::of(digest.algorithm()), source, digest, size_bytes)
+    }
+
+    /// Wraps `source`, which is to have what is missing behind the bytes that `known` has taken in, by the digest's
+    /// algorithm.
+    pub fn behind(known: Hasher, source: R, digest: Digest, size_bytes: u64) -> Verifier<R> {
+        Verifier { source, hasher: Some(known), digest, size_bytes }
     }
 
     fn finish(&mut self) -> io::Result<usize> {
@@ -234,7 +333,7 @@ impl<R: Read> Read for Verifier<R> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        let left = self.size_bytes - hasher.bytes();
+        let left = self.size_bytes.saturating_sub(hasher.bytes());
         let room = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let count = if room == 0 { 0 } else { read_some(&mut self.source, &mut buffer[..room])? };
         if count == 0 {
@@ -272,14 +371,34 @@ mod tests {
     }
 
     #[test]
+    fn sha512_is_another_digest_of_the_same_bytes() {
+        const HELLO: &str = "sha512:9b71d224bd62f3785d96d46ad3ea3d73319bfbc2890caadae2dff72519673ca72323c3d99ba5c11d7c7acc6e14b8c5da0c4663475c2e5c3adef46f73bcdec043";
+        let digest = Algorithm::Sha512.digest(b"hello");
+        assert_eq!(digest.to_string(), HELLO);
+        assert_eq!(HELLO.parse::<Digest>().unwrap(), digest);
+        assert_ne!(digest, Digest::of(b"hello"));
+        assert_eq!(Algorithm::Sha256.digest(b"hello"), Digest::of(b"hello"));
+        for digest in [digest, Digest::of(b"hello")] {
+            assert_eq!(verified(b"hello", digest, 5).unwrap(), b"hello");
+            assert!(verified(b"jello", digest, 5).is_err());
+            assert_eq!(Digest::from_hex(&digest.hex()), Some(digest));
+            assert_eq!(Digest::from_blob_path(&digest.blob_path()), Some(digest));
+        }
+        assert_eq!(Digest::from_blob_path(&digest.blob_path().replace("sha512", "sha256")), None);
+        assert_eq!(Digest::from_blob_path("blobs/sha256/../x"), None);
+    }
+
+    #[test]
     fn refuses_what_is_no_digest() {
         let upper = EMPTY.to_uppercase();
         let upper_hex = EMPTY.replace("e3b0", "E3B0");
         let short = &EMPTY[..70];
         let path = format!("sha256:../../{}", &EMPTY[13..]);
-        for text in
-            ["", "sha256:", &upper, &upper_hex, short, &path, &EMPTY[7..], "sha512:00", &format!("{EMPTY}0")]
-        {
+        let (longer, other) = (format!("{EMPTY}0"), EMPTY.replace("sha256", "sha512"));
+        let twice = format!("{EMPTY}{}", &EMPTY[7..]);
+        let texts =
+            ["", "sha256:", &upper, &upper_hex, short, &path, &EMPTY[7..], "sha512:00", &longer, &other];
+        for text in texts.into_iter().chain([twice.as_str(), "sha384:00", ":"]) {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
     }
@@ -302,6 +421,22 @@ mod tests {
         ] {
             let error = verified(bytes, digest, size).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn verifier_goes_on_behind_what_is_known() {
+        let rest = |known: &[u8], rest: &[u8]| {
+            let mut hasher = Hasher::new();
+            hasher.update(known);
+            let mut out = Vec::new();
+            Verifier::behind(hasher, rest, Digest::of(b"hello"), 5).read_to_end(&mut out).map(|_| out)
+        };
+        assert_eq!(rest(b"hel", b"lo").unwrap(), b"lo");
+        assert_eq!(rest(b"hello", b"").unwrap(), b"");
+        for (known, behind) in [(&b"jel"[..], &b"lo"[..]), (b"hel", b"l"), (b"hel", b"lo!"), (b"hello!", b"")]
+        {
+            assert!(rest(known, behind).is_err(), "{known:?} {behind:?}");
         }
     }
 }

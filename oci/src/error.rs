@@ -5,7 +5,7 @@ use std::fmt;
 /// A value that does not follow its specification.
 #[derive(Debug)]
 pub enum Error {
-    /// Text that is not `sha256:` and 64 lower-case hexadecimal digits.
+    /// Text that is neither `sha256:` and 64 lower-case hexadecimal digits nor `sha512:` and 128.
     Digest {
         /// The text as given.
         text: String,
@@ -49,7 +49,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Digest { text } => {
-                write!(f, "`{text}` is not a digest: expected `sha256:` and 64 lower-case hexadecimal digits")
+                write!(
+                    f,
+                    "`{text}` is not a digest: expected `sha256:` and 64 lower-case hexadecimal digits, or `sha512:` and 128"
+                )
             }
             Error::Reference { text, reason } => write!(f, "`{text}` is not an image reference: {reason}"),
             Error::Platform { text } => {

@@ -4,7 +4,7 @@
 //! carry. Pure values: nothing here touches a disk or a network, apart from hashing bytes that a caller
 //! streams through [`digest::Hasher`] or [`digest::Verifier`].
 //!
-//! Invariants: a [`Digest`] is always a well-formed sha256; what is parsed and written again keeps every
+//! Invariants: a [`Digest`] is always a well-formed sha256 or sha512; what is parsed and written again keeps every
 //! field that this crate does not know; maps are ordered, so that equal values give equal bytes.
 #![forbid(unsafe_code)]
 
@@ -21,7 +21,7 @@ pub mod reference;
 
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
 pub use descriptor::Descriptor;
-pub use digest::{Digest, Hasher, Verifier};
+pub use digest::{Algorithm, Digest, Hasher, Verifier};
 pub use error::Error;
 pub use id::{ChainId, DiffId};
 pub use manifest::{Document, Index, Manifest};

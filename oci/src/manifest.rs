@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Descriptor, Error, MediaType, Platform, Raw};
+use crate::{Descriptor, Digest, Error, MediaType, Platform, Raw};
 
 /// One image: its configuration and its layers, bottom first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -160,6 +160,14 @@ impl Document {
     /// Parses a document that nobody announced: it says itself what it is, or its fields do.
     pub fn recognise(bytes: Vec<u8>) -> Result<Document, Error> {
         Document::parse(bytes, &MediaType::Other("application/json".to_owned()))
+    }
+
+    /// The same, called by another digest that its bytes have: see [`Raw::called`].
+    pub fn called(self, digest: Digest) -> Document {
+        match self {
+            Document::Manifest(raw) => Document::Manifest(Box::new(raw.called(digest))),
+            Document::Index(raw) => Document::Index(raw.called(digest)),
+        }
     }
 
     /// The bytes as they came.

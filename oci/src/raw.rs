@@ -27,6 +27,11 @@ impl<T> Raw<T> {
         self.digest
     }
 
+    /// The same, called by another digest that the bytes have, as a registry may call them.
+    pub fn called(self, digest: Digest) -> Raw<T> {
+        Raw { digest, ..self }
+    }
+
     /// How many bytes there are.
     pub fn size(&self) -> u64 {
         self.bytes.len() as u64

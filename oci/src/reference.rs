@@ -90,9 +90,12 @@ impl FromStr for Reference {
     fn from_str(text: &str) -> Result<Reference, Error> {
         let fail = |reason| Error::Reference { text: text.to_owned(), reason };
         let (rest, digest) = match text.split_once('@') {
-            Some((rest, digest)) => {
-                (rest, Some(digest.parse().map_err(|_| fail("what follows `@` is not a sha256 digest"))?))
-            }
+            Some((rest, digest)) => (
+                rest,
+                Some(digest.parse().map_err(|_| {
+                    fail("what follows `@` is not a digest: expected `sha256:` or `sha512:` and its digits")
+                })?),
+            ),
             None => (text, None),
         };
         // A colon before the last slash belongs to a host's port.
@@ -118,7 +121,7 @@ impl FromStr for Reference {
                 "a repository is components of lower-case letters and digits, joined by `.`, `_`, `__` or `-`, between slashes",
             ));
         }
-        if registry == HUB && Digest::from_hex(path).is_some() {
+        if registry == HUB && path.len() == 64 && Digest::from_hex(path).is_some() {
             return Err(fail("64 hexadecimal digits are an image id, not a name"));
         }
         let tag = tag.map(str::to_owned).or_else(|| digest.is_none().then(|| "latest".to_owned()));

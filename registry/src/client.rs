@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use oci::digest::Mismatch;
-use oci::{Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, MediaType, Reference};
+use oci::{Algorithm, Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, MediaType, Reference};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -59,7 +59,7 @@ impl Client {
     fn resolve_by(&self, way: &Way, retry: &Retry, reference: &Reference) -> Result<Descriptor, Error> {
         let call = manifest_call(Method::Head, way, reference);
         match retry.run(|_| self.exchange.once(&call)) {
-            Ok(response) => match described(&response) {
+            Ok(response) => match described(&response).filter(|found| is_comparable(reference, found)) {
                 Some(descriptor) => {
                     expect_digest(&response, reference, descriptor.digest)?;
                     Ok(descriptor)
@@ -85,28 +85,29 @@ impl Client {
 
     fn document_by(&self, way: &Way, retry: &Retry, reference: &Reference) -> Result<Fetched, Error> {
         let call = manifest_call(Method::Get, way, reference);
-        let (bytes, media_type) = retry.run(|_| {
+        let (bytes, media_type, digest) = retry.run(|_| {
             let response = self.exchange.once(&call)?;
             let announced = response.header("content-type").map(MediaType::parse);
             let promised = response.header("docker-content-digest").and_then(|text| text.parse().ok());
             let url = response.url.to_string();
             let bytes = response.bytes(MAX_DOCUMENT_BYTES)?;
-            let found = Digest::of(&bytes);
-            match reference.digest().or(promised) {
+            let expected = reference.digest().or(promised);
+            let found = expected.map_or(Algorithm::Sha256, |expected| expected.algorithm()).digest(&bytes);
+            match expected {
                 Some(expected) if expected != found => {
                     Err(Error::Verify { url, source: Mismatch::Digest { expected, found } })
                 }
-                _ => Ok((bytes, announced)),
+                _ => Ok((bytes, announced, found)),
             }
         })?;
         let media_type = match media_type {
             Some(known) if DOCUMENTS.contains(&known) => known,
             other => sniff(&bytes).or(other).unwrap_or(MediaType::OciManifest),
         };
-        let descriptor = Descriptor::new(media_type.clone(), Digest::of(&bytes), bytes.len() as u64);
+        let descriptor = Descriptor::new(media_type.clone(), digest, bytes.len() as u64);
         let document = Document::parse(bytes, &media_type)
             .map_err(|source| Error::Document { reference: reference.to_string(), source })?;
-        Ok(Fetched { document, descriptor })
+        Ok(Fetched { document: document.called(digest), descriptor })
     }
 
     /// Whether the registry of `reference` lets this client in, as far as the registry tells without a repository.
@@ -150,6 +151,11 @@ fn described(response: &Response) -> Option<Descriptor> {
     let digest = response.header("docker-content-digest")?.parse().ok()?;
     let size = response.length().filter(|&size| size > 0 && size <= MAX_DOCUMENT_BYTES)?;
     DOCUMENTS.contains(&media_type).then(|| Descriptor::new(media_type, digest, size))
+}
+
+/// Whether the digest in an answer is of the kind that was asked for.
+fn is_comparable(reference: &Reference, found: &Descriptor) -> bool {
+    reference.digest().is_none_or(|wanted| wanted.algorithm() == found.digest.algorithm())
 }
 
 fn expect_digest(response: &Response, reference: &Reference, found: Digest) -> Result<(), Error> {

@@ -2,7 +2,8 @@
 //!
 //! Order: the first request is sent by [`Client::blob`], so that its errors come before the first byte; a
 //! connection that breaks is replaced by one that goes on where it broke (`Range`); the [`Verifier`] on top
-//! sees one stream, and fails at its end unless digest and size are those of the descriptor.
+//! sees one stream, and fails at its end unless digest and size are those of the descriptor. What an earlier transfer
+//! has brought need not come again: [`Client::rest_of_blob`] begins behind it.
 //!
 //! Invariant: no more than the promised size is ever read, and nothing but the whole blob ends without error.
 
@@ -10,14 +11,14 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use oci::digest::Mismatch;
-use oci::{Descriptor, Digest, Reference, Verifier};
+use oci::{Descriptor, Digest, Hasher, Reference, Verifier};
 
 use crate::client::pull_scope;
 use crate::exchange::{Call, Content, Exchange, Way};
 use crate::gate::Permit;
 use crate::hosts::Can;
 use crate::transport::{Direction, Headers, Method, Response};
-use crate::{Client, Error};
+use crate::{Client, Error, Retry};
 
 /// A connection that brought this much before it broke has earned another try.
 const PROGRESS_BYTES: u64 = 1024 * 1024;
@@ -28,6 +29,14 @@ const PROGRESS_BYTES: u64 = 1024 * 1024;
 /// reader holds one of the host's transfers until it is dropped.
 pub struct BlobReader {
     verifier: Verifier<Resuming>,
+    start: u64,
+}
+
+impl BlobReader {
+    /// Where in the blob the bytes begin: behind what was known, or at 0 where the registry gives the whole.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
 }
 
 impl Read for BlobReader {
@@ -45,22 +54,42 @@ impl Client {
     /// # Errors
     /// As [`Client::resolve`]; [`Error::Verify`] if the registry announces another size.
     pub fn blob(&self, reference: &Reference, descriptor: &Descriptor) -> Result<BlobReader, Error> {
+        self.rest_of_blob(reference, descriptor, &Hasher::of(descriptor.digest.algorithm()))
+    }
+
+    /// As [`Client::blob`], behind the bytes that `known` has taken in, by the digest's
+    /// algorithm. A registry that gives no part of a blob, or
+    /// another one than it was asked for, is asked for the whole: [`BlobReader::start`] tells.
+    ///
+    /// # Errors
+    /// As [`Client::blob`].
+    pub fn rest_of_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        known: &Hasher,
+    ) -> Result<BlobReader, Error> {
         let source = self.exchange.through(reference, Can::Pull, |way, retry| {
             let mut source = Resuming {
                 exchange: self.exchange.clone(),
                 way: way.clone(),
                 digest: descriptor.digest,
                 size: descriptor.size,
-                offset: 0,
+                offset: known.bytes(),
                 body: None,
                 tries: 0,
-                tried_at: 0,
+                tried_at: known.bytes(),
                 _permit: self.exchange.transport.permit(&way.origin, Direction::Pull),
             };
-            source.body = Some(retry.run(|_| source.open())?);
+            source.begin(retry)?;
             Ok(source)
         })?;
-        Ok(BlobReader { verifier: Verifier::new(source, descriptor.digest, descriptor.size) })
+        let start = source.offset;
+        let verifier = match start {
+            0 => Verifier::new(source, descriptor.digest, descriptor.size),
+            _ => Verifier::behind(known.clone(), source, descriptor.digest, descriptor.size),
+        };
+        Ok(BlobReader { verifier, start })
     }
 }
 
@@ -80,8 +109,38 @@ struct Resuming {
 }
 
 impl Resuming {
-    /// Asks for what is missing.
+    /// Asks for what is missing, and takes the whole if that is what comes.
+    fn begin(&mut self, retry: &Retry) -> Result<(), Error> {
+        let mut begun = retry.run(|_| self.ask());
+        let is_unfit = |error: &Error| {
+            matches!(error, Error::Answer { .. } | Error::Verify { .. } | Error::Status { status: 416, .. })
+        };
+        if self.offset > 0 && begun.as_ref().is_err_and(is_unfit) {
+            self.offset = 0;
+            begun = retry.run(|_| self.ask());
+        }
+        let (response, start) = begun?;
+        self.body = Some(Box::new(response.reader()));
+        self.offset = start;
+        Ok(())
+    }
+
+    /// Asks for what is missing, and reads up to it where the whole comes.
     fn open(&self) -> Result<Box<dyn Read + Send>, Error> {
+        let (response, skipped) = self.ask()?;
+        let url = response.url.to_string();
+        let mut body: Box<dyn Read + Send> = Box::new(response.reader());
+        let missing = self.offset - skipped;
+        let passed = io::copy(&mut (&mut body).take(missing), &mut io::sink());
+        match passed {
+            Ok(passed) if passed == missing => Ok(body),
+            Ok(_) => Err(lost(url, io::ErrorKind::UnexpectedEof.into())),
+            Err(error) => Err(lost(url, error)),
+        }
+    }
+
+    /// An answer that has what is missing, and how many bytes of the blob it leaves out.
+    fn ask(&self) -> Result<(Response, u64), Error> {
         let mut headers = Headers::from([("accept", "*/*".to_owned())]);
         if self.offset > 0 {
             headers.push(("range", format!("bytes={}-", self.offset)));
@@ -96,21 +155,13 @@ impl Resuming {
         };
         let response = self.exchange.once(&call)?;
         let skipped = self.skipped(&response)?;
-        let url = response.url.to_string();
-        if let Some(length) = response.length().filter(|length| skipped.saturating_add(*length) != self.size)
-        {
-            let (digest, expected_bytes) = (self.digest, self.size);
-            let source =
-                Mismatch::Size { digest, expected_bytes, found_bytes: skipped.saturating_add(length) };
-            return Err(Error::Verify { url, source });
-        }
-        let mut body: Box<dyn Read + Send> = Box::new(response.reader());
-        let missing = self.offset - skipped;
-        let passed = io::copy(&mut (&mut body).take(missing), &mut io::sink());
-        match passed {
-            Ok(passed) if passed == missing => Ok(body),
-            Ok(_) => Err(lost(url, io::ErrorKind::UnexpectedEof.into())),
-            Err(error) => Err(lost(url, error)),
+        match response.length().map(|length| skipped.saturating_add(length)) {
+            Some(found_bytes) if found_bytes != self.size => {
+                let (digest, expected_bytes) = (self.digest, self.size);
+                let source = Mismatch::Size { digest, expected_bytes, found_bytes };
+                Err(Error::Verify { url: response.url.to_string(), source })
+            }
+            _ => Ok((response, skipped)),
         }
     }
 

@@ -13,7 +13,7 @@ use std::fmt;
 use std::io::{self, Read};
 
 use oci::digest::Mismatch;
-use oci::{Descriptor, Digest, MediaType, Reference};
+use oci::{Algorithm, Descriptor, Digest, MediaType, Reference};
 
 use crate::exchange::{Call, Content};
 use crate::transport::{Direction, Headers, Method, Response};
@@ -119,7 +119,7 @@ impl Client {
         bytes: &[u8],
     ) -> Result<Digest, Error> {
         let response = self.put_document(to, media_type, bytes)?;
-        let digest = Digest::of(bytes);
+        let digest = called(to).digest(bytes);
         // What is no descriptor the registry has to refuse, not this client.
         let subject = referrers::subject(bytes).ok().flatten();
         if let Some(subject) = subject.filter(|_| response.header("oci-subject").is_none()) {
@@ -135,7 +135,7 @@ impl Client {
         media_type: &MediaType,
         bytes: &[u8],
     ) -> Result<Response, Error> {
-        let digest = Digest::of(bytes);
+        let digest = called(to).digest(bytes);
         let target = to.tag().map_or_else(|| to.target(), str::to_owned);
         let way = self.exchange.push_way(to)?;
         let url = way.url(&format!("manifests/{target}"));
@@ -161,9 +161,15 @@ pub(crate) fn push_scope(reference: &Reference) -> String {
     format!("repository:{}:pull,push", reference.repository())
 }
 
+/// What a document is called by that goes to `to`.
+fn called(to: &Reference) -> Algorithm {
+    to.digest().map_or(Algorithm::Sha256, |digest| digest.algorithm())
+}
+
+/// A digest of another algorithm says nothing that could be compared.
 fn expect_digest(response: &Response, expected: Digest) -> Result<(), Error> {
-    let answered = response.header("docker-content-digest").and_then(|text| text.parse().ok());
-    match answered {
+    let answered = response.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
+    match answered.filter(|found| found.algorithm() == expected.algorithm()) {
         Some(found) if found != expected => {
             Err(Error::Verify { url: response.url.to_string(), source: Mismatch::Digest { expected, found } })
         }

@@ -50,9 +50,9 @@ pub fn entry(descriptor: &Descriptor, bytes: &[u8]) -> Descriptor {
     entry
 }
 
-/// The name of the list of what refers to `subject`, in the repository of `near`.
+/// The name of the list of what refers to `subject`, in the repository of `near`: the algorithm and the first 64 digits.
 pub fn list_name(near: &Reference, subject: Digest) -> Reference {
-    let name = format!("{}:sha256-{}", near.name(), subject.hex());
+    let name = format!("{}:{}-{}", near.name(), subject.algorithm().name(), &subject.hex()[..64]);
     name.parse().expect("a repository's name and a good tag are a reference")
 }
 

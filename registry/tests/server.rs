@@ -278,7 +278,7 @@ fn manifests_are_understood_before_they_are_taken() {
         ("1", oci.as_str(), short.bytes(), 404, "MANIFEST_BLOB_UNKNOWN"),
         ("1", MediaType::OciIndex.as_str(), index.bytes(), 404, "MANIFEST_BLOB_UNKNOWN"),
         (&other, oci.as_str(), manifest.bytes(), 400, "DIGEST_INVALID"),
-        (".x", oci.as_str(), manifest.bytes(), 404, "MANIFEST_UNKNOWN"),
+        (".x", oci.as_str(), manifest.bytes(), 400, "MANIFEST_INVALID"),
         ("1", oci.as_str(), &huge, 413, "SIZE_INVALID"),
     ] {
         let answer = put(target, media_type, bytes);

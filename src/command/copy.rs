@@ -1,7 +1,5 @@
 //! `lbuild copy`: an image goes from a registry, a layout or the store to another, as it is.
 
-use std::sync::Mutex;
-
 use builder::source::layout::LayoutImage;
 use builder::transfer::{self, Place, TransferError, What};
 use oci::Reference;
@@ -51,7 +49,7 @@ pub(super) fn place<'a>(
     if let Some(name) = text.strip_prefix("store:") {
         // A name is made whole; what is none may be an id.
         let name = name.parse::<Reference>().map_or_else(|_| name.to_owned(), |name| name.to_string());
-        return Ok(Place::Store { store: &home.store, name, lists: Mutex::default() });
+        return Ok(Place::Store { store: &home.store, name });
     }
     if let Some(other) = OTHERS.iter().find(|other| text.starts_with(**other)) {
         return Err(Failure::usage(format!("`{text}`: there is no `{other}` here"))

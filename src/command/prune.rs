@@ -91,8 +91,9 @@ pub(crate) fn du(args: &DuArgs, session: &Session) -> Result<Exit, Failure> {
     let sum = |rows: &mut dyn Iterator<Item = &Row>| rows.map(|row| row.size).sum::<u64>();
     let (mut total, mut free) = (sum(&mut rows.iter()), sum(&mut rows.iter().filter(|row| row.reclaimable)));
     if args.filters.is_empty() {
-        total += usage.document_bytes + usage.garbage_bytes;
-        free += usage.garbage_bytes;
+        let broken = usage.downloads.iter().filter(|download| !download.in_use);
+        total += usage.document_bytes + usage.download_bytes() + usage.garbage_bytes;
+        free += usage.garbage_bytes + broken.map(|download| download.bytes).sum::<u64>();
     }
     let (free, total) = (text::size(free), text::size(total));
     output::print(&format!("{list}Reclaimable: {free}\nTotal:       {total}\n"))?;

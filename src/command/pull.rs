@@ -1,8 +1,11 @@
 //! `lbuild pull`: an image comes from a registry into the store, all of it.
 
+use std::collections::BTreeSet;
+
 use builder::deliver::{self, Artifact};
 use builder::error::ImageError;
 use builder::source::{BaseImage, ImageSource, Images, progress_events};
+use builder::transfer::{self, Place, TransferError};
 use oci::{Platform, Reference};
 
 use crate::args::PullArgs;
@@ -19,6 +22,12 @@ pub(crate) fn pull(args: &PullArgs, session: &Session) -> Result<Exit, Failure> 
     let progress = Progress::new(args.transfer.progress, args.transfer.quiet)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let pulled = fetch(&args.name, &platform, Then::Keep, &home, &registries, &progress);
+    let pulled = pulled.and_then(|image| {
+        if args.referrers {
+            referrers(&args.name, &image, &home, &registries, &progress)?;
+        }
+        Ok(image)
+    });
     progress.finish();
     let image = pulled?;
     if args.transfer.quiet {
@@ -65,4 +74,29 @@ pub(super) fn fetch(
     deliver::name(&home.store, &image.descriptor, std::slice::from_ref(name))
         .map_err(|error| Failure::delivery(&error, &home.facts(registries)))?;
     Ok(image)
+}
+
+/// Brings what refers to `image` in its registry.
+fn referrers(
+    name: &Reference,
+    image: &BaseImage,
+    home: &Home,
+    registries: &Registries,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let from = Place::Registry { client: &registries.client, reference: name.clone() };
+    let to = Place::in_store(&home.store, name);
+    let title = format!("pulling what refers to {}", name.familiar());
+    command::line(progress, 1, title, |vertex, events| {
+        transfer::referrers(&from, &to, BTreeSet::from([image.descriptor.digest]), (vertex, events))
+    })
+    .map_err(|error| {
+        let message = format!("cannot pull what refers to `{}`", name.familiar());
+        match error {
+            TransferError::Registry(error) => {
+                Failure::image(message, name, &ImageError::Registry(error), &home.facts(registries))
+            }
+            error => Failure::store(&message["cannot ".len()..], &error, home.store.root()),
+        }
+    })
 }

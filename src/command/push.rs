@@ -24,7 +24,9 @@ pub(crate) fn push(args: &PushArgs, session: &Session) -> Result<Exit, Failure> 
     let artifact = Artifact::load(&home.store, &stored.descriptor).map_err(home.failure("read the image"))?;
     let pushed = command::line(&progress, 0, format!("pushing {}", name.familiar()), |vertex, events| {
         let (store, client) = (&home.store, &registries.client);
-        deliver::convert_and_push(&artifact, &form, name, store, client, (vertex, events))
+        let pushed = deliver::convert_and_push(&artifact, &form, name, store, client, (vertex, events))?;
+        deliver::push_referrers(&pushed, name, store, client, (vertex, events))?;
+        Ok(pushed)
     });
     progress.finish();
     let pushed = pushed.map_err(|error| Failure::delivery(&error, &home.facts(&registries)))?;

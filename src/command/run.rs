@@ -104,7 +104,9 @@ fn prepare(args: &RunArgs, home: &Home, registries: &Registries) -> Result<(Base
 /// short as `lbuild images` shows one.
 fn is_id(text: &str) -> bool {
     let is_hex = |text: &str| text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-    text.starts_with("sha256:") || (12..=64).contains(&text.len()) && is_hex(text)
+    text.starts_with("sha256:")
+        || text.starts_with("sha512:")
+        || (12..=64).contains(&text.len()) && is_hex(text)
 }
 
 /// Something to call an image that has lost its name; it is asked of no registry by it.

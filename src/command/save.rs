@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use builder::deliver::{self, Artifact, Form, Readers, docker};
 use builder::error::ImageError;
 use builder::source;
-use layerfs::layout::Target;
+use layerfs::layout::{Referrers, Target};
 use oci::{Descriptor, Platform, Reference};
 
 use crate::args::{Progress as Display, SaveArgs, SaveFormat};
@@ -43,7 +43,7 @@ pub(crate) fn save(args: &SaveArgs, session: &Session) -> Result<Exit, Failure> 
             Ok((deliver::convert(&artifact, &Form::default(), &home.store)?, names))
         });
         let images = images.collect::<Result<Vec<_>, builder::Error>>()?;
-        deliver::layout(&images, readers, target, &home.store)
+        deliver::layout(&images, readers, Referrers::Listed, target, &home.store)
     });
     progress.finish();
     saved.map_err(|error| Failure::delivery(&error, &home.root_facts()))?;

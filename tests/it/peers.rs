@@ -145,6 +145,11 @@ impl Containers {
         serde_json::from_str(&run(self.command("podman").args(args))).expect("podman prints JSON")
     }
 
+    /// Runs podman or buildah and gives what it printed.
+    pub(crate) fn run_tool(&self, tool: &str, args: &[&str]) -> String {
+        run(self.command(tool).args(args))
+    }
+
     /// Runs podman and gives what it printed.
     pub(crate) fn podman(&self, args: &[&str]) -> String {
         run(self.command("podman").args(args))

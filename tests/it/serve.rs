@@ -55,7 +55,7 @@ impl Drop for Serving {
 }
 
 /// Answers one request, head and body.
-fn ask(host: &str, request: &str) -> String {
+pub(crate) fn ask(host: &str, request: &str) -> String {
     let mut stream = TcpStream::connect(host).expect("the registry");
     stream.write_all(request.as_bytes()).expect("a request");
     let mut answer = String::new();
@@ -63,7 +63,7 @@ fn ask(host: &str, request: &str) -> String {
     answer
 }
 
-fn get(host: &str, path: &str) -> Value {
+pub(crate) fn get(host: &str, path: &str) -> Value {
     let answer = ask(host, &format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"));
     serde_json::from_str(answer.split_once("\r\n\r\n").expect("a body").1).expect("JSON")
 }

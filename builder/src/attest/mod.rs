@@ -8,9 +8,11 @@
 pub mod provenance;
 pub mod sbom;
 
+use std::collections::BTreeMap;
+
 use layerfs::store::Store;
 use oci::descriptor::{ATTESTATION_MANIFEST, REFERENCE_DIGEST, REFERENCE_TYPE};
-use oci::{Descriptor, Manifest, MediaType, Platform, Raw, Reference};
+use oci::{Descriptor, Digest, Manifest, MediaType, Platform, Raw, Reference};
 use serde_json::{Value, json};
 
 use crate::Error;
@@ -51,7 +53,7 @@ pub fn companion(
     let fail = |source| Error::Store { act: "write the attestations", source };
     let platform = image.config.value().platform();
     let digest = image.descriptor.digest;
-    let subject = |name: String| json!({"name": name, "digest": {"sha256": digest.hex()}});
+    let subject = |name: String| json!({"name": name, "digest": {digest.algorithm().name(): digest.hex()}});
     let mut subjects: Vec<Value> =
         names.iter().map(|name| subject(provenance::purl(name, Some(&platform)))).collect();
     if subjects.is_empty() {
@@ -81,9 +83,19 @@ pub fn companion(
     let manifest = Raw::write(manifest);
     let mut descriptor = store.put_document(&manifest, MediaType::OciManifest).map_err(fail)?;
     descriptor.platform = Some(Platform::new("unknown", "unknown", None));
-    let about = [(REFERENCE_TYPE, ATTESTATION_MANIFEST.to_owned()), (REFERENCE_DIGEST, digest.to_string())];
-    descriptor.annotations.extend(about.map(|(key, value)| (key.to_owned(), value)));
+    descriptor.annotations = about(&digest);
     Ok(Companion { manifest, descriptor })
+}
+
+/// The annotations by which the entry of an index says that it attests something of the image `digest`.
+pub(crate) fn about(digest: &Digest) -> BTreeMap<String, String> {
+    let about = [(REFERENCE_TYPE, ATTESTATION_MANIFEST.to_owned()), (REFERENCE_DIGEST, digest.to_string())];
+    about.map(|(key, value)| (key.to_owned(), value)).into()
+}
+
+/// Whether a referrer is of the kind that is made here.
+pub(crate) fn is_own(referrer: &Descriptor) -> bool {
+    referrer.extra.get(ARTIFACT_TYPE).is_some_and(|kind| kind == ATTESTATIONS)
 }
 
 /// The file that a provenance is, for those who take files.

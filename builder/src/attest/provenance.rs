@@ -97,7 +97,7 @@ impl Facts {
         });
         let image = |base: &crate::source::BaseImage| Material {
             uri: purl(&base.reference, Some(&base.config.value().platform())),
-            digest: Some(("sha256", base.descriptor.digest.hex())),
+            digest: Some((base.descriptor.digest.algorithm().name(), base.descriptor.digest.hex())),
         };
         let inputs = plan.stages.iter().flat_map(|stage| &stage.steps).flat_map(|step| step.inputs());
         let fetched = inputs.filter_map(|input| match &input.origin {

@@ -12,7 +12,7 @@ use oci::{Descriptor, Digest, Document, Index, Manifest, MediaType, Raw};
 use super::Complete;
 use super::form::{Form, Level};
 use crate::Error;
-use crate::attest::ARTIFACT_TYPE;
+use crate::attest::{self, ARTIFACT_TYPE};
 
 /// What is delivered under a name: the store has every blob of it.
 #[derive(Clone, Debug)]
@@ -170,6 +170,24 @@ impl CompleteIndex {
 }
 
 impl Companion {
+    /// The statements that the store lists about the image `subject`.
+    pub(super) fn load(listed: &Descriptor, subject: Digest, store: &Store) -> layerfs::Result<Companion> {
+        let mut descriptor = listed.clone();
+        descriptor.extra.remove(ARTIFACT_TYPE);
+        descriptor.annotations = attest::about(&subject);
+        Ok(Companion { manifest: store.manifest(listed)?, descriptor })
+    }
+
+    /// Lists it in the store as what refers to its image.
+    pub(super) fn list(&self, store: &Store) -> Result<(), Error> {
+        let fail = |source| Error::Store { act: "list the attestations", source };
+        let subject = self.subject().into_iter();
+        subject
+            .map(|subject| store.add_referrer(&subject, &self.listed()))
+            .collect::<Result<(), _>>()
+            .map_err(fail)
+    }
+
     /// The digest of the manifest that it is about.
     pub fn subject(&self) -> Option<Digest> {
         self.descriptor.annotations.get(REFERENCE_DIGEST)?.parse().ok()
@@ -201,7 +219,7 @@ impl Companion {
         let mut manifest = self.manifest.value().clone();
         for statement in &mut manifest.layers {
             let bytes = renamed_in(read(statement, store).map_err(fail)?, &old, &new.digest);
-            statement.digest = store.put_bytes(&bytes).map_err(fail)?;
+            (statement.digest, statement.size) = (store.put_bytes(&bytes).map_err(fail)?, bytes.len() as u64);
         }
         if let Some(subject) = manifest.extra.get_mut("subject") {
             subject["digest"] = new.digest.to_string().into();
@@ -231,15 +249,14 @@ fn read(statement: &Descriptor, store: &Store) -> layerfs::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The text with one digest in place of another, which is just as long.
-fn renamed_in(mut text: Vec<u8>, old: &Digest, new: &Digest) -> Vec<u8> {
-    let (old, new) = (old.hex(), new.hex());
-    let mut at = 0;
-    while let Some(found) = text[at..].windows(old.len()).position(|window| window == old.as_bytes()) {
-        text[at + found..at + found + old.len()].copy_from_slice(new.as_bytes());
-        at += found + old.len();
+/// The statement with one digest in place of another; where their algorithms differ, what names the one names the other.
+fn renamed_in(text: Vec<u8>, old: &Digest, new: &Digest) -> Vec<u8> {
+    let entry = |digest: &Digest| format!("\"{}\":\"{}\"", digest.algorithm().name(), digest.hex());
+    // Statements are text; what is none stays what it is.
+    match String::from_utf8(text) {
+        Ok(text) => text.replace(&entry(old), &entry(new)).replace(&old.hex(), &new.hex()).into_bytes(),
+        Err(error) => error.into_bytes(),
     }
-    text
 }
 
 fn put(index: &Raw<Index>, media_type: MediaType, store: &Store) -> Result<Descriptor, Error> {

@@ -39,7 +39,7 @@ pub fn representative(artifact: &Artifact) -> Option<&Complete> {
 
 /// The list for an archive that is an OCI layout.
 pub(super) fn list(images: &[(Artifact, Vec<Reference>)]) -> Part {
-    let blob = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
+    let blob = |digest: &Digest| digest.blob_path();
     let listed = images.iter().filter_map(|(artifact, names)| {
         let manifest = representative(artifact)?.manifest.value();
         Some(ListedImage {

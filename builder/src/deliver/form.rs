@@ -173,6 +173,9 @@ fn image(
     let renamed = |digest: &Digest| (*digest == image.descriptor.digest).then(|| made.descriptor.clone());
     let referrers = image.referrers.iter().map(|one| one.about(&renamed, store));
     made.referrers = referrers.collect::<Result<_, _>>()?;
+    if made.descriptor.digest != image.descriptor.digest {
+        made.referrers.iter().try_for_each(|one| one.list(store))?;
+    }
     Ok(made)
 }
 

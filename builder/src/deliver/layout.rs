@@ -1,6 +1,6 @@
 //! Into an OCI layout: a directory, a file, or a stream; with or without what Docker reads.
 
-use layerfs::layout::Target;
+use layerfs::layout::{Referrers, Target};
 use layerfs::store::Store;
 use oci::Reference;
 
@@ -16,22 +16,24 @@ pub enum Readers {
     Docker,
 }
 
-/// Writes images, each under its names, as one OCI layout. They are written as they are: see [`super::convert`].
+/// Writes images, each under its names, as one OCI layout, with what was attested of them here and, if asked for, what else
+/// refers to them. They are written as they are: see [`super::convert`].
 ///
 /// # Errors
 /// When a blob is missing or damaged, or the destination cannot be written.
 pub fn layout(
     images: &[(Artifact, Vec<Reference>)],
     readers: Readers,
+    referrers: Referrers,
     to: Target<'_>,
     store: &Store,
 ) -> Result<(), Error> {
     let fail = |source| Error::Store { act: "write the OCI layout", source };
     let named = images.iter().map(|(artifact, names)| (artifact.descriptor().clone(), names.clone()));
     let all = images.iter().flat_map(|(artifact, _)| artifact.images());
-    let referrers = all.flat_map(|image| &image.referrers).map(|one| (one.listed(), Vec::new()));
-    let entries: Vec<_> = named.chain(referrers).collect();
-    let mut parts = store.layout_parts(&entries).map_err(fail)?;
+    let own = all.flat_map(|image| &image.referrers).map(|one| (one.listed(), Vec::new()));
+    let entries: Vec<_> = named.chain(own).collect();
+    let mut parts = store.layout_parts(&entries, referrers).map_err(fail)?;
     if readers == Readers::Docker {
         parts.push(docker::list(images));
         parts.sort_by(|one, other| one.path.cmp(&other.path));

@@ -21,7 +21,7 @@ use crate::{Backends, Error, Events, Image, VertexId};
 pub use artifact::{Annotations, Artifact, Companion, CompleteIndex, index};
 pub use form::{Family, Form, LayerForm, Level, Method, Note, convert};
 pub use layout::{Readers, layout};
-pub use push::{convert_and_push, push};
+pub use push::{convert_and_push, push, push_referrers};
 
 /// One image that is delivered: the store has every blob of it.
 #[derive(Clone, Debug)]
@@ -34,7 +34,8 @@ pub struct Complete {
     pub descriptor: Descriptor,
     /// Where its layers may be besides, for mounting them across repositories.
     pub base: Option<Reference>,
-    /// What is attested of it and stands in no index, but goes wherever the image goes and refers to it.
+    /// What was attested of it here and stands in no index, but refers to it; the store lists it, so that it goes
+    /// wherever the image goes.
     pub referrers: Vec<Companion>,
 }
 
@@ -46,7 +47,11 @@ impl Complete {
     pub fn load(store: &Store, descriptor: &Descriptor) -> layerfs::Result<Complete> {
         let manifest = store.manifest(descriptor)?;
         let config = store.config(manifest.value())?;
-        let (descriptor, referrers) = (descriptor.clone(), Vec::new());
+        let listed = store.referrers(&descriptor.digest)?;
+        let own = listed.iter().filter(|entry| attest::is_own(entry));
+        let companion = |entry: &Descriptor| Companion::load(entry, descriptor.digest, store);
+        let referrers = own.map(companion).collect::<Result<_, _>>()?;
+        let descriptor = descriptor.clone();
         Ok(Complete { manifest, config, descriptor, base: None, referrers })
     }
 
@@ -100,7 +105,10 @@ pub fn store(
         let companion = attest::companion(image, statements, names, backends.store)?;
         match attest.place {
             AttestPlace::Index => companions.push(companion),
-            AttestPlace::Referrers => image.referrers.push(companion),
+            AttestPlace::Referrers => {
+                companion.list(backends.store)?;
+                image.referrers.push(companion);
+            }
         }
     }
     let artifact = match <[Complete; 1]>::try_from(complete) {

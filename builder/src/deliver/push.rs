@@ -11,6 +11,7 @@ use oci::{Descriptor, Digest, Manifest, Raw, Reference};
 
 use super::form::convert_each;
 use super::{Artifact, Form};
+use crate::transfer::{self, Place, TransferError};
 use crate::{Error, Event, Events, VertexId, workers};
 
 /// Pushes `artifact` under `name` as it is.
@@ -134,6 +135,28 @@ impl Upload<'_> {
     fn failed(&self, source: registry::Error) -> Error {
         Error::Push { reference: self.name.clone(), source }
     }
+}
+
+/// Pushes what else the store lists as referring to `artifact`, which has been pushed under `name`: signatures, say,
+/// that came with it from another registry.
+///
+/// # Errors
+/// When something of it is missing, or the registry refuses it.
+pub fn push_referrers(
+    artifact: &Artifact,
+    name: &Reference,
+    store: &Store,
+    client: &registry::Client,
+    line: (VertexId, Events<'_>),
+) -> Result<(), Error> {
+    let images = artifact.images().iter().map(|image| image.descriptor.digest);
+    let companions = artifact.companions().map(|one| one.descriptor.digest);
+    let pushed = images.chain(companions).chain([artifact.descriptor().digest]).collect();
+    let (from, to) = (Place::in_store(store, name), Place::Registry { client, reference: name.clone() });
+    transfer::referrers(&from, &to, pushed, line).map_err(|error| match error {
+        TransferError::Registry(source) => Error::Push { reference: name.clone(), source },
+        source => Error::Referrers { reference: name.clone(), source: Box::new(source) },
+    })
 }
 
 /// Layers, statements and configurations. Equal ones, such as empty layers, are one blob, and images may share them.

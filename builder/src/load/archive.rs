@@ -7,9 +7,9 @@ use layerfs::copy::any_decoder;
 use layerfs::entry::Kind;
 use layerfs::layer::tar::{Limits, Reader};
 use layerfs::store::Store;
-use oci::{Digest, MAX_DOCUMENT_BYTES};
+use oci::{Algorithm, Digest, MAX_DOCUMENT_BYTES};
 
-use super::{LoadError, Loaded, blob_path, docker, images};
+use super::{LoadError, Loaded, docker, images};
 use crate::deliver::docker::LIST;
 
 /// The lists, which are read whole.
@@ -34,7 +34,7 @@ pub fn archive(source: &mut (dyn Read + Send), store: &Store) -> Result<Vec<Load
     {
         return images(list.clone(), store, &|blob| match store.size_of(&blob.digest) == Some(blob.size) {
             true => Ok(()),
-            false => Err(LoadError::Absent { path: blob_path(&blob.digest) }),
+            false => Err(LoadError::Absent { path: blob.digest.blob_path() }),
         });
     }
     match contents.lists.get(LIST) {
@@ -119,8 +119,8 @@ fn read_list<R: Read>(reader: &mut Reader<R>, path: &'static str, size: u64) -> 
 
 /// Makes a file a blob. One that is called by its digest must have it.
 fn keep<R: Read>(reader: &mut Reader<R>, path: &str, store: &Store) -> Result<File, LoadError> {
-    let promised = path.strip_prefix("blobs/sha256/").and_then(Digest::from_hex);
-    let mut blob = store.writer()?;
+    let promised = Digest::from_blob_path(path);
+    let mut blob = store.writer_by(promised.map_or(Algorithm::Sha256, |digest| digest.algorithm()))?;
     let mut buffer = vec![0; 256 * 1024];
     loop {
         let count = reader.read_data(&mut buffer)?;

@@ -28,7 +28,8 @@ fn image(listed: &ListedImage, contents: &Contents, store: &Store) -> Result<Loa
     // Docker calls the configuration by its digest, which is the image's id.
     let stem = listed.config.rsplit('/').next().unwrap_or_default();
     let promised = Digest::from_hex(stem.strip_suffix(".json").unwrap_or(stem));
-    if let Some(expected) = promised.filter(|expected| *expected != digest) {
+    let is_another = |expected: &Digest| *expected != digest && expected.algorithm() == digest.algorithm();
+    if let Some(expected) = promised.filter(is_another) {
         return Err(LoadError::Digest { path: listed.config.clone(), expected, found: digest });
     }
     let descriptor = Descriptor::new(MediaType::OciConfig, digest, size);
@@ -56,11 +57,11 @@ fn layer(path: &str, diff_id: DiffId, contents: &Contents, store: &Store) -> Res
     store.open_blob(&digest)?.take(4).read_to_end(&mut head).map_err(LoadError::Read)?;
     let compression = codec::detect(&head);
     let found = match compression {
-        Compression::None => DiffId(digest),
-        Compression::Gzip | Compression::Zstd => {
+        Compression::None if digest.algorithm() == diff_id.0.algorithm() => DiffId(digest),
+        _ => {
             let fail = |source| layerfs::Error::ReadBlob { digest, source };
             let mut decoder = any_decoder(store.open_blob(&digest)?).map_err(fail)?;
-            let mut hasher = Hasher::new();
+            let mut hasher = Hasher::of(diff_id.0.algorithm());
             io::copy(&mut decoder, &mut hasher).map_err(fail)?;
             DiffId(hasher.finish())
         }

@@ -21,6 +21,7 @@ use std::path::Path;
 use layerfs::store::Store;
 use oci::descriptor::{IMAGE_NAME, REF_NAME};
 use oci::{Descriptor, Digest, Document, Index, Manifest, Platform, Raw, Reference};
+use registry::referrers;
 
 use crate::attest::ARTIFACT_TYPE;
 use crate::source::layout::Layout;
@@ -59,9 +60,17 @@ fn images(
 ) -> Result<Vec<Loaded>, LoadError> {
     let list = Raw::<Index>::parse(list, "index").map_err(LoadError::List)?;
     let mut loaded: Vec<Loaded> = Vec::new();
-    // What only refers to an image is none.
-    let is_image = |entry: &&Descriptor| !entry.extra.contains_key(ARTIFACT_TYPE);
-    for entry in list.value().manifests.iter().filter(is_image) {
+    let mut referring = Vec::new();
+    for entry in &list.value().manifests {
+        // What only refers to an image is none, even where the list does not say so.
+        if let Some(subject) = subject(entry, store, fetch)? {
+            referring.push((subject, entry));
+            continue;
+        }
+        // Nor is any other artifact.
+        if entry.extra.contains_key(ARTIFACT_TYPE) {
+            continue;
+        }
         let name = name(entry);
         match loaded.iter_mut().find(|known| known.descriptor.digest == entry.digest) {
             Some(known) => known.names.extend(name),
@@ -76,10 +85,33 @@ fn images(
     for image in &mut loaded {
         image.descriptor = completion.complete(&image.descriptor, 0)?;
     }
-    match loaded.is_empty() {
-        true => Err(LoadError::Empty),
-        false => Ok(loaded),
+    if loaded.is_empty() {
+        return Err(LoadError::Empty);
     }
+    for (subject, entry) in referring {
+        completion.complete(entry, 0)?;
+        let bytes = store.read_document(entry)?;
+        store.add_referrer(&subject, &referrers::entry(entry, &bytes))?;
+    }
+    Ok(loaded)
+}
+
+/// What the manifest or index `entry` refers to, if it is one that does. One that has a name is an image all the same.
+fn subject(
+    entry: &Descriptor,
+    store: &Store,
+    fetch: &dyn Fn(&Descriptor) -> Result<(), LoadError>,
+) -> Result<Option<Digest>, LoadError> {
+    if name(entry).is_some() {
+        return Ok(None);
+    }
+    match fetch(entry) {
+        Err(error) if error.is_absence() => return Ok(None),
+        fetched => fetched?,
+    }
+    // What its subject is if it is no descriptor is nobody's affair.
+    let subject = referrers::subject(&store.read_document(entry)?).ok().flatten();
+    Ok(subject.map(|subject| subject.digest))
 }
 
 /// The name of an entry. One that is a tag alone, as some tools write it, names no repository.
@@ -106,7 +138,7 @@ impl Completion<'_> {
         }
         match self.seen.get(&digest) {
             Some(true) => return Ok(descriptor.clone()),
-            Some(false) => return Err(LoadError::Absent { path: blob_path(&digest) }),
+            Some(false) => return Err(LoadError::Absent { path: digest.blob_path() }),
             None => {}
         }
         let completed = self.complete_new(descriptor, depth);
@@ -139,18 +171,15 @@ impl Completion<'_> {
     fn complete_manifest(&self, manifest: &Manifest) -> Result<(), LoadError> {
         (self.fetch)(&manifest.config)?;
         manifest.layers.iter().try_for_each(self.fetch)?;
+        // What has no layers of a known kind is no image, and may say what it wants.
+        if !manifest.layers.iter().any(|layer| layer.media_type.layer_compression().is_some()) {
+            return Ok(());
+        }
         let (in_manifest, config) = (manifest.layers.len(), self.store.config(manifest)?);
         let in_config = config.value().rootfs.diff_ids.len();
-        // What has no layers of a known kind is no image, and may say what it wants.
-        let is_image = manifest.layers.iter().any(|layer| layer.media_type.layer_compression().is_some());
-        match is_image && in_manifest != in_config {
+        match in_manifest != in_config {
             true => Err(LoadError::Layers { in_manifest, in_config }),
             false => Ok(()),
         }
     }
-}
-
-/// Where a layout has a blob.
-fn blob_path(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
 }

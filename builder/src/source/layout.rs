@@ -14,6 +14,8 @@ use std::str::FromStr;
 
 use layerfs::store::Store;
 use oci::descriptor::{IMAGE_NAME, REF_NAME};
+
+use crate::attest::ARTIFACT_TYPE;
 use oci::{Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, Platform, Raw, Reference};
 
 /// The registry of what came out of layouts: none, by RFC 2606. Whoever finds it in a name asks nobody.
@@ -99,8 +101,8 @@ impl FromStr for LayoutImage {
     fn from_str(text: &str) -> Result<LayoutImage, LayoutError> {
         let fail = |reason| LayoutError::Text { text: text.to_owned(), reason };
         let (rest, digest) = match text.rsplit_once('@') {
-            Some((rest, digest)) if digest.starts_with("sha256:") => {
-                let digest = digest.parse().map_err(|_| fail("what follows `@` is not a sha256 digest"))?;
+            Some((rest, digest)) if digest.starts_with("sha256:") || digest.starts_with("sha512:") => {
+                let digest = digest.parse().map_err(|_| fail("what follows `@` is not a digest"))?;
                 (rest, Some(digest))
             }
             _ => (text, None),
@@ -191,7 +193,10 @@ impl<'a> Layout<'a> {
             Selector::Digest(digest) => return self.find_blob(digest, entries),
             Selector::Tag(tag) => tagged(tag),
             Selector::Any => match tagged(DEFAULT_TAG) {
-                none if none.is_empty() => entries.iter().collect(),
+                // What only refers to an image is none.
+                none if none.is_empty() => {
+                    entries.iter().filter(|entry| !entry.extra.contains_key(ARTIFACT_TYPE)).collect()
+                }
                 found => found,
             },
         };
@@ -219,12 +224,11 @@ impl<'a> Layout<'a> {
             return Ok(entry.clone());
         }
         let bytes = self.read(&self.blob_path(digest));
-        let document = bytes.ok().and_then(|bytes| Document::recognise(bytes).ok());
-        let descriptor = document.map(|document| document.descriptor());
         // Whoever damaged it has another digest.
-        descriptor
-            .filter(|found| found.digest == *digest)
-            .ok_or_else(|| self.absent(digest.to_string(), entries))
+        let bytes = bytes.ok().filter(|bytes| digest.algorithm().digest(bytes) == *digest);
+        let document = bytes.and_then(|bytes| Document::recognise(bytes).ok());
+        let descriptor = document.map(|document| document.called(*digest).descriptor());
+        descriptor.ok_or_else(|| self.absent(digest.to_string(), entries))
     }
 
     fn absent(&self, wanted: String, entries: &[Descriptor]) -> LayoutError {
@@ -248,7 +252,7 @@ impl<'a> Layout<'a> {
     }
 
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.path.join("blobs/sha256").join(digest.hex())
+        self.path.join(digest.blob_path())
     }
 
     pub(crate) fn open(&self, path: &Path) -> Result<File, LayoutError> {

@@ -102,6 +102,13 @@ impl Images<'_> {
             let put = apart.and_then(|apart| self.put(layer, apart, parent, above));
             // That a layer did not come is the reason why it could not be unpacked.
             fetched.map_or(Ok(()), |answer| answer.recv().unwrap_or(Ok(())))?;
+            let put = match put {
+                // What was unpacked was not the layer, which is here now.
+                Err(_) if layer.arrival.as_ref().is_some_and(Arrival::has_restarted) => {
+                    self.put_anew(&Layer { arrival: None, ..*layer }, parent, above)
+                }
+                put => put,
+            };
             put.map_err(ImageError::Store)?;
             parent = Some(above);
             Ok(())
@@ -128,16 +135,22 @@ impl Images<'_> {
         parent: Option<ChainId>,
         chain: ChainId,
     ) -> layerfs::Result<()> {
-        let (parent, id) = (parent.map(SnapshotId::chain), SnapshotId::chain(chain));
         if let Some((active, apart)) = apart {
-            let fits = match &parent {
+            let below = parent.map(SnapshotId::chain);
+            let fits = match &below {
                 None => true,
-                Some(parent) => apart.settle(&active, self.snapshots.view(parent)?.root())?,
+                Some(below) => apart.settle(&active, self.snapshots.view(below)?.root())?,
             };
             if fits {
-                return self.snapshots.commit_onto(parent.as_ref(), active, &id);
+                return self.snapshots.commit_onto(below.as_ref(), active, &SnapshotId::chain(chain));
             }
         }
+        self.put_anew(layer, parent, chain)
+    }
+
+    /// Unpacks a layer onto `parent`.
+    fn put_anew(&self, layer: &Layer<'_>, parent: Option<ChainId>, chain: ChainId) -> layerfs::Result<()> {
+        let (parent, id) = (parent.map(SnapshotId::chain), SnapshotId::chain(chain));
         let active = self.snapshots.prepare(parent.as_ref())?;
         self.read(layer, |source| unpack_layer(source, &active, layer.diff_id))?;
         self.snapshots.commit(active, &id)

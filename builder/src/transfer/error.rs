@@ -86,3 +86,9 @@ impl StdError for TransferError {
         }
     }
 }
+
+impl From<layerfs::Error> for TransferError {
+    fn from(error: layerfs::Error) -> TransferError {
+        TransferError::Store(error)
+    }
+}

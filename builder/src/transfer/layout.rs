@@ -41,7 +41,7 @@ pub(super) fn prepare(path: &Path) -> Result<(), TransferError> {
 }
 
 pub(super) fn blob_path(path: &Path, digest: &Digest) -> PathBuf {
-    path.join("blobs/sha256").join(digest.hex())
+    path.join(digest.blob_path())
 }
 
 pub(super) fn has(path: &Path, blob: &Descriptor) -> bool {
@@ -53,6 +53,7 @@ pub(super) fn put(path: &Path, blob: &Descriptor, reader: impl Read) -> Result<(
     let place = blob_path(path, &blob.digest);
     let temporary = beside(&place);
     let write = || {
+        DirBuilder::new().recursive(true).mode(0o755).create(place.parent().unwrap_or(path))?;
         let mut file = File::options().write(true).create_new(true).mode(0o644).open(&temporary)?;
         io::copy(&mut Verifier::new(reader, blob.digest, blob.size), &mut file)?;
         std::fs::rename(&temporary, &place)

@@ -61,6 +61,19 @@ pub fn copy(
     Ok(root)
 }
 
+/// Copies what refers to `subjects`, which are documents that both places have, and what refers to that.
+///
+/// # Errors
+/// As [`copy`].
+pub fn referrers(
+    from: &Place<'_>,
+    to: &Place<'_>,
+    subjects: BTreeSet<Digest>,
+    (vertex, events): (VertexId, Events<'_>),
+) -> Result<(), TransferError> {
+    Relay { from, to, vertex, events, copied: Mutex::new(subjects) }.referrers()
+}
+
 /// A copy in progress.
 struct Relay<'a> {
     from: &'a Place<'a>,

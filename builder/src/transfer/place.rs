@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
-use std::sync::Mutex;
 
-use layerfs::layout::StoredImage;
+use layerfs::Arrival;
+use layerfs::download::Rest;
 use layerfs::store::Store;
-use oci::{Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, MediaType, Raw, Reference};
+use oci::{Algorithm, Descriptor, Digest, Document, Hasher, MAX_DOCUMENT_BYTES, Reference};
 use registry::referrers;
 
 use super::{TransferError, layout};
@@ -30,12 +30,17 @@ pub enum Place<'a> {
         store: &'a Store,
         /// The image's name, id or digest.
         name: String,
-        /// Held while a list of referrers is written.
-        lists: Mutex<()>,
     },
 }
 
 type Progress<'a> = &'a (dyn Fn(i64) + Sync);
+
+impl<'a> Place<'a> {
+    /// What the store has by this name.
+    pub fn in_store(store: &'a Store, name: &Reference) -> Place<'a> {
+        Place::Store { store, name: name.to_string() }
+    }
+}
 
 impl Place<'_> {
     /// What the place names.
@@ -47,7 +52,7 @@ impl Place<'_> {
             Place::Layout(image) => {
                 Layout::at(&image.path).find(&image.selector, &[]).map(plain).map_err(TransferError::Layout)
             }
-            Place::Store { store, name, .. } => {
+            Place::Store { store, name } => {
                 let found = store.find(name).map_err(TransferError::Store)?;
                 let absent = || TransferError::Absent { name: name.clone() };
                 Ok(plain(found.ok_or_else(absent)?.descriptor))
@@ -112,6 +117,15 @@ impl Place<'_> {
         }
     }
 
+    /// A blob's bytes behind those that are known.
+    fn rest(&self, blob: &Descriptor, known: &Hasher) -> Result<Rest<Box<dyn Read + Send>>, TransferError> {
+        let Place::Registry { client, reference } = self else {
+            return self.open(blob, known.bytes()).map(Rest::Behind);
+        };
+        let reader = client.rest_of_blob(reference, blob, known).map_err(TransferError::Registry)?;
+        Ok(if reader.start() == 0 { Rest::Whole(Box::new(reader)) } else { Rest::Behind(Box::new(reader)) })
+    }
+
     fn unreadable(&self, blob: &Descriptor, source: io::Error) -> TransferError {
         match self {
             Place::Layout(image) => {
@@ -136,7 +150,7 @@ impl Place<'_> {
                 };
                 Ok(all.into_iter().filter(|entry| is_about(entry)).map(plain).collect())
             }
-            Place::Store { store, name, .. } => listed(store, name, subject),
+            Place::Store { store, .. } => store.referrers(&subject).map_err(TransferError::Store),
         }
     }
 
@@ -169,11 +183,15 @@ impl Place<'_> {
             Place::Layout(image) => {
                 layout::put(&image.path, blob, Counted { source: from.open(blob, 0)?, progress })
             }
-            Place::Store { store, .. } if store.size_of(&blob.digest) == Some(blob.size) => Ok(()),
-            Place::Store { store, .. } => {
-                let mut reader = Counted { source: from.open(blob, 0)?, progress };
-                store.put_verified(&mut reader, blob).map_err(TransferError::Store)
-            }
+            Place::Store { store, .. } => store.receive(blob, &Arrival::default(), |known| {
+                Ok(match from.rest(blob, known)? {
+                    Rest::Behind(source) => {
+                        progress(i64::try_from(known.bytes()).unwrap_or(i64::MAX));
+                        Rest::Behind(Counted { source, progress })
+                    }
+                    Rest::Whole(source) => Rest::Whole(Counted { source, progress }),
+                })
+            }),
         }
     }
 
@@ -186,12 +204,21 @@ impl Place<'_> {
     ) -> Result<(), TransferError> {
         match self {
             Place::Registry { client, reference } => {
-                let to = if is_root { reference.clone() } else { reference.at(descriptor.digest) };
-                let put = client.push_manifest(&to, &descriptor.media_type, bytes);
-                put.map(drop).map_err(TransferError::Registry)
+                let put = |to: &Reference| {
+                    let put = client.push_manifest(to, &descriptor.media_type, bytes);
+                    put.map(drop).map_err(TransferError::Registry)
+                };
+                // A tag says nothing of the digest by which others may ask for it.
+                if !is_root || descriptor.digest.algorithm() != Algorithm::Sha256 {
+                    put(&reference.at(descriptor.digest))?;
+                }
+                if is_root { put(reference) } else { Ok(()) }
             }
             Place::Layout(image) => layout::put(&image.path, descriptor, bytes),
-            Place::Store { store, .. } => store.put_bytes(bytes).map(drop).map_err(TransferError::Store),
+            Place::Store { store, .. } => {
+                let put = store.put_bytes_by(descriptor.digest.algorithm(), bytes);
+                put.map(drop).map_err(TransferError::Store)
+            }
         }
     }
 
@@ -200,17 +227,7 @@ impl Place<'_> {
         match self {
             Place::Registry { .. } => Ok(()),
             Place::Layout(image) => layout::list(&image.path, entry, None),
-            Place::Store { store, name, lists } => {
-                let _writing = lists.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                let mut all = listed(store, name, subject)?;
-                if all.iter().any(|other| other.digest == entry.digest) {
-                    return Ok(());
-                }
-                all.push(entry.clone());
-                let Some(list) = list_name(name, subject) else { return Ok(()) };
-                let put = store.put_document(&Raw::write(Index::oci(all)), MediaType::OciIndex);
-                put.and_then(|descriptor| store.tag(&list, &descriptor)).map_err(TransferError::Store)
-            }
+            Place::Store { store, .. } => store.add_referrer(&subject, entry).map_err(TransferError::Store),
         }
     }
 
@@ -225,7 +242,7 @@ impl Place<'_> {
                 };
                 layout::list(&image.path, root, tag)
             }
-            Place::Store { store, name, .. } => match name.parse::<Reference>() {
+            Place::Store { store, name } => match name.parse::<Reference>() {
                 Ok(name) => store.tag(&name, root).map_err(TransferError::Store),
                 Err(_) => store.keep(root).map_err(TransferError::Store),
             },
@@ -236,22 +253,6 @@ impl Place<'_> {
 /// The entry of a list without the annotations that name it there.
 fn plain(descriptor: Descriptor) -> Descriptor {
     Descriptor::new(descriptor.media_type, descriptor.digest, descriptor.size)
-}
-
-/// The name of the store's list of what refers to `subject`. (OCI distribution-spec, "Referrers Tag Schema".)
-fn list_name(name: &str, subject: Digest) -> Option<Reference> {
-    Some(referrers::list_name(&name.parse().ok()?, subject))
-}
-
-fn listed(store: &Store, name: &str, subject: Digest) -> Result<Vec<Descriptor>, TransferError> {
-    let Some(wanted) = list_name(name, subject) else { return Ok(Vec::new()) };
-    let images = store.images().map_err(TransferError::Store)?;
-    let is_wanted = |image: &&StoredImage| image.reference.as_ref() == Some(&wanted);
-    let Some(image) = images.iter().find(is_wanted) else { return Ok(Vec::new()) };
-    match store.document(&image.descriptor).map_err(TransferError::Store)? {
-        Document::Index(index) => Ok(index.value().manifests.clone()),
-        Document::Manifest(_) => Ok(Vec::new()),
-    }
 }
 
 /// Tells how much is read.

@@ -54,7 +54,7 @@ impl Store {
         let mut source = expand::decoder(self.verified(layer)?)
             .map_err(|source| Error::ReadBlob { digest: layer.digest, source })?;
         let mut tar = self.scratch_file()?;
-        let mut hasher = oci::Hasher::new();
+        let mut hasher = oci::Hasher::of(diff_id.0.algorithm());
         let mut buffer = vec![0; 256 * 1024];
         loop {
             let count = source

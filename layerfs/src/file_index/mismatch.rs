@@ -12,6 +12,8 @@ use rayon::prelude::*;
 
 use super::compare::{Aspect, aspects};
 use super::tree::{FileTree, Node};
+use oci::Algorithm;
+
 use crate::confined::{self, open_exact};
 use crate::diff::{Object, path_of};
 use crate::entry::{Kind, Time, is_whiteout};
@@ -74,7 +76,7 @@ impl FileTree {
                 expected.xattrs.retain(|name, _| !name.starts_with(b"user."));
             }
             if matches!(entry.kind, Kind::File { .. }) {
-                content = Some(trust::hash(&mut File::from(fd))?);
+                content = Some(trust::hash(&mut File::from(fd), Algorithm::Sha256)?);
             }
         }
         // What was brought up from below has the time that it has there, which a step may have given it.

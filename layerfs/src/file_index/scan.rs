@@ -19,7 +19,7 @@ const MAX_INDEX_BYTES: usize = 1 << 30;
 /// [`Error::DiffId`] for another layer, [`Error::Archive`] for what unpacking would refuse too.
 pub fn scan(source: impl Read + Send, expected: DiffId) -> Result<FileIndex> {
     let decoder = expand::decoder(source).map_err(|source| Error::ReadArchive { source })?;
-    let mut hashed = Hashed { source: decoder, hasher: Hasher::new() };
+    let mut hashed = Hashed { source: decoder, hasher: Hasher::of(expected.0.algorithm()) };
     let records = read_records(&mut hashed)?;
     // What follows the archive's end belongs to the digest too.
     std::io::copy(&mut hashed, &mut std::io::sink()).map_err(|source| Error::ReadArchive { source })?;

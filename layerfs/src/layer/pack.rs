@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use oci::{Compression, Descriptor, DiffId, MediaType};
+use oci::{Algorithm, Compression, Descriptor, DiffId, MediaType};
 
 use super::tar::Writer;
 use crate::diff::{self, Change, path_of, read_exactly};
@@ -58,7 +58,7 @@ impl Packed {
 
 /// Writes `changes` as a tar to `out`.
 pub fn pack(changes: &Changes, options: PackOptions, out: &mut dyn Write) -> Result<Packed> {
-    let mut out = Hashing { hasher: SideHasher::new(), out };
+    let mut out = Hashing { hasher: SideHasher::new(Algorithm::Sha256), out };
     let entries = write_tar(changes, options, &mut out)?;
     let size_bytes = out.hasher.bytes();
     Ok(Packed { diff_id: DiffId(out.hasher.finish()), size_bytes, entries })

@@ -28,6 +28,15 @@ pub enum Target<'a> {
     Stream(&'a mut dyn Write),
 }
 
+/// What of that which refers to images goes with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Referrers {
+    /// Nothing, unless it is given as an image is.
+    Given,
+    /// Whatever the store lists.
+    Listed,
+}
+
 /// A file of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
@@ -71,13 +80,20 @@ impl Part {
 }
 
 impl Store {
-    /// Copies the image `descriptor` under the given names to `target`, as a layout.
+    /// Copies the image `descriptor` under the given names to `target`, as a layout, with what refers to it.
     pub fn export(&self, descriptor: &Descriptor, names: &[Reference], target: Target<'_>) -> Result<()> {
-        self.write_parts(&self.layout_parts(&[(descriptor.clone(), names.to_vec())])?, target)
+        self.write_parts(
+            &self.layout_parts(&[(descriptor.clone(), names.to_vec())], Referrers::Listed)?,
+            target,
+        )
     }
 
     /// The files of a layout with these images, each under its names; a blob that several have is one file.
-    pub fn layout_parts(&self, images: &[(Descriptor, Vec<Reference>)]) -> Result<Vec<Part>> {
+    pub fn layout_parts(
+        &self,
+        images: &[(Descriptor, Vec<Reference>)],
+        referrers: Referrers,
+    ) -> Result<Vec<Part>> {
         let (mut blobs, mut documents) = (BTreeMap::new(), BTreeSet::new());
         let mut entries = Vec::new();
         for (descriptor, names) in images {
@@ -87,9 +103,16 @@ impl Store {
                 names => entries.extend(names.iter().map(|name| named(descriptor, name))),
             }
         }
-        let blob = |(digest, size): (Digest, u64)| {
-            Part::blob(format!("blobs/sha256/{}", digest.hex()), digest, size)
+        let mut listed = match referrers {
+            Referrers::Given => Vec::new(),
+            Referrers::Listed => self.referrers_of(&blobs)?,
         };
+        listed.retain(|entry| entries.iter().all(|given| given.digest != entry.digest));
+        for entry in listed {
+            self.add_closure(&entry, &mut blobs, &mut documents, 0)?;
+            entries.push(entry);
+        }
+        let blob = |(digest, size): (Digest, u64)| Part::blob(digest.blob_path(), digest, size);
         let mut parts: Vec<Part> = blobs.into_iter().map(blob).collect();
         parts.push(Part::bytes("index.json", Raw::write(Index::oci(entries)).bytes()));
         parts.push(Part::bytes("oci-layout", LAYOUT));

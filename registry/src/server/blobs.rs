@@ -23,7 +23,7 @@ impl Api {
 
 /// A digest of the kind that is kept here.
 pub(super) fn parse_digest(text: &str) -> Result<Digest, Refusal> {
-    let reason = "expected `sha256:` and 64 lower-case hexadecimal digits";
+    let reason = "expected `sha256:` and 64 lower-case hexadecimal digits, or `sha512:` and 128";
     text.parse().map_err(|_| refuse(400, "DIGEST_INVALID", reason).into())
 }
 

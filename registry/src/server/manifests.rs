@@ -3,7 +3,7 @@
 
 use std::io::Read as _;
 
-use oci::{Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, MediaType, Reference};
+use oci::{Algorithm, Descriptor, Document, MAX_DOCUMENT_BYTES, MediaType, Reference};
 
 use super::api::{Answer, Api, Refusal, refuse, wrong_method};
 use super::blobs::parse_digest;
@@ -18,12 +18,13 @@ impl Api {
         repository: &Repository,
         target: &str,
     ) -> Answer {
-        let target = parse_target(target)?;
+        let is_put = request.head.method == "PUT";
+        let target = parse_target(target, is_put)?;
         let unknown = || refuse(404, "MANIFEST_UNKNOWN", "manifest unknown");
         match request.head.method.as_str() {
             "GET" | "HEAD" => {
                 let found = self.storage.manifest(repository, &target)?.ok_or_else(unknown)?;
-                let digest = Digest::of(&found.bytes);
+                let digest = found.digest;
                 Ok(Reply::new(200)
                     .with("content-type", &found.media_type)
                     .with("docker-content-digest", digest)
@@ -39,7 +40,11 @@ impl Api {
 
     fn put(&self, request: &mut Request<'_>, repository: &Repository, target: &Target) -> Answer {
         let bytes = read(request)?;
-        let digest = Digest::of(&bytes);
+        let called = match target {
+            Target::Digest(expected) => expected.algorithm(),
+            Target::Tag(_) => Algorithm::Sha256,
+        };
+        let digest = called.digest(&bytes);
         let tag = match target {
             Target::Tag(tag) => Some(tag.as_str()),
             Target::Digest(expected) if *expected == digest => None,
@@ -57,10 +62,10 @@ impl Api {
         if !self.is_sparse {
             self.need_parts(repository, &document)?;
         }
-        let mut descriptor = document.descriptor();
+        let mut descriptor = document.called(digest).descriptor();
         descriptor.media_type = announced.unwrap_or(descriptor.media_type);
         let subject = subject(&bytes)?;
-        let manifest = StoredManifest { media_type: descriptor.media_type.clone(), bytes };
+        let manifest = StoredManifest { media_type: descriptor.media_type.clone(), bytes, digest };
         self.storage.put_manifest(repository, tag, &manifest)?;
         let reply = Reply::new(201)
             .with("location", format!("/v2/{}/manifests/{digest}", repository.name))
@@ -103,13 +108,14 @@ impl Api {
     }
 }
 
-fn parse_target(text: &str) -> Result<Target, Refusal> {
+fn parse_target(text: &str, is_put: bool) -> Result<Target, Refusal> {
     if text.contains(':') {
         return parse_digest(text).map(Target::Digest);
     }
     let reason = "a tag has up to 128 letters, digits, `_`, `.` and `-`";
     match format!("registry.invalid/a:{text}").parse::<Reference>() {
         Ok(reference) if reference.tag() == Some(text) => Ok(Target::Tag(text.to_owned())),
+        _ if is_put => Err(refuse(400, "MANIFEST_INVALID", reason).into()),
         // Whoever asks for what cannot be there is told that it is not.
         _ => Err(refuse(404, "MANIFEST_UNKNOWN", reason).into()),
     }

@@ -33,6 +33,8 @@ pub struct StoredManifest {
     pub media_type: MediaType,
     /// Its bytes.
     pub bytes: Vec<u8>,
+    /// What it is called by; verified.
+    pub digest: Digest,
 }
 
 /// The bytes of a blob.

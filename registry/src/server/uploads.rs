@@ -252,7 +252,7 @@ mod tests {
     }
 
     /// Bytes of which is known whether they are still there.
-    struct Bytes(Arc<()>);
+    struct Bytes(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
     impl io::Write for Bytes {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

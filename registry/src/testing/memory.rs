@@ -75,7 +75,7 @@ impl Storage for Memory {
         tag: Option<&str>,
         manifest: &StoredManifest,
     ) -> io::Result<()> {
-        let names = tag.map(str::to_owned).into_iter().chain([Digest::of(&manifest.bytes).to_string()]);
+        let names = tag.map(str::to_owned).into_iter().chain([manifest.digest.to_string()]);
         self.shelves().manifests.extend(names.map(|name| (key(repository, name), manifest.clone())));
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Upload for Incoming {
     }
 
     fn commit(self: Box<Self>, repository: &Repository, digest: &Digest) -> io::Result<bool> {
-        let fits = Digest::of(&self.bytes) == *digest;
+        let fits = digest.algorithm().digest(&self.bytes) == *digest;
         if fits {
             self.memory.shelves().blobs.insert(key(repository, digest), self.bytes);
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use oci::digest::Mismatch;
-use oci::{Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, MediaType, Raw, Reference};
+use oci::{Descriptor, Digest, Document, Hasher, Index, MAX_DOCUMENT_BYTES, MediaType, Raw, Reference};
 use registry::testing::{Act, Fault, Registry, Setup};
 use registry::{Client, Error};
 
@@ -230,6 +230,60 @@ fn a_range_that_begins_elsewhere_is_refused() {
     let error = read(reader).unwrap_err();
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     assert!(matches!(inner, Some(Error::Answer { .. })), "{error:?}");
+}
+
+/// What comes behind the first so many bytes, and where that begins.
+fn rest(registry: &Registry, bytes: &[u8], known: usize) -> (u64, std::io::Result<Vec<u8>>) {
+    let descriptor = registry.put_blob("app", bytes);
+    let mut hasher = Hasher::new();
+    hasher.update(&bytes[..known]);
+    let reader = client().rest_of_blob(&registry.reference("app:1"), &descriptor, &hasher).unwrap();
+    (reader.start(), read(reader))
+}
+
+#[test]
+fn only_the_rest_of_a_blob_comes() {
+    let registry = Registry::start(Setup::default());
+    let bytes = noise(300_000);
+    registry.fault("GET", "/blobs/", 1, Act::Cut(50_000));
+    let (start, found) = rest(&registry, &bytes, 100_000);
+    assert_eq!((start, found.unwrap()), (100_000, bytes[100_000..].to_vec()));
+    let seen = registry.seen();
+    let ranges: Vec<_> = seen.iter().filter_map(|seen| seen.header("range")).collect();
+    assert_eq!(ranges, ["bytes=100000-", "bytes=150000-"]);
+    assert_eq!(rest(&registry, &bytes, 299_999).1.unwrap(), bytes[299_999..]);
+}
+
+#[test]
+fn who_gives_no_part_gives_all() {
+    let bytes = noise(300_000);
+    let range = |range: &str| Act::With("content-range", range.to_owned());
+    for act in [
+        Act::WholeBody,
+        range("bytes 0-199999/300000"),
+        range("bytes 100001-299999/300000"),
+        Act::Without("content-range"),
+        Act::Pad(5),
+        status(416),
+    ] {
+        let registry = Registry::start(Setup::default());
+        registry.fault("GET", "/blobs/", 1, act.clone());
+        let (start, found) = rest(&registry, &bytes, 100_000);
+        assert_eq!(start, 0, "{act:?}");
+        assert_eq!(found.unwrap(), bytes, "{act:?}");
+    }
+}
+
+#[test]
+fn the_rest_of_another_blob_is_refused() {
+    let registry = Registry::start(Setup::default());
+    let descriptor = registry.put_blob("app", &noise(300_000));
+    let mut hasher = Hasher::new();
+    hasher.update(&[7; 100_000]);
+    let reader = client().rest_of_blob(&registry.reference("app:1"), &descriptor, &hasher).unwrap();
+    let error = read(reader).unwrap_err();
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Mismatch>());
+    assert!(matches!(inner, Some(Mismatch::Digest { .. })), "{error:?}");
 }
 
 #[test]

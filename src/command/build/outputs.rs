@@ -9,7 +9,7 @@ use builder::deliver::rootfs::{self, Place};
 use builder::deliver::{self, Artifact, Attest, Complete, Form};
 use builder::{Event, Events, Image, VertexId};
 use layerfs::layer::pack::PackOptions;
-use layerfs::layout::Target;
+use layerfs::layout::{Referrers, Target};
 use oci::Reference;
 
 use super::Works;
@@ -147,7 +147,7 @@ impl Works<'_> {
                         Destination::Path(path) if is_archive(path, *archive) => Target::Archive(path),
                         Destination::Path(path) => Target::Directory(path),
                     };
-                    deliver::layout(&images, *readers, target, self.backends.store)
+                    deliver::layout(&images, *readers, Referrers::Given, target, self.backends.store)
                 })
             }
             Export::Files { to, split } => {

@@ -5,9 +5,8 @@
 //! of those: what is pushed can never take the name of another registry's image. Whatever else the store has is there
 //! to be pulled, under the name that people type: `localhost:5000/debian:bookworm`, `localhost:5000/ghcr.io/me/app:1`.
 //!
-//! Only what a name refers to outlives the next collection. What is pushed by its digest alone is found until then;
-//! what refers to a subject is kept by the name that the specification has for its list, `sha256-<hex>`.
-//! (OCI distribution-spec, "Referrers Tag Schema".)
+//! Only what a name refers to outlives the next collection, and what refers to that (`layerfs::layout`). What is pushed by
+//! its digest alone is found until then.
 //!
 //! Invariants: bytes are deleted by a collection only, and a manifest or blob that is deleted here is one that this server
 //! no longer shows; a server that nobody asks for anything keeps nobody from collecting.
@@ -21,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use layerfs::layout::StoredImage;
 use layerfs::store::{BlobWriter, Store};
-use oci::{Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, MediaType, Raw, Reference};
+use oci::{Descriptor, Digest, Index, MAX_DOCUMENT_BYTES, MediaType, Raw, Reference};
 use registry::server::Storage;
 use registry::server::storage::{Content, Repository, StoredManifest, Target, Upload};
 
@@ -162,16 +161,6 @@ impl Shelf {
         }
         Ok(())
     }
-
-    fn list_of_referrers(&self, repository: &Repository, subject: &Digest) -> io::Result<Vec<Descriptor>> {
-        let Some(image) = self.tagged(&self.own_names(repository), &list_tag(subject))? else {
-            return Ok(Vec::new());
-        };
-        match self.store()?.document(&image.descriptor).map_err(io::Error::other)? {
-            Document::Index(index) => Ok(index.value().manifests.clone()),
-            Document::Manifest(_) => Ok(Vec::new()),
-        }
-    }
 }
 
 impl Storage for Shelf {
@@ -234,7 +223,10 @@ impl Storage for Shelf {
         };
         let Some(descriptor) = descriptor else { return Ok(None) };
         match self.store()?.read_document(&descriptor) {
-            Ok(bytes) => Ok(Some(StoredManifest { media_type: descriptor.media_type, bytes })),
+            Ok(bytes) => {
+                let Descriptor { media_type, digest, .. } = descriptor;
+                Ok(Some(StoredManifest { media_type, bytes, digest }))
+            }
             Err(layerfs::Error::MissingBlob { .. }) => Ok(None),
             Err(error) => Err(io::Error::other(error)),
         }
@@ -247,7 +239,8 @@ impl Storage for Shelf {
         manifest: &StoredManifest,
     ) -> io::Result<()> {
         let store = self.store()?;
-        let digest = store.put_bytes(&manifest.bytes).map_err(io::Error::other)?;
+        let algorithm = manifest.digest.algorithm();
+        let digest = store.put_bytes_by(algorithm, &manifest.bytes).map_err(io::Error::other)?;
         lock(&self.gone).remove(&(repository.name.clone(), digest));
         let Some(tag) = tag else { return Ok(()) };
         let name = self.own_name(repository, tag).ok_or(io::ErrorKind::InvalidInput)?;
@@ -274,6 +267,7 @@ impl Storage for Shelf {
         }
         if let Target::Digest(digest) = target {
             is_found |= self.store()?.find_document(digest).is_some() && self.hide(repository, digest)?;
+            self.store()?.forget_referrer(digest).map_err(io::Error::other)?;
         }
         Ok(is_found)
     }
@@ -285,7 +279,7 @@ impl Storage for Shelf {
         let own = own.filter(|reference| names.contains(&reference.name()));
         let tags: Vec<String> = own.filter_map(|name| name.tag().map(str::to_owned)).collect();
         let is_known = !tags.is_empty();
-        Ok(is_known.then(|| tags.into_iter().filter(|tag| !is_list_tag(tag)).collect()))
+        Ok(is_known.then_some(tags))
     }
 
     fn repositories(&self, _host: &str) -> io::Result<Vec<String>> {
@@ -301,30 +295,25 @@ impl Storage for Shelf {
 
     fn add_referrer(
         &self,
-        repository: &Repository,
+        _repository: &Repository,
         subject: &Digest,
         referrer: &Descriptor,
     ) -> io::Result<()> {
-        let _naming = lock(&self.naming);
-        let mut all = self.list_of_referrers(repository, subject)?;
+        let store = self.store()?;
+        let mut all = store.referrers(subject).map_err(io::Error::other)?;
         all.retain(|other| other.digest != referrer.digest);
         all.push(referrer.clone());
-        let name = self.own_name(repository, &list_tag(subject)).ok_or(io::ErrorKind::InvalidInput)?;
-        let list = Raw::write(Index::oci(all));
-        if list.size() > MAX_DOCUMENT_BYTES {
-            // It could not be read again, and then nothing more could be added.
+        if Raw::write(Index::oci(all)).size() > MAX_DOCUMENT_BYTES {
+            // It could not be read again by whoever asks what refers to the subject.
             let reason = format!("too much refers to `{subject}`");
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, reason));
         }
-        let store = self.store()?;
-        let put = store.put_document(&list, MediaType::OciIndex);
-        put.and_then(|descriptor| Shelf::name(&store, &name, &descriptor)).map_err(io::Error::other)
+        store.add_referrer(subject, referrer).map_err(io::Error::other)
     }
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> io::Result<Vec<Descriptor>> {
-        let mut all = self.list_of_referrers(repository, subject)?;
-        let store = self.store()?;
-        all.retain(|entry| store.has(&entry.digest) && !self.is_gone(repository, &entry.digest));
+        let mut all = self.store()?.referrers(subject).map_err(io::Error::other)?;
+        all.retain(|entry| !self.is_gone(repository, &entry.digest));
         Ok(all)
     }
 }
@@ -380,15 +369,6 @@ fn familiar(reference: &Reference) -> String {
     super::super::images::repository(reference)
 }
 
-/// The tag of the list of what refers to `subject`.
-fn list_tag(subject: &Digest) -> String {
-    format!("sha256-{}", subject.hex())
-}
-
-fn is_list_tag(tag: &str) -> bool {
-    tag.strip_prefix("sha256-").is_some_and(|hex| Digest::from_hex(hex).is_some())
-}
-
 /// What these locks guard is whole between any two statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -397,6 +377,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use layerfs::gc::Roots;
+    use oci::Raw;
 
     use super::*;
 
@@ -474,9 +455,10 @@ mod tests {
         let put = |note: &str, tag: Option<&str>| {
             let config = Descriptor::new(MediaType::OciConfig, Digest::of(note.as_bytes()), 1);
             let bytes = Raw::write(oci::Manifest::oci(config, Vec::new())).bytes().to_vec();
-            let manifest = StoredManifest { media_type: MediaType::OciManifest, bytes };
+            let digest = Digest::of(&bytes);
+            let manifest = StoredManifest { media_type: MediaType::OciManifest, bytes, digest };
             shelf.put_manifest(&to, tag, &manifest).unwrap();
-            Digest::of(&manifest.bytes)
+            digest
         };
         let (first, second) = (put("a", Some("1")), put("b", Some("1")));
         let listed: Vec<_> =
@@ -509,13 +491,16 @@ mod tests {
         lock(&shelf.gone).extend(numbers);
         let refused = shelf.remove_blob(&to, &blob).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::QuotaExceeded);
-        let mut referrer = Descriptor::new(MediaType::OciManifest, absent, 1);
-        referrer.annotations.insert("long".to_owned(), "x".repeat(3 << 20));
-        shelf.add_referrer(&to, &blob, &referrer).unwrap();
-        let other = Descriptor { digest: blob, ..referrer };
-        let refused = shelf.add_referrer(&to, &blob, &other).unwrap_err();
+        let referrer = |text: &str| {
+            let digest = shelf.store().unwrap().put_bytes(text.as_bytes()).unwrap();
+            let mut referrer = Descriptor::new(MediaType::OciManifest, digest, text.len() as u64);
+            referrer.annotations.insert("long".to_owned(), "x".repeat(3 << 20));
+            referrer
+        };
+        shelf.add_referrer(&to, &blob, &referrer("one")).unwrap();
+        let refused = shelf.add_referrer(&to, &blob, &referrer("two")).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::QuotaExceeded);
-        assert_eq!(shelf.list_of_referrers(&to, &blob).unwrap().len(), 1, "and those before are still read");
+        assert_eq!(shelf.referrers(&to, &blob).unwrap().len(), 1, "and those before are still read");
     }
 
     #[test]

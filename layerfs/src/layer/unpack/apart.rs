@@ -78,7 +78,7 @@ pub struct Apart {
 pub fn unpack_apart(source: impl Read + Send, active: &Active, expected: DiffId) -> Result<Option<Apart>> {
     let options = Options::default();
     let destination = Destination { root: active.root(), upper: None };
-    let through = through(source, |pipe| {
+    let through = through(source, expected.0.algorithm(), |pipe| {
         let mut reader = Reader::new(pipe, options.limits);
         let mut unpacker = Unpacker::new(destination, &options);
         unpacker.later = Some(Later::default());

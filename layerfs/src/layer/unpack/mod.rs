@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use oci::DiffId;
+use oci::{Algorithm, DiffId};
 use rustix::fs::{AtFlags, Dev, FileType, Gid, Mode, OFlags, Uid};
 use rustix::fs::{
     chmodat, chownat, fchmod, fchown, fstat, futimens, linkat, makedev, mkdirat, mknodat, openat, symlinkat,
@@ -96,7 +96,7 @@ pub struct Unpacked {
 /// After a failure `active` holds part of the layer and must be dropped.
 pub fn unpack_layer(source: impl Read + Send, active: &Active, expected: DiffId) -> Result<Unpacked> {
     let destination = Destination { root: active.root(), upper: active.upper() };
-    let unpacked = unpack(source, destination, &Options::default())?;
+    let unpacked = unpack_as(source, destination, &Options::default(), expected.0.algorithm())?;
     match unpacked.diff_id == expected {
         true => Ok(unpacked),
         false => Err(Error::DiffId { expected, found: unpacked.diff_id }),
@@ -105,7 +105,16 @@ pub fn unpack_layer(source: impl Read + Send, active: &Active, expected: DiffId)
 
 /// Unpacks an archive, compressed by gzip or zstd or not at all.
 pub fn unpack(source: impl Read + Send, destination: Destination<'_>, options: &Options) -> Result<Unpacked> {
-    let (entries, diff_id) = through(source, |pipe| {
+    unpack_as(source, destination, options, Algorithm::Sha256)
+}
+
+fn unpack_as(
+    source: impl Read + Send,
+    destination: Destination<'_>,
+    options: &Options,
+    algorithm: Algorithm,
+) -> Result<Unpacked> {
+    let (entries, diff_id) = through(source, algorithm, |pipe| {
         let mut reader = Reader::new(pipe, options.limits);
         let mut unpacker = Unpacker::new(destination, options);
         let mut entries = 0;
@@ -125,10 +134,11 @@ pub fn unpack(source: impl Read + Send, destination: Destination<'_>, options: &
 /// then the rest is not read.
 fn through<T>(
     source: impl Read + Send,
+    algorithm: Algorithm,
     act: impl FnOnce(&mut Pipe) -> Result<Option<T>>,
 ) -> Result<Option<(T, DiffId)>> {
     std::thread::scope(|scope| {
-        let (mut pipe, decompressing) = pipe::open(scope, source);
+        let (mut pipe, decompressing) = pipe::open(scope, source, algorithm);
         let Some(done) = act(&mut pipe)? else { return Ok(None) };
         // What follows the archive's end belongs to the digest too.
         std::io::copy(&mut pipe, &mut std::io::sink()).map_err(|source| Error::ReadArchive { source })?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use oci::Digest;
+use oci::{Algorithm, Digest};
 
 use crate::hash::{PIECE_BYTES, Pieces, SideHasher};
 use crate::layer::expand;
@@ -23,15 +23,16 @@ pub(super) struct Pipe {
     read: usize,
 }
 
-/// Starts decompressing `source`; the thread ends with the digest of what it has sent. It ends early when the
+/// Starts decompressing `source`; the thread ends with the digest, by this algorithm, of what it has sent. It ends early when the
 /// pipe is dropped.
 pub(super) fn open<'scope, R: Read + Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     source: R,
+    algorithm: Algorithm,
 ) -> (Pipe, ScopedJoinHandle<'scope, Digest>) {
     let (queue, pieces) = sync_channel(DEPTH);
     let thread = scope.spawn(move || {
-        let mut hasher = SideHasher::new();
+        let mut hasher = SideHasher::new(algorithm);
         if let Err(error) = pump(source, &mut hasher, &queue) {
             // Nobody listens any more if this fails, and then nobody misses it.
             let _unheard = queue.send(Err(error));
