@@ -67,7 +67,7 @@ pub(crate) fn for_each<T: Send, E: Send>(
             false
         }
     };
-    thread::scope(|scope| queue.work(scope, &try_one));
+    thread::scope(|scope| queue.work(scope, try_one));
     match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         None => Ok(()),
         Some((_, error)) => Err(error),

@@ -61,7 +61,7 @@ impl Images<'_> {
         };
         let fetches = Queue::new(fetches);
         thread::scope(|scope| {
-            fetches.work(scope, &fetch);
+            fetches.work(scope, fetch);
             let mut steps = coming.layers.iter().zip(coming.arrivals).zip(answers);
             let unpacked = steps.try_for_each(|(((layer, diff_id), arrival), answer)| {
                 let unpacked = unpack_next(layer, *diff_id, arrival.as_ref());
