@@ -60,6 +60,14 @@ impl Descriptor {
         }
     }
 
+    /// Whether this is a layer that no registry may give away, and that says where it is. (OCI image-spec, layer.md,
+    /// "Non-Distributable Layers".)
+    pub fn is_elsewhere(&self) -> bool {
+        let media_type = self.media_type.as_str();
+        self.extra.contains_key("urls")
+            && (media_type.contains("nondistributable") || media_type.contains("rootfs.foreign"))
+    }
+
     /// Whether BuildKit wrote this entry of an index for an attestation, which is no image to run.
     pub fn is_attestation(&self) -> bool {
         self.annotations.get(REFERENCE_TYPE).is_some_and(|kind| kind == ATTESTATION_MANIFEST)

@@ -43,7 +43,7 @@ pub mod testing;
 mod transport;
 mod url;
 
-pub use auth::config_file::ConfigFile;
+pub use auth::config_file::{ConfigFile, Kept};
 pub use auth::keychain::{Credential, Keychain};
 pub use client::{Client, Fetched};
 pub use download::{Download, Downloaded};

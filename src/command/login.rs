@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
 
 use oci::Reference;
-use registry::{ConfigFile, Credential, Keychain};
+use registry::{ConfigFile, Credential, Kept, Keychain};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::args::{LoginArgs, LogoutArgs};
@@ -16,6 +16,7 @@ use crate::exit::Exit;
 use crate::failure::{Facts, Failure};
 use crate::home::Registries;
 use crate::output;
+use crate::text;
 
 /// The registry that is meant when none is named.
 const HUB: &str = "docker.io";
@@ -49,7 +50,12 @@ pub(crate) fn login(args: &LoginArgs, session: &Session) -> Result<Exit, Failure
         Failure::image(message, &reference, &error, &Facts::default())
     })?;
     let mut file = open(args.authfile.as_ref(), session)?;
-    file.store(server, &username, &password).map_err(|error| Failure::environment(&error))?;
+    let kept = file.store(server, &username, &password).map_err(|error| Failure::environment(&error))?;
+    if kept == Kept::File {
+        let path = text::printable(&file.path().display().to_string());
+        // Nobody may be there to read it.
+        writeln!(io::stderr().lock(), "warning: the password is kept unencrypted in `{path}`\nhint: `credsStore` in it names a program that keeps it safe").ok();
+    }
     output::print("Login Succeeded\n")?;
     Ok(Exit::Done)
 }

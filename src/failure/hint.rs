@@ -35,6 +35,12 @@ pub(crate) fn of(
         if let Some(ImageError::Platform { wanted, .. }) = link.downcast_ref() {
             return Some(format!("pull or build it for `{wanted}` under this name"));
         }
+        if is_too_high(link) {
+            return Some(
+                "an overlay file system has no more than 500 layers; `lbuild squash` makes one of several"
+                    .to_owned(),
+            );
+        }
         if let Some(layerfs::Error::Site { .. }) = link.downcast_ref() {
             return Some("name a new or an empty directory by `--root DIR`".to_owned());
         }
@@ -48,6 +54,12 @@ pub(crate) fn of(
         }
         is_full_disk(link).then(|| full_disk(facts.root))
     })
+}
+
+/// Whether the kernel takes no further layer: it says so only by refusing the call.
+fn is_too_high(link: &(dyn StdError + 'static)) -> bool {
+    matches!(link.downcast_ref(), Some(layerfs::Error::Mount { step: "add a layer", source })
+        if source.kind() == io::ErrorKind::InvalidInput)
 }
 
 fn is_read_only(link: &(dyn StdError + 'static)) -> bool {

@@ -206,6 +206,16 @@ hint: the disk of `/state` is full; `lbuild prune` frees what builds keep, `lbui
 }
 
 #[test]
+fn an_image_of_too_many_layers_can_be_squashed() {
+    let refused = |step, errno| {
+        let source = layerfs::Error::Mount { step, source: io::Error::from_raw_os_error(errno) };
+        built(&Error::Store { act: "open the snapshot", source }).to_string()
+    };
+    assert!(refused("add a layer", 22).contains("hint: an overlay file system has no more than 500 layers"));
+    assert!(!refused("add a layer", 13).contains("hint:") && !refused("attach", 22).contains("hint:"));
+}
+
+#[test]
 fn what_was_not_lent_is_asked_for() {
     let at = span("RUN make test");
     let secret = |source| Error::Secret { span: at, id: "token".into(), source };

@@ -39,7 +39,13 @@ fn an_account_is_kept_once_it_is_right() {
     assert!(refused.stderr.contains("cannot log in to"), "{}", refused.stderr);
     assert!(!refused.stderr.contains("wrong"), "{}", refused.stderr);
     assert!(!world.path("home/.docker").exists(), "nothing is kept");
-    assert_eq!(login(&world, PASSWORD).success().line(), "Login Succeeded");
+    let accepted = login(&world, PASSWORD).success();
+    assert_eq!(accepted.line(), "Login Succeeded");
+    assert!(
+        accepted.stderr.starts_with("warning: the password is kept unencrypted in `"),
+        "{}",
+        accepted.stderr
+    );
     let path = world.path("home/.docker/config.json");
     assert_eq!(path.metadata().expect("a file").permissions().mode() & 0o777, 0o600);
     // Others find it, too.
@@ -86,7 +92,8 @@ fn a_helper_keeps_the_account() {
     chmod(&helper, 0o755);
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", helper.parent().expect("a folder").display());
     let lbuild = |args: &[&str]| Output::of(world.command().env("PATH", &path).args(args));
-    lbuild(&["login", "-u", USER, "-p", PASSWORD, registry::protected()]).success();
+    let silent = lbuild(&["login", "-u", USER, "-p", PASSWORD, registry::protected()]).success();
+    assert_eq!(silent.stderr, "", "a helper keeps it safe");
     let text = fs::read_to_string(&kept).expect("what the helper keeps");
     assert!(text.contains(PASSWORD) && text.contains(registry::protected()), "{text}");
     let file = fs::read_to_string(world.path("home/.docker/config.json")).expect("a file");

@@ -126,7 +126,7 @@ impl Relay<'_> {
     /// Layers and configuration, each once.
     fn parts(&self, manifest: &Manifest) -> Result<(), TransferError> {
         let mut seen = BTreeSet::new();
-        let parts = manifest.layers.iter().filter(|layer| !is_elsewhere(layer)).chain([&manifest.config]);
+        let parts = manifest.layers.iter().filter(|layer| !layer.is_elsewhere()).chain([&manifest.config]);
         let parts: Vec<&Descriptor> = parts.filter(|part| seen.insert(part.digest)).collect();
         workers::for_each(parts, |part| self.blob(part))
     }
@@ -167,11 +167,4 @@ impl Relay<'_> {
 
 fn parse(bytes: Vec<u8>, descriptor: &Descriptor) -> Result<Document, TransferError> {
     Document::parse(bytes, &descriptor.media_type).map_err(TransferError::Document)
-}
-
-/// A layer that no registry may give away. (OCI image-spec, layer.md, "Non-Distributable Layers".)
-fn is_elsewhere(layer: &Descriptor) -> bool {
-    let media_type = layer.media_type.as_str();
-    layer.extra.contains_key("urls")
-        && (media_type.contains("nondistributable") || media_type.contains("rootfs.foreign"))
 }

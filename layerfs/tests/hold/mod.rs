@@ -16,6 +16,7 @@ const LIMITS: Limits = Limits {
     hole_bytes: 1 << 21,
     metadata_bytes: 1 << 20,
     path_bytes: 4096,
+    names_bytes: 1 << 22,
 };
 
 type Entries = Vec<(Entry, Vec<u8>, u64)>;

@@ -85,7 +85,7 @@ impl Api {
         match document {
             Document::Manifest(manifest) => {
                 let manifest = manifest.value();
-                let parts = manifest.layers.iter().filter(|layer| !is_elsewhere(layer));
+                let parts = manifest.layers.iter().filter(|layer| !layer.is_elsewhere());
                 for part in parts.chain([&manifest.config]) {
                     let found = self.storage.blob(repository, &part.digest)?;
                     if found.is_none_or(|content| content.length() != part.size) {
@@ -130,13 +130,6 @@ fn read(request: &mut Request<'_>) -> Result<Vec<u8>, Refusal> {
         return Err(refuse(413, "SIZE_INVALID", &message).into());
     }
     Ok(bytes)
-}
-
-/// A layer that no registry may give away. (OCI image-spec, layer.md, "Non-Distributable Layers".)
-fn is_elsewhere(layer: &Descriptor) -> bool {
-    let media_type = layer.media_type.as_str();
-    layer.extra.contains_key("urls")
-        && (media_type.contains("nondistributable") || media_type.contains("rootfs.foreign"))
 }
 
 fn subject(bytes: &[u8]) -> Result<Option<Descriptor>, Refusal> {

@@ -252,7 +252,9 @@ mod tests {
     }
 
     /// Bytes of which is known whether they are still there.
-    struct Bytes(#[expect(dead_code, reason = "it is counted")] Arc<()>);
+    struct Bytes {
+        _alive: Arc<()>,
+    }
 
     impl io::Write for Bytes {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -277,7 +279,7 @@ mod tests {
     fn session(alive: &Arc<()>, left: Duration) -> Session {
         let repository = Repository { host: String::new(), name: "a".to_owned() };
         let touched = Instant::now().checked_sub(left).expect("the machine was started before");
-        Session { repository, upload: Some(Box::new(Bytes(alive.clone()))), touched }
+        Session { repository, upload: Some(Box::new(Bytes { _alive: alive.clone() })), touched }
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub(crate) struct Conditional {
 
 /// Calls that depend on their first argument.
 pub(crate) const CONDITIONAL: &[Conditional] = &[
-    // 38 is AF_ALG, 40 is AF_VSOCK.
+    // 38 is AF_ALG, 40 is AF_VSOCK. What 32-bit programs ask for by socketcall(2) is in their memory, where no filter
+    // sees it; to forbid the call takes the network from them, as Docker found.
     Conditional { name: "socket", test: Test::NoneOf(&[38, 40]), unless: None },
     // PER_LINUX, PER_LINUX32, each with and without UNAME26, and "tell me".
     Conditional {
