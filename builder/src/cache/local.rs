@@ -69,7 +69,7 @@ pub(crate) fn touch(file: &File) {
 
 enum CacheFile {
     Record(Record),
-    Layer(LayerRecord),
+    Layer(Box<LayerRecord>),
 }
 
 impl CacheFile {
@@ -153,7 +153,8 @@ impl<'a> LocalCache<'a> {
     pub fn altered(&self) -> layerfs::Result<Vec<(SnapshotId, String)>> {
         let mut altered = Vec::new();
         for (path, file) in self.files()? {
-            let CacheFile::Layer(LayerRecord { snapshot, layer }) = file else { continue };
+            let CacheFile::Layer(record) = file else { continue };
+            let LayerRecord { snapshot, layer } = *record;
             if path != self.layer_path(&snapshot, None) || !self.snapshots.contains(&snapshot) {
                 continue;
             }
@@ -233,7 +234,7 @@ impl<'a> LocalCache<'a> {
 fn parse(path: &Path) -> Option<CacheFile> {
     let name = path.file_name()?.to_str()?;
     match name.split_once('-') {
-        Some(("layer", _)) => read(path).map(CacheFile::Layer),
+        Some(("layer", _)) => read(path).map(|layer| CacheFile::Layer(Box::new(layer))),
         Some(_) => None,
         None if name == LOCKS => None,
         None => read(path).map(CacheFile::Record),
