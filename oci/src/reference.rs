@@ -17,7 +17,8 @@ pub struct Reference {
     registry: String,
     repository: String,
     tag: Option<String>,
-    digest: Option<Digest>,
+    /// Apart, since few references have one and errors carry many references.
+    digest: Option<Box<Digest>>,
 }
 
 impl Reference {
@@ -38,7 +39,7 @@ impl Reference {
 
     /// The digest, if the reference is pinned.
     pub fn digest(&self) -> Option<Digest> {
-        self.digest
+        self.digest.as_deref().copied()
     }
 
     /// What to ask the registry for: the digest if there is one, else the tag.
@@ -52,7 +53,7 @@ impl Reference {
 
     /// The same repository at `digest`, whatever tag it had.
     pub fn at(&self, digest: Digest) -> Reference {
-        Reference { tag: None, digest: Some(digest), ..self.clone() }
+        Reference { tag: None, digest: Some(Box::new(digest)), ..self.clone() }
     }
 
     /// The name without tag and digest: `docker.io/library/debian`.
@@ -90,12 +91,11 @@ impl FromStr for Reference {
     fn from_str(text: &str) -> Result<Reference, Error> {
         let fail = |reason| Error::Reference { text: text.to_owned(), reason };
         let (rest, digest) = match text.split_once('@') {
-            Some((rest, digest)) => (
-                rest,
-                Some(digest.parse().map_err(|_| {
-                    fail("what follows `@` is not a digest: expected `sha256:` or `sha512:` and its digits")
-                })?),
-            ),
+            Some((rest, text)) => {
+                let reason =
+                    "what follows `@` is not a digest: expected `sha256:` or `sha512:` and its digits";
+                (rest, Some(text.parse::<Digest>().map_err(|_| fail(reason))?))
+            }
             None => (text, None),
         };
         // A colon before the last slash belongs to a host's port.
@@ -125,7 +125,7 @@ impl FromStr for Reference {
             return Err(fail("64 hexadecimal digits are an image id, not a name"));
         }
         let tag = tag.map(str::to_owned).or_else(|| digest.is_none().then(|| "latest".to_owned()));
-        Ok(Reference { registry, repository, tag, digest })
+        Ok(Reference { registry, repository, tag, digest: digest.map(Box::new) })
     }
 }
 

@@ -74,7 +74,7 @@ pub(crate) fn touch(file: &File) {
 
 enum CacheFile {
     Record(Record),
-    Layer(LayerRecord),
+    Layer(Box<LayerRecord>),
 }
 
 impl CacheFile {
@@ -157,7 +157,8 @@ impl<'a> LocalCache<'a> {
     pub fn altered(&self) -> layerfs::Result<Vec<(SnapshotId, String)>> {
         let mut altered: Vec<(SnapshotId, String)> = Vec::new();
         for (path, file) in self.files()? {
-            let CacheFile::Layer(LayerRecord { snapshot, epoch, acls, layer }) = file else { continue };
+            let CacheFile::Layer(record) = file else { continue };
+            let LayerRecord { snapshot, epoch, acls, layer } = *record;
             let options = PackOptions { epoch, acls };
             let is_known = altered.iter().any(|(known, _)| *known == snapshot);
             // The record of another format says nothing of this one.
@@ -241,7 +242,7 @@ impl<'a> LocalCache<'a> {
 fn parse(path: &Path) -> Option<CacheFile> {
     let name = path.file_name()?.to_str()?;
     match name.split_once('-') {
-        Some(("layer", _)) => read(path).map(CacheFile::Layer),
+        Some(("layer", _)) => read(path).map(|layer| CacheFile::Layer(Box::new(layer))),
         Some(_) => None,
         None if name == LOCKS => None,
         None => read(path).map(CacheFile::Record),

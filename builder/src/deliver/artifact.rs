@@ -181,11 +181,8 @@ impl Companion {
     /// Lists it in the store as what refers to its image.
     pub(super) fn list(&self, store: &Store) -> Result<(), Error> {
         let fail = |source| Error::Store { act: "list the attestations", source };
-        let subject = self.subject().into_iter();
-        subject
-            .map(|subject| store.add_referrer(&subject, &self.listed()))
-            .collect::<Result<(), _>>()
-            .map_err(fail)
+        let Some(subject) = self.subject() else { return Ok(()) };
+        store.add_referrer(&subject, &self.listed()).map_err(fail)
     }
 
     /// The digest of the manifest that it is about.

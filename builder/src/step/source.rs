@@ -107,7 +107,7 @@ impl Choice {
 /// What a step takes from one of its inputs.
 pub(crate) enum Chosen<'a> {
     /// Files of a tree, and the digest of what they contain.
-    Files(Source<'a>, Selection, Digest),
+    Files(Box<Source<'a>>, Selection, Digest),
     /// Files of the Dockerfile.
     Inline(&'a [InlineFile]),
 }
@@ -138,7 +138,7 @@ impl<'a> Chosen<'a> {
             act: "read the files to copy",
             source,
         })?;
-        Ok(Chosen::Files(source, selection, digest))
+        Ok(Chosen::Files(Box::new(source), selection, digest))
     }
 
     /// The first file or directory itself: mode and owner.

@@ -169,11 +169,11 @@ mod tests {
         world.store.add_referrer(&image.digest, &signature).unwrap();
         world.store.add_referrer(&image.digest, &signature).unwrap();
         world.store.add_referrer(&Digest::of(b"nowhere"), &stray).unwrap();
-        assert_eq!(world.store.referrers(&image.digest).unwrap(), [signature.clone()]);
+        assert_eq!(world.store.referrers(&image.digest).unwrap(), std::slice::from_ref(&signature));
         assert_eq!(world.store.images().unwrap().len(), 1, "they are no images");
         world.collect();
-        assert_eq!(world.store.referrers(&image.digest).unwrap(), [signature.clone()]);
-        assert_eq!(world.store.referrers(&signature.digest).unwrap(), [on_it.clone()]);
+        assert_eq!(world.store.referrers(&image.digest).unwrap(), std::slice::from_ref(&signature));
+        assert_eq!(world.store.referrers(&signature.digest).unwrap(), std::slice::from_ref(&on_it));
         assert!(!world.store.has(&stray.digest));
         assert_eq!(world.listed(), 3);
         world.store.untag(&name).unwrap();
