@@ -34,9 +34,10 @@ use crate::confined::{self, open_exact};
 use crate::entry::{Entry, Kind, MAX_PATH_BYTES, Time, is_whiteout};
 use crate::remove::{is_dir, names, open_dir};
 use crate::snapshot::Changes;
-use crate::whiteout::{self, OPAQUE_XATTR, join};
+use crate::walk::{self, join};
+use crate::whiteout::{self, OPAQUE_XATTR};
 use crate::xattr::{self, Xattrs};
-use crate::{Error, Result, walk};
+use crate::{Error, Result};
 
 /// More deletions than this in one opaque directory become one opaque mark.
 const MAX_DELETIONS: usize = 1000;

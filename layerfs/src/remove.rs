@@ -7,8 +7,10 @@
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, Stat, fstat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Stat, fstat, openat, statat, unlinkat};
 use rustix::io::Errno;
+
+use crate::walk;
 
 /// Deletes `name` in `parent` and all that is below it; says how many bytes of disk that frees.
 ///
@@ -115,17 +117,10 @@ fn unless_gone<T>(result: rustix::io::Result<T>) -> rustix::io::Result<Option<T>
     }
 }
 
-/// The names in a directory, bytewise sorted, without `.` and `..`.
+/// The names in a directory, bytewise sorted, without `.` and `..`; wherever others who read from `dir` are.
 pub(crate) fn names(dir: impl AsFd) -> rustix::io::Result<Vec<Vec<u8>>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
+    let names = walk::names(open_dir(dir, b".")?.as_fd())?;
+    Ok(names.into_iter().map(|(name, _)| name.into_bytes()).collect())
 }
 
 /// Opens the directory `name` in `parent`, which must not be a symbolic link, for reading.

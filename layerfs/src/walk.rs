@@ -61,6 +61,7 @@ impl Entry {
     }
 }
 
+/// Directory, empty for the root, and name.
 pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),

@@ -3,6 +3,8 @@
 //! The only place that knows `.wh.`; its counterpart on disk is overlayfs's character device 0:0
 //! ([`crate::entry`]) and the attribute `trusted.overlay.opaque`.
 
+use crate::walk::join;
+
 /// The prefix of a whiteout's name.
 const PREFIX: &[u8] = b".wh.";
 
@@ -57,11 +59,6 @@ pub(crate) fn whiteout_path(dir: &[u8], name: &[u8]) -> Vec<u8> {
 /// The path in an archive that hides everything below `dir` in lower layers.
 pub(crate) fn opaque_path(dir: &[u8]) -> Vec<u8> {
     join(dir, OPAQUE)
-}
-
-/// `dir/name`, or `name` in the root.
-pub(crate) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }
 
 #[cfg(test)]

@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 use super::tree::{FileTree, Found, Name, Node, NodeId};
 use super::{FileIndex, Record};
 use crate::diff::path_of;
-use crate::entry::{Entry, Kind, Time};
-use crate::layer::pack::split;
+use crate::entry::{Entry, Kind};
 use crate::layer::tar::Problem;
 use crate::layer::unpack::lexical;
-use crate::whiteout::{self, join};
-use crate::xattr::{self, Xattrs};
+use crate::walk::{join, split};
+use crate::whiteout;
+use crate::xattr;
 use crate::{Error, Result};
 
 /// As many links as the kernel follows in one path.
@@ -104,7 +104,7 @@ impl Applying<'_> {
                     kind: kind.clone(),
                     content: record.content,
                     place: Some(place),
-                    ..self.new_node(parent, name)
+                    ..Node::directory(self.layer, parent, name)
                 });
                 self.name(parent, name, id);
                 self.dress(id, place, entry);
@@ -148,27 +148,8 @@ impl Applying<'_> {
         (node.xattrs, node.layer, node.place) = (xattrs, layer, Some(place));
     }
 
-    fn new_node(&self, parent: NodeId, name: &[u8]) -> Node {
-        Node {
-            kind: Kind::Directory,
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-            mtime: Time::default(),
-            xattrs: Xattrs::new(),
-            content: None,
-            layer: self.layer,
-            place: None,
-            names: 1,
-            children: std::collections::BTreeMap::new(),
-            parent,
-            name: name.to_vec(),
-            hidden_by: None,
-        }
-    }
-
     fn make_dir(&mut self, parent: NodeId, name: &[u8]) -> NodeId {
-        let id = self.tree.add(self.new_node(parent, name));
+        let id = self.tree.add(Node::directory(self.layer, parent, name));
         self.name(parent, name, id);
         id
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::tree::{FileTree, Node, NodeId};
 use crate::entry::Kind;
-use crate::whiteout::join;
+use crate::walk::join;
 
 /// A path at which two trees differ.
 #[derive(Clone, Debug)]

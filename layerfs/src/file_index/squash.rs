@@ -17,7 +17,8 @@ use crate::entry::{Entry, Kind};
 use crate::layer::pack::{Packed, mark};
 use crate::layer::tar::Writer;
 use crate::store::{BlobWriter, Store};
-use crate::whiteout::{self, join};
+use crate::walk::join;
+use crate::whiteout;
 use crate::{Error, Result};
 
 /// Puts `layers` without the lowest `below` of them into the store as one layer, which shows the same on top of those.

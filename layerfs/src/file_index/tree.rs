@@ -10,8 +10,7 @@ use oci::Digest;
 use super::{FileIndex, apply};
 use crate::Result;
 use crate::entry::{Kind, Time};
-use crate::layer::pack::split;
-use crate::whiteout::join;
+use crate::walk::{join, split};
 use crate::xattr::Xattrs;
 
 /// As many links as the kernel follows in one path.
@@ -93,10 +92,10 @@ pub(super) enum Found {
     Loop,
 }
 
-impl FileTree {
-    /// The tree of no layers: a root that is empty.
-    pub fn empty() -> FileTree {
-        let root = Node {
+impl Node {
+    /// A directory that no layer mentions, made by `layer` as `name` in `parent`.
+    pub(super) fn directory(layer: usize, parent: NodeId, name: &[u8]) -> Node {
+        Node {
             kind: Kind::Directory,
             mode: 0o755,
             uid: 0,
@@ -104,14 +103,21 @@ impl FileTree {
             mtime: Time::default(),
             xattrs: Xattrs::new(),
             content: None,
-            layer: 0,
+            layer,
             place: None,
             names: 1,
             children: BTreeMap::new(),
-            parent: NodeId(0),
-            name: Vec::new(),
+            parent,
+            name: name.to_vec(),
             hidden_by: None,
-        };
+        }
+    }
+}
+
+impl FileTree {
+    /// The tree of no layers: a root that is empty.
+    pub fn empty() -> FileTree {
+        let root = Node::directory(0, NodeId(0), b"");
         FileTree { nodes: vec![root], layers: 0, removed: BTreeMap::new() }
     }
 

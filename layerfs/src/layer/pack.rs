@@ -13,6 +13,7 @@ use crate::entry::{Entry, Kind, Time};
 use crate::hash::SideHasher;
 use crate::snapshot::Changes;
 use crate::store::Store;
+use crate::walk::split;
 use crate::{Error, Result, whiteout};
 
 /// Changes whenever the same tree would give other bytes, compressed or not: it belongs into every key under
@@ -200,12 +201,4 @@ fn check(entry: &Entry) -> Result<()> {
         return Err(Error::Unpackable { path: path_of(&entry.path), reason });
     }
     Ok(())
-}
-
-/// Directory (empty for the root) and name.
-pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (b"", path),
-    }
 }

@@ -21,10 +21,10 @@ use super::place::{DirTime, Origin};
 use super::{Destination, Options, Reader, Unpacked, Unpacker, fail, through};
 use crate::confined::look_up_exact;
 use crate::entry::Time;
-use crate::layer::pack::split;
 use crate::remove::{is_dir, open_dir};
 use crate::snapshot::Active;
-use crate::whiteout::{OPAQUE_XATTR, join};
+use crate::walk::{join, split};
+use crate::whiteout::OPAQUE_XATTR;
 use crate::xattr::{self, Inherited};
 use crate::{Error, Result};
 

@@ -15,9 +15,8 @@ use super::Unpacker;
 use super::place::{DirTime, Origin};
 use crate::confined::look_up_exact;
 use crate::entry::{Time, is_whiteout};
-use crate::layer::pack::split;
 use crate::remove::{is_dir, names, open_dir, remove_tree};
-use crate::whiteout::join;
+use crate::walk::{join, split};
 
 /// What is to be known of the lower layers' files until the end of the layer. Each path is that of a file that
 /// is there, without links in it, so an archive cannot make this larger than the layers below.

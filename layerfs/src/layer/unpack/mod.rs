@@ -33,6 +33,7 @@ use crate::diff::path_of;
 use crate::entry::{Entry, Kind, Time};
 use crate::remove::{is_dir, open_dir, remove_tree};
 use crate::snapshot::Active;
+use crate::walk::split;
 use crate::whiteout::{self, Name};
 use crate::xattr::{self, Inherited};
 use crate::{Error, Result};
@@ -181,7 +182,7 @@ impl<'a> Unpacker<'a> {
     fn apply<R: Read>(&mut self, mut entry: Entry, reader: &mut Reader<R>) -> Result<()> {
         let refuse = |path: &[u8], problem| Error::Archive { entry: Some(path_of(path)), problem };
         if self.options.whiteouts == Whiteouts::Apply {
-            let (dir, name) = super::pack::split(&entry.path);
+            let (dir, name) = split(&entry.path);
             if dir.split(|byte| *byte == b'/').any(whiteout::is_reserved) {
                 // AUFS kept its own files below such directories.
                 return Ok(());
@@ -215,7 +216,7 @@ impl<'a> Unpacker<'a> {
             let root = open_dir(self.destination.root, b".").map_err(failed)?;
             return self.finish_dir(&root, entry).map_err(failed);
         }
-        let (dir, name) = super::pack::split(&entry.path);
+        let (dir, name) = split(&entry.path);
         let parent = self.parents.open(dir, &mut self.times).map_err(failed)?;
         match &entry.kind {
             Kind::Directory => {
@@ -257,7 +258,7 @@ impl<'a> Unpacker<'a> {
     }
 
     fn link(&mut self, parent: &OwnedFd, name: &[u8], target: &[u8]) -> rustix::io::Result<()> {
-        let (target_dir, target_name) = super::pack::split(target);
+        let (target_dir, target_name) = split(target);
         let target_parent = self.parents.look_up(target_dir)?;
         let foreign = self.foreign(target_dir, target_name)?;
         self.make(parent, name, |parent, name| {
@@ -289,7 +290,7 @@ impl<'a> Unpacker<'a> {
         kind: FileType,
         device: Dev,
     ) -> rustix::io::Result<()> {
-        let (_, name) = super::pack::split(&entry.path);
+        let (_, name) = split(&entry.path);
         let private = Mode::from_raw_mode(0o600);
         self.make(parent, name, |parent, name| mknodat(parent, name, kind, private, device))?;
         finish_node(parent, name, entry)
@@ -357,7 +358,7 @@ impl<'a> Unpacker<'a> {
         if path.is_empty() {
             return futimens(open_dir(self.destination.root, b".")?, &time.timestamps());
         }
-        let (dir, name) = super::pack::split(path);
+        let (dir, name) = split(path);
         // A link that has taken a directory's place since leads to another one.
         let parent = look_up_exact(self.destination.root, dir)?;
         if !is_dir(statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode) {

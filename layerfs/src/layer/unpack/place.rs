@@ -12,9 +12,8 @@ use rustix::io::Errno;
 
 use crate::confined::look_up_exact;
 use crate::entry::Time;
-use crate::layer::pack::split;
 use crate::remove::open_dir;
-use crate::whiteout::join;
+use crate::walk::{join, split};
 use crate::xattr::{self, Inherited, Xattrs};
 
 /// As many links as the kernel follows in one path.
