@@ -1,6 +1,6 @@
 //! What a selection of files contains, as one digest.
 //!
-//! Here: the record of one file, the listing of a selection, what differs between two listings. Not here:
+//! Here: the record of one file, the listing of a selection. Not here:
 //! which files are selected ([`crate::copy::select`]), what else a step's key is made of.
 //!
 //! A record is the SHA-256 of `RECORD` and then, each field with its length before it or of fixed length:
@@ -20,7 +20,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci::Digest;
 use oci::digest::Hasher;
@@ -29,7 +29,7 @@ use rayon::prelude::*;
 use crate::confined::xattr::{self, Attributes};
 use crate::confined::{Kind, Metadata, Owner, Root, open_exact, open_listed, path_of};
 use crate::copy::{Selected, Selection};
-use crate::walk::{Entry, join, split};
+use crate::walk::{Entry, split};
 use crate::{Error, IoResultExt, Result};
 
 mod known;
@@ -77,26 +77,6 @@ pub struct Source {
     pub entries: Vec<(Vec<u8>, Digest)>,
 }
 
-/// How a file differs between two listings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// The path below the root.
-    pub path: PathBuf,
-    /// What happened to it.
-    pub change: Change,
-}
-
-/// What happened to a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// It is new.
-    Added,
-    /// It is gone.
-    Removed,
-    /// Its data or its metadata are others.
-    Modified,
-}
-
 /// Reads and hashes all that is selected.
 ///
 /// # Errors
@@ -130,74 +110,6 @@ impl Listing {
             frame.source(source.is_directory, source.entries.len(), &entry);
         }
         frame.finish()
-    }
-
-    /// The listing as bytes to keep, for [`Listing::from_bytes`].
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = LISTING.to_vec();
-        let number = |out: &mut Vec<u8>, number: usize| out.extend((number as u64).to_le_bytes());
-        let bytes = |out: &mut Vec<u8>, bytes: &[u8]| {
-            number(out, bytes.len());
-            out.extend_from_slice(bytes);
-        };
-        number(&mut out, self.sources.len());
-        for source in &self.sources {
-            bytes(&mut out, &source.base);
-            out.push(u8::from(source.is_directory));
-            number(&mut out, source.entries.len());
-            for (path, record) in &source.entries {
-                bytes(&mut out, path);
-                out.extend_from_slice(record.as_bytes());
-            }
-        }
-        out
-    }
-
-    /// The inverse of [`Listing::to_bytes`]; `None` if these bytes are no listing of this form.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Listing> {
-        let mut parser = Parser(bytes.strip_prefix(LISTING)?);
-        let mut sources = Vec::new();
-        for _ in 0..parser.number()? {
-            let base = parser.bytes()?.to_vec();
-            let is_directory = parser.take(1)? == [1];
-            let mut entries = Vec::new();
-            for _ in 0..parser.number()? {
-                let path = parser.bytes()?.to_vec();
-                entries.push((path, Digest::from_bytes(parser.take(32)?.try_into().ok()?)));
-            }
-            sources.push(Source { base, is_directory, entries });
-        }
-        parser.0.is_empty().then_some(Listing { sources })
-    }
-
-    /// The first file, in the order of paths, that is another one than in `before`; `None` if the same files
-    /// are listed.
-    pub fn first_difference(&self, before: &Listing) -> Option<Difference> {
-        let (old, new) = (before.sorted(), self.sorted());
-        let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
-        let difference = |path: &[u8], change| Some(Difference { path: path_of(path), change });
-        loop {
-            match (old.peek(), new.peek()) {
-                (None, None) => return None,
-                (Some((path, _)), None) => return difference(path, Change::Removed),
-                (None, Some((path, _))) => return difference(path, Change::Added),
-                (Some((gone, _)), Some((path, _))) if gone < path => {
-                    return difference(gone, Change::Removed);
-                }
-                (Some((gone, _)), Some((path, _))) if gone > path => return difference(path, Change::Added),
-                (Some((_, was)), Some((path, is))) if was != is => return difference(path, Change::Modified),
-                _ => drop((old.next(), new.next())),
-            }
-        }
-    }
-
-    fn sorted(&self) -> Vec<(Vec<u8>, &Digest)> {
-        let all = self.sources.iter().flat_map(|source| {
-            source.entries.iter().map(|(path, digest)| (join(&source.base, path), digest))
-        });
-        let mut all: Vec<_> = all.collect();
-        all.sort_unstable();
-        all
     }
 }
 
@@ -363,27 +275,6 @@ fn record(
     }
     frame.bytes(data.as_ref().map_or(&[], |hash| hash.as_slice()));
     frame.finish()
-}
-
-/// Reads what [`Listing::to_bytes`] writes.
-struct Parser<'a>(&'a [u8]);
-
-impl<'a> Parser<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn number(&mut self) -> Option<usize> {
-        let bytes = self.take(8)?.try_into().ok()?;
-        usize::try_from(u64::from_le_bytes(bytes)).ok()
-    }
-
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let count = self.number()?;
-        self.take(count)
-    }
 }
 
 /// Hashes fields so that where one ends and the next begins is part of what is hashed.
