@@ -6,7 +6,8 @@
 //!   state.json               the format of all this, and when it was last trusted; see `trust`
 //!   blobs/sha256/<hex>       complete, never written to again
 //!   ingest/                  snapshots being made, each a locked directory
-//!   snapshots/<id>/          committed snapshots; see `snapshot`
+//!   snapshots/<id>/          committed snapshots, layer by layer; see `snapshot`
+//!   trees/<id>/              committed snapshots that are whole trees
 //!   mounts/                  directories that outlive a build; see `cache_mount`
 //!   memo/                    which blob a layer was compressed to
 //!   files/                   what is in layers; see `file_index`
@@ -25,7 +26,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use oci::{Descriptor, Digest, ImageConfig, MAX_DOCUMENT_BYTES, Manifest, Raw, Verifier};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -35,13 +36,23 @@ use crate::arrival::Arrival;
 use crate::hash::SideHasher;
 use crate::ingest::{self, Ingest};
 use crate::lease::{Held, Lease};
-use crate::snapshot::Overlay;
+use crate::snapshot::{Choice, Chosen, Driver, Everywhere, SnapshotId, Snapshotter};
 use crate::trust::{BLOB_IN_MEMORY, Settling};
 use crate::{Error, IoResultExt, Result, lock, remove, trust};
 
 /// What a store consists of.
-const FOLDERS: [&str; 9] =
-    ["blobs/sha256", "ingest", "snapshots", "mounts", "memo", "resolved", "cache", "trash", "leases"];
+const FOLDERS: [&str; 10] = [
+    "blobs/sha256",
+    "ingest",
+    "snapshots",
+    "trees",
+    "mounts",
+    "memo",
+    "resolved",
+    "cache",
+    "trash",
+    "leases",
+];
 
 /// An open store. Cheap to share by reference between threads.
 ///
@@ -52,6 +63,9 @@ pub struct Store {
     root: PathBuf,
     pub(crate) lease: Arc<Lease>,
     pub(crate) settling: Settling,
+    choice: Choice,
+    /// What came of the choice, once it had to be made.
+    chosen: OnceLock<Chosen>,
 }
 
 impl Store {
@@ -90,7 +104,8 @@ impl Store {
     }
 
     fn new(lease: Lease, root: PathBuf) -> Store {
-        Store { root, lease: Arc::new(lease), settling: Settling::default() }
+        let (settling, choice, chosen) = Default::default();
+        Store { root, lease: Arc::new(lease), settling, choice, chosen }
     }
 
     /// The directory.
@@ -98,9 +113,56 @@ impl Store {
         &self.root
     }
 
-    /// The snapshots kept in this store.
-    pub fn snapshots(&self) -> Overlay {
-        Overlay::new(&self.root, Arc::clone(&self.lease))
+    /// Makes snapshots by the driver that is wanted, instead of by the first that works.
+    pub fn choose(&mut self, choice: Choice) {
+        (self.choice, self.chosen) = (choice, OnceLock::new());
+    }
+
+    /// What makes snapshots in this store.
+    pub fn snapshots(&self) -> Arc<dyn Snapshotter> {
+        self.chosen().open(&self.root, &self.lease)
+    }
+
+    /// Which driver that is.
+    pub fn driver(&self) -> Driver {
+        self.chosen().driver()
+    }
+
+    fn chosen(&self) -> &Chosen {
+        self.chosen.get_or_init(|| self.choice.decide(&self.root, &self.lease))
+    }
+
+    /// What can read the snapshots of each layout, as far as that is possible here.
+    pub fn readers(&self) -> Vec<Arc<dyn Snapshotter>> {
+        let own = self.chosen().clone();
+        let other = match own {
+            Chosen::Layers(_) => Chosen::Trees,
+            Chosen::Trees => Choice { driver: None, ..self.choice.clone() }.decide(&self.root, &self.lease),
+        };
+        let mut readers = vec![own.open(&self.root, &self.lease)];
+        if other.driver() != own.driver() {
+            readers.push(other.open(&self.root, &self.lease));
+        }
+        readers
+    }
+
+    /// Whether there is a snapshot by this name, whichever driver made it.
+    pub fn has_snapshot(&self, id: &SnapshotId) -> bool {
+        self.everywhere().contains(id)
+    }
+
+    /// The ancestors of the snapshots by this name, whichever drivers made them; none if there is none.
+    pub fn ancestors(&self, id: &SnapshotId) -> Vec<SnapshotId> {
+        self.everywhere().ancestors(id)
+    }
+
+    /// The snapshot that `name` stands for with whichever driver: itself, unless it is an alias.
+    pub fn resolve(&self, name: &SnapshotId) -> SnapshotId {
+        self.everywhere().resolve(name)
+    }
+
+    pub(crate) fn everywhere(&self) -> Everywhere {
+        Everywhere::of(&self.root, &self.lease)
     }
 
     /// Keeps collectors away from a blob and from all that it names; says the size of the blob in bytes, if it is there.

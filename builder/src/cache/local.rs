@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use layerfs::IoResultExt;
 use layerfs::layer::pack::{PackOptions, pack};
-use layerfs::snapshot::{SnapshotId, Snapshotter};
+use layerfs::snapshot::{Layout, SnapshotId, Snapshotter};
 use layerfs::store::Store;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -108,7 +108,7 @@ impl<'a> LocalCache<'a> {
     /// # Errors
     /// When a record cannot be deleted.
     pub fn prune(&self, gone: &[SnapshotId], keep: &[SnapshotId]) -> layerfs::Result<()> {
-        let (gone, keep) = (self.stacks(gone)?, self.stacks(keep)?);
+        let (gone, keep) = (self.stacks(gone), self.stacks(keep));
         for (path, file) in self.files()? {
             let snapshot = file.snapshot();
             if gone.contains(&snapshot) && !keep.contains(&snapshot) {
@@ -124,7 +124,7 @@ impl<'a> LocalCache<'a> {
     /// When a record cannot be deleted.
     pub fn forget_missing(&self) -> layerfs::Result<()> {
         for (path, file) in self.files()? {
-            if !self.snapshots.contains(&file.snapshot()) {
+            if !self.store.has_snapshot(&file.snapshot()) {
                 fs::remove_file(&path).at("delete", &path)?;
             }
         }
@@ -145,8 +145,8 @@ impl<'a> LocalCache<'a> {
         Ok(self.files()?.into_iter().filter_map(entry).collect())
     }
 
-    /// Snapshots of steps that no longer are what they were packed to, each with what is wrong with it. Those that
-    /// were packed with an epoch alone are left out: it is not known.
+    /// Snapshots of steps that no longer are what they were packed to, each with what is wrong with it: those of this
+    /// cache's snapshotter. Those that were packed with an epoch alone are left out: it is not known.
     ///
     /// # Errors
     /// When the directory cannot be listed.
@@ -186,7 +186,7 @@ impl<'a> LocalCache<'a> {
             if path.file_name().is_some_and(|name| name == LOCKS) {
                 continue;
             }
-            if parse(&path).is_none_or(|file| !self.snapshots.contains(&file.snapshot())) {
+            if parse(&path).is_none_or(|file| !self.store.has_snapshot(&file.snapshot())) {
                 useless.push(path);
             }
         }
@@ -194,13 +194,13 @@ impl<'a> LocalCache<'a> {
     }
 
     /// The snapshots with all below them; those that are not there count for nothing.
-    fn stacks(&self, tops: &[SnapshotId]) -> layerfs::Result<BTreeSet<SnapshotId>> {
+    fn stacks(&self, tops: &[SnapshotId]) -> BTreeSet<SnapshotId> {
         let mut stacks = BTreeSet::new();
-        for top in tops.iter().filter(|top| self.snapshots.contains(top)) {
-            let below = self.snapshots.ancestors(top)?;
-            stacks.extend(below.iter().chain([top]).map(|id| self.snapshots.resolve(id)));
+        for top in tops.iter().filter(|top| self.store.has_snapshot(top)) {
+            let below = self.store.ancestors(top);
+            stacks.extend(below.iter().chain([top]).map(|id| self.store.resolve(id)));
         }
-        Ok(stacks)
+        stacks
     }
 
     /// Every record that can be read.
@@ -220,7 +220,11 @@ impl<'a> LocalCache<'a> {
 
     fn layer_path(&self, snapshot: &SnapshotId, epoch: Option<i64>) -> PathBuf {
         let epoch = epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
-        let text = format!("{}\n{snapshot}\n{epoch}", layerfs::layer::pack::LAYER_FORMAT);
+        let layout = match self.snapshots.layout() {
+            Layout::Layers => "",
+            Layout::Trees => "\ntrees",
+        };
+        let text = format!("{}\n{snapshot}\n{epoch}{layout}", layerfs::layer::pack::LAYER_FORMAT);
         self.path("layer-", Digest::of(text.as_bytes()))
     }
 

@@ -18,6 +18,7 @@ use crate::confined::{Kind, Metadata, NewDirectory, Root, open_exact, open_liste
 use crate::layer::codec;
 use crate::layer::tar::{Limits, Problem, Reader};
 use crate::layer::unpack::{self, Destination, Whiteouts};
+use crate::snapshot::Below;
 use crate::walk::Entry;
 use crate::{Error, IoResultExt, Result};
 
@@ -48,7 +49,7 @@ pub(super) fn unpack(
         limits: Limits::default(),
     };
     // The archive's own links lead nowhere but below it.
-    let destination = Destination { root: root.as_fd(), upper: None };
+    let destination = Destination { root: root.as_fd(), below: Below::Nothing };
     unpack::unpack(decompressed(&file).at("read", &selected.path)?, destination, &options)?;
     unchanged(&file, selected)?;
     Ok(true)
