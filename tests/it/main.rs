@@ -49,5 +49,6 @@ mod push;
 mod registries;
 mod run;
 mod serve;
+mod snapshotters;
 mod tidy;
 mod variables;
