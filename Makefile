@@ -4,7 +4,7 @@
 # Two of these are what the demo runs in, the rest are what the tests hold lbuild against.
 DEMO_PACKAGES := busybox-static gcc libc6-dev make
 TEST_PACKAGES := $(DEMO_PACKAGES) acl attr bsdutils buildah ca-certificates cpio db5.3-util e2fsprogs gzip \
-	libcap2-bin docker-registry docker.io git golang-go \
+	libcap2-bin docker-registry docker.io fuse-overlayfs git golang-go \
 	golang-github-containerd-stargz-snapshotter-dev mmdebstrap openssh-client openssl podman python3-venv \
 	qemu-system-x86 qemu-user-static rpm runc skopeo umoci util-linux xz-utils bzip2 zstd
 BENCH_PACKAGES := $(TEST_PACKAGES) crun pigz

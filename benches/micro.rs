@@ -22,7 +22,7 @@ use layerfs::copy::{Filters, select};
 use layerfs::layer::codec::{Codec, decoder};
 use layerfs::layer::pack::{PackOptions, pack};
 use layerfs::layer::unpack::unpack_layer;
-use layerfs::snapshot::{SnapshotId, Snapshotter as _};
+use layerfs::snapshot::SnapshotId;
 use layerfs::store::Store;
 use layerfs::walk;
 use oci::media_type::Compression;

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use builder::dockerfile::diagnostic::suggest;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use layerfs::snapshot::Choice;
 use oci::{Platform, Reference};
 
 pub(crate) use archive::{CompressionArgs, ExportArgs, ImportArgs, LoadArgs, SaveArgs, SaveFormat};
@@ -39,6 +40,10 @@ pub(crate) struct CommandLine {
     /// the XDG data directory otherwise]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
+    /// What makes the file systems of steps and containers: overlay, fuse-overlayfs, copy, or auto for the first that
+    /// works here [default: $LBUILD_SNAPSHOTTER, else auto]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) snapshotter: Option<Choice>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -406,13 +411,14 @@ fn verb_place(words: &[OsString]) -> Option<usize> {
 
 /// Where the verb is, or what stands in its place.
 ///
-/// Only `--root` may stand before a verb, so that the value of another option is never taken for one.
+/// Only `--root` and `--snapshotter` may stand before a verb, so that the value of another option is never taken for
+/// one.
 fn first_word(words: &[OsString]) -> Option<usize> {
     let mut at = 1;
     loop {
         match words.get(at)?.to_str() {
-            Some("--root") => at += 2,
-            Some(word) if word.starts_with("--root=") => at += 1,
+            Some("--root" | "--snapshotter") => at += 2,
+            Some(word) if word.starts_with("--root=") || word.starts_with("--snapshotter=") => at += 1,
             _ => return Some(at),
         }
     }

@@ -31,7 +31,7 @@ pub(crate) mod tags;
 pub(crate) mod version;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use builder::deliver::{self, Artifact, Complete};
@@ -39,6 +39,7 @@ use builder::error::ImageError;
 use builder::source;
 use builder::{Event, VertexId};
 use layerfs::layout::StoredImage;
+use layerfs::snapshot::Choice;
 use layerfs::store::Store;
 use oci::{Descriptor, Digest, Platform, Reference};
 
@@ -50,21 +51,32 @@ use crate::text;
 /// What every verb starts from.
 pub(crate) struct Session {
     root: Option<PathBuf>,
+    snapshotter: Option<Choice>,
     environment: Environment,
 }
 
 impl Session {
-    pub(crate) fn new(root: Option<PathBuf>) -> Session {
-        Session { root, environment: Environment::of_process() }
+    pub(crate) fn new(root: Option<PathBuf>, snapshotter: Option<Choice>) -> Session {
+        Session { root, snapshotter, environment: Environment::of_process() }
     }
 
     fn open_home(&self) -> Result<Home, Failure> {
-        Home::open(self.root.as_deref(), &self.environment)
+        self.with_snapshotter(Home::open)
+    }
+
+    fn with_snapshotter(
+        &self,
+        open: fn(Option<&Path>, &Environment) -> Result<Home, Failure>,
+    ) -> Result<Home, Failure> {
+        let choice = self.environment.snapshotter(self.snapshotter.as_ref())?;
+        let mut home = open(self.root.as_deref(), &self.environment)?;
+        home.store.choose(choice);
+        Ok(home)
     }
 
     /// For verbs that change nothing.
     fn look_home(&self) -> Result<Home, Failure> {
-        Home::look(self.root.as_deref(), &self.environment)
+        self.with_snapshotter(Home::look)
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use builder::remote::{Address, FetcherOptions};
 use layerfs::layout::StoredImage;
+use layerfs::snapshot::Choice;
 use oci::{Digest, Document};
 
 use crate::args::RegistryArgs;
@@ -67,6 +68,24 @@ impl Environment {
         flag.map(Path::to_owned)
             .or_else(|| self.path("LBUILD_ROOT"))
             .or_else(|| if is_superuser { Some(PathBuf::from(SYSTEM_ROOT)) } else { users() })
+    }
+
+    /// What makes snapshots: `--snapshotter`, else `$LBUILD_SNAPSHOTTER`, else what works. Its program is in `$PATH`.
+    ///
+    /// # Errors
+    /// When the variable names none.
+    pub(crate) fn snapshotter(&self, flag: Option<&Choice>) -> Result<Choice, Failure> {
+        let text = self.get("LBUILD_SNAPSHOTTER").filter(|text| !text.is_empty());
+        let wanted = match (flag, text) {
+            (Some(flag), _) => flag.clone(),
+            (None, Some(text)) => text.parse().map_err(|expected| {
+                Failure::usage(format!("`$LBUILD_SNAPSHOTTER` is `{text}`: {expected}"))
+            })?,
+            (None, None) => Choice::default(),
+        };
+        let path = self.0.get(OsStr::new("PATH")).map(OsString::as_os_str).unwrap_or_default();
+        let programs = std::env::split_paths(path).filter(|dir| dir.is_absolute()).collect();
+        Ok(Choice { programs, ..wanted })
     }
 
     /// `$LBUILD_KEEP_STORAGE`: how much builds may keep for later ones, if that is limited.
@@ -334,6 +353,20 @@ mod tests {
             let root = environment.root(flag.map(Path::new), is_superuser);
             assert_eq!(root, expected.map(PathBuf::from), "{flag:?} {environment:?}");
         }
+    }
+
+    #[test]
+    fn the_snapshotter_is_what_was_said_nearest() {
+        let environment = Environment::of([("LBUILD_SNAPSHOTTER", "vfs"), ("PATH", "/bin:relative:/sbin")]);
+        let [copy, overlay]: [Choice; 2] = ["copy", "overlay"].map(|name| name.parse().unwrap());
+        let programs = ["/bin", "/sbin"].map(PathBuf::from).to_vec();
+        let found = environment.snapshotter(None).unwrap();
+        assert_eq!(found, Choice { programs: programs.clone(), ..copy });
+        let found = environment.snapshotter(Some(&overlay)).unwrap();
+        assert_eq!(found, Choice { programs, ..overlay });
+        assert_eq!(Environment::default().snapshotter(None).unwrap(), Choice::default());
+        let error = Environment::of([("LBUILD_SNAPSHOTTER", "zfs")]).snapshotter(None).unwrap_err();
+        assert!(error.to_string().contains("`$LBUILD_SNAPSHOTTER` is `zfs`: expected `auto`"), "{error}");
     }
 
     #[test]

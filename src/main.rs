@@ -63,7 +63,7 @@ fn refuse(error: &clap::Error) -> Exit {
 
 fn run(line: CommandLine) -> Result<Exit, Failure> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let session = Session::new(line.root);
+    let session = Session::new(line.root, line.snapshotter);
     match line.verb {
         Verb::Build(args) if args.call().act != Act::Build => {
             command::build::answer(&args, args.call(), &session)
@@ -111,7 +111,7 @@ fn run(line: CommandLine) -> Result<Exit, Failure> {
         Verb::Prune(args) => command::prune::prune(&args, &session),
         Verb::Du(args) => command::prune::du(&args, &session),
         Verb::Fsck(args) => command::fsck::fsck(&args, &session),
-        Verb::Version(args) => command::version::version(&args),
+        Verb::Version(args) => command::version::version(&args, &session),
     }
 }
 

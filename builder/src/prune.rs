@@ -238,7 +238,7 @@ pub fn prune(store: &Store, policy: &Policy) -> Result<Pruned> {
         gone = nodes.difference(&in_use.snapshots).copied().collect();
         forget(&usage, policy, &gone, in_use)?;
         let snapshots = store.snapshots();
-        let (mut snapshots, blobs) = LocalCache::new(store, &snapshots).references()?;
+        let (mut snapshots, blobs) = LocalCache::new(store, &*snapshots).references()?;
         snapshots.extend(remote::references(store)?);
         let forsaken = if policy.all { gone.clone() } else { BTreeSet::new() };
         let forgotten = if is_late { nameless.clone() } else { BTreeSet::new() };

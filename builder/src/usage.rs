@@ -15,7 +15,7 @@ use layerfs::Result;
 use layerfs::cache_mount::CacheMountInfo;
 use layerfs::download::Begun;
 use layerfs::gc::Marks;
-use layerfs::snapshot::{SnapshotId, Snapshotter};
+use layerfs::snapshot::SnapshotId;
 use layerfs::store::Store;
 use oci::{ChainId, Descriptor, Digest, Document, Manifest};
 
@@ -186,8 +186,8 @@ impl<'a> Reader<'a> {
 
     fn cache(&mut self) -> Result<()> {
         let snapshots = self.store.snapshots();
-        for entry in LocalCache::new(self.store, &snapshots).entries()? {
-            let id = snapshots.resolve(&entry.snapshot);
+        for entry in LocalCache::new(self.store, &*snapshots).entries()? {
+            let id = self.store.resolve(&entry.snapshot);
             // A record of nothing is the next collection's.
             let Some(node) = self.usage.nodes.get_mut(&id) else { continue };
             node.records.push(entry.path);
@@ -257,13 +257,12 @@ impl<'a> Reader<'a> {
     /// The layers of an image as nodes, those that are not unpacked too.
     fn stack(&mut self, manifest: &Manifest, what: &str) -> Option<SnapshotId> {
         let config = self.store.config(manifest).ok()?;
-        let snapshots = self.store.snapshots();
         let mut below: Vec<SnapshotId> = Vec::new();
         let mut chain: Option<ChainId> = None;
         for (layer, diff_id) in manifest.layers.iter().zip(&config.value().rootfs.diff_ids) {
             let here = chain.map_or(ChainId::bottom(*diff_id), |below| below.with(*diff_id));
             chain = Some(here);
-            let id = snapshots.resolve(&SnapshotId::chain(here));
+            let id = self.store.resolve(&SnapshotId::chain(here));
             let node = self.node(id, &below);
             if node.what.is_empty() {
                 what.clone_into(&mut node.what);

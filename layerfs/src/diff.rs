@@ -1,4 +1,4 @@
-//! What a snapshot changed, from its upper directory alone.
+//! What a snapshot changed, from its upper directory alone, or from all that it shows.
 //!
 //! Overlayfs keeps in the upper directory everything that was touched, which is more than what changed: a file
 //! that was only opened for writing, a directory in which only children changed. So each object is compared
@@ -13,11 +13,15 @@
 //!   must not make a layer;
 //! * names of one file are one file: the first in order has the content, the others link to it.
 //!
+//! A whole tree ([`Layout::Trees`]) is compared by the same rules, as if all of it had been touched: what the parent has
+//! and it has not is deleted, a directory that is not a copy of the parent's is an opaque one, and names of one file are
+//! a change only if one of them is, or if the parent has them apart.
+//!
 //! The walk keeps a stack of its own, of which only the last levels hold descriptors; the others are opened
 //! again, by their paths, if anything is left to do there. A tree may be deeper than this process's stack and
 //! have more levels than it may have files open.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
@@ -33,7 +37,7 @@ use rustix::io::Errno;
 use crate::confined::{self, open_exact};
 use crate::entry::{Entry, Kind, MAX_PATH_BYTES, Time, is_whiteout};
 use crate::remove::{is_dir, names, open_dir};
-use crate::snapshot::Changes;
+use crate::snapshot::{Changes, Layout, original_of};
 use crate::walk::{self, join};
 use crate::whiteout::{self, OPAQUE_XATTR};
 use crate::xattr::{self, Xattrs};
@@ -73,8 +77,12 @@ pub enum Change {
 /// and said if `acls` says so.
 pub fn walk(changes: &Changes, acls: bool, sink: &mut dyn FnMut(Change) -> Result<()>) -> Result<()> {
     let top = Dirs { upper: changes.upper.as_fd(), lower: changes.lower.as_ref().map(|view| view.root()) };
-    let mut walker = Walker { acls, sink, links: HashMap::new(), unsaid: Vec::new() };
     let dirs = top.open(b"", top.lower.is_some())?;
+    let tree = match (&dirs.lower, changes.layout) {
+        (Some(_), Layout::Trees) => Some(Tree::of(&dirs, acls)?),
+        _ => None,
+    };
+    let mut walker = Walker { acls, sink, links: HashMap::new(), unsaid: Vec::new(), tree };
     let mut stack = vec![walker.enter(Vec::new(), dirs, false, 0)?];
     while let Some(level) = stack.last_mut() {
         let Some(name) = level.names.next() else {
@@ -105,6 +113,8 @@ struct Walker<'a> {
     links: HashMap<(u64, u64), Vec<u8>>,
     /// Ancestors of the present place that differ from the parent's by nothing yet.
     unsaid: Vec<Entry>,
+    /// Set if the upper directory is a whole tree.
+    tree: Option<Tree>,
 }
 
 /// A directory of the upper directory and, if it is to be compared with one, that of the parent's view.
@@ -131,8 +141,8 @@ struct Level {
     dirs: Option<Dirs<OwnedFd>>,
     /// Whether there is something of the parent's to compare it with.
     compared: bool,
-    /// Whether what of the parent is not in the upper directory is gone.
-    hiding: bool,
+    /// Whether it was made anew, with all that is in it, and hides what the parent has there.
+    anew: bool,
     /// How many ancestors were unsaid before this one.
     unsaid: usize,
 }
@@ -147,21 +157,15 @@ pub(crate) struct Object {
 
 impl Walker<'_> {
     /// Says what is deleted from a directory and finds what there is to visit in it.
-    fn enter(
-        &mut self,
-        path: Vec<u8>,
-        mut dirs: Dirs<OwnedFd>,
-        hiding: bool,
-        unsaid: usize,
-    ) -> Result<Level> {
+    fn enter(&mut self, path: Vec<u8>, mut dirs: Dirs<OwnedFd>, anew: bool, unsaid: usize) -> Result<Level> {
         let (kept, mut deleted) = self.read_upper(&path, &dirs)?;
-        if let (Some(lower), true) = (&dirs.lower, hiding) {
+        if let (Some(lower), true) = (&dirs.lower, anew || self.tree.is_some()) {
             for name in names(lower).map_err(|errno| fail(&path, errno))? {
                 if kept.binary_search(&name).is_err() && self.lower_has(&dirs, &name, &path)? {
                     deleted.insert(name);
                 }
             }
-            if deleted.len() > MAX_DELETIONS {
+            if anew && deleted.len() > MAX_DELETIONS {
                 self.say(Change::Opaque { dir: path.clone() })?;
                 deleted.clear();
                 dirs.lower = None;
@@ -171,7 +175,7 @@ impl Walker<'_> {
             self.say(Change::Delete { path: join(&path, &name) })?;
         }
         let compared = dirs.lower.is_some();
-        Ok(Level { path, names: kept.into_iter(), dirs: Some(dirs), compared, hiding, unsaid })
+        Ok(Level { path, names: kept.into_iter(), dirs: Some(dirs), compared, anew, unsaid })
     }
 
     /// The names that a directory has, sorted, and those that it hides from the parent's.
@@ -214,7 +218,7 @@ impl Walker<'_> {
             None => None,
         };
         if is_dir(mine.stat.st_mode) {
-            return self.visit_dir(mine, theirs, level.hiding);
+            return self.visit_dir(mine, theirs, level.anew);
         }
         self.visit_other(mine, theirs)?;
         Ok(None)
@@ -222,6 +226,9 @@ impl Walker<'_> {
 
     fn visit_other(&mut self, mine: Object, theirs: Option<Object>) -> Result<()> {
         let linked = mine.stat.st_nlink > 1;
+        if linked && self.tree.as_ref().is_some_and(|tree| tree.unchanged.contains(&key(&mine.stat))) {
+            return Ok(());
+        }
         if !linked
             && let Some(theirs) = &theirs
             && mine.same_as(theirs)?
@@ -230,7 +237,7 @@ impl Walker<'_> {
         }
         let Object { stat, mut entry, fd } = mine;
         if linked {
-            let key = (stat.st_dev, stat.st_ino);
+            let key = key(&stat);
             if let Some(first) = self.links.get(&key) {
                 entry.kind = Kind::HardLink { target: first.clone() };
                 return self.say(Change::Put { entry, content: None });
@@ -240,22 +247,34 @@ impl Walker<'_> {
         self.say(Change::Put { entry, content: fd.map(File::from) })
     }
 
-    fn visit_dir(&mut self, mine: Object, theirs: Option<Object>, hiding: bool) -> Result<Option<Level>> {
+    fn visit_dir(&mut self, mine: Object, theirs: Option<Object>, anew: bool) -> Result<Option<Level>> {
         let Object { entry, fd: Some(upper), .. } = mine else { return Ok(None) };
         let theirs = theirs.filter(|object| is_dir(object.stat.st_mode));
-        let hiding = hiding || is_opaque(&upper).map_err(|errno| fail(&entry.path, errno))?;
+        let anew = anew || self.is_anew(&upper, theirs.as_ref()).map_err(|errno| fail(&entry.path, errno))?;
         let unsaid = self.unsaid.len();
         let path = entry.path.clone();
         match &theirs {
             // One that was made anew has a time of its own.
-            Some(theirs) if hiding && entry == theirs.entry => self.unsaid.push(entry),
-            Some(theirs) if !hiding && entry == (Entry { mtime: entry.mtime, ..theirs.entry.clone() }) => {
+            Some(theirs) if anew && entry == theirs.entry => self.unsaid.push(entry),
+            Some(theirs) if !anew && entry == (Entry { mtime: entry.mtime, ..theirs.entry.clone() }) => {
                 self.unsaid.push(theirs.entry.clone());
             }
             _ => self.say(Change::Put { entry, content: None })?,
         }
         let lower = theirs.and_then(|object| object.fd);
-        self.enter(path, Dirs { upper, lower }, hiding, unsaid).map(Some)
+        self.enter(path, Dirs { upper, lower }, anew, unsaid).map(Some)
+    }
+
+    /// Whether a directory is another one than the parent's.
+    fn is_anew(&self, upper: &OwnedFd, theirs: Option<&Object>) -> rustix::io::Result<bool> {
+        match &self.tree {
+            None => is_opaque(upper),
+            Some(tree) if tree.is_marked => {
+                Ok(original_of(upper)? != theirs.map(|object| object.stat.st_ino))
+            }
+            // Where nothing is marked nothing is known, and it is taken for the parent's.
+            Some(_) => Ok(false),
+        }
     }
 
     /// Passes a change on, after the ancestors that have not been mentioned.
@@ -338,6 +357,64 @@ impl Object {
             _ => Ok(true),
         }
     }
+}
+
+/// What is to be known of a whole tree before it is compared.
+struct Tree {
+    /// Whether directories that were copied are marked.
+    is_marked: bool,
+    /// Files with several names of which none is a change.
+    unchanged: HashSet<(u64, u64)>,
+}
+
+impl Tree {
+    fn of(dirs: &Dirs<OwnedFd>, acls: bool) -> Result<Tree> {
+        let is_marked = original_of(&dirs.upper).map_err(|errno| fail(b"", errno))?.is_some();
+        let mut names: BTreeMap<_, Vec<Vec<u8>>> = BTreeMap::new();
+        for entry in walk::walk(dirs.upper.as_fd(), &walk::everything)? {
+            if entry.metadata.links > 1 && entry.metadata.kind != confined::Kind::Directory {
+                names.entry(entry.metadata.inode).or_default().push(entry.path);
+            }
+        }
+        let mut unchanged = HashSet::new();
+        for names in names.into_values() {
+            unchanged.extend(unchanged_file(dirs, &names, acls)?);
+        }
+        Ok(Tree { is_marked, unchanged })
+    }
+}
+
+/// The file that has these names, if the parent has it by all of them.
+fn unchanged_file(dirs: &Dirs<OwnedFd>, names: &[Vec<u8>], acls: bool) -> Result<Option<(u64, u64)>> {
+    let Some(lower) = &dirs.lower else { return Ok(None) };
+    let mut known: Option<(u64, u64)> = None;
+    let mut file = None;
+    for path in names {
+        let (parent, name) = walk::split(path);
+        let open = |dir: &OwnedFd| match open_exact(dir.as_fd(), parent) {
+            Ok(dir) => Object::open(&dir, name, path, acls),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(fail(path, errno)),
+        };
+        let Some(theirs) = open(lower)?.filter(|object| !is_whiteout(&object.stat)) else { return Ok(None) };
+        if let Some(known) = known {
+            if known != key(&theirs.stat) {
+                return Ok(None);
+            }
+            continue;
+        }
+        known = Some(key(&theirs.stat));
+        match open(&dirs.upper)? {
+            Some(mine) if mine.same_as(&theirs)? => file = Some(key(&mine.stat)),
+            _ => return Ok(None),
+        }
+    }
+    Ok(file)
+}
+
+/// What all names of a file have in common.
+fn key(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
 }
 
 /// Compares two files that are just as long as one another.

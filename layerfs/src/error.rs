@@ -99,9 +99,33 @@ pub enum Error {
         /// What the kernel says.
         source: io::Error,
     },
-    /// Overlay file systems or the mount calls are not to be had.
+    /// Overlay file systems are not to be had.
     NoOverlay {
         /// What the kernel says to the first call.
+        source: io::Error,
+    },
+    /// The mount calls are not to be had.
+    NoMounts {
+        /// What the kernel says to the first call.
+        source: io::Error,
+    },
+    /// More layers than an overlay can have.
+    TooManyLayers {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// The program `fuse-overlayfs`, or the device that it serves at, is not to be had.
+    NoFuseOverlay {
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The program `fuse-overlayfs` did not serve what it was to.
+    FuseOverlay {
+        /// What it said of that; may be empty.
+        complaint: String,
+        /// What the kernel says to who wanted to use it.
         source: io::Error,
     },
     /// An archive that is not a tar, or uses it in a way that is refused.
@@ -206,6 +230,35 @@ impl Error {
             other => other,
         }
     }
+
+    /// What stands in the way of showing a snapshot.
+    fn fmt_mount(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Mount { step, .. } => write!(f, "cannot make a mount: {step}"),
+            Error::NoOverlay { .. } => {
+                write!(f, "overlay file systems are not available: they need root and Linux 5.12 or later")
+            }
+            Error::NoMounts { .. } => {
+                write!(f, "mounts cannot be made: they need root and Linux 5.12 or later")
+            }
+            Error::TooManyLayers { count, limit } => {
+                write!(f, "{count} layers are too many for an overlay: expected at most {limit}")
+            }
+            Error::NoFuseOverlay { .. } => {
+                write!(
+                    f,
+                    "`fuse-overlayfs` is not available: it needs root, `/dev/fuse` and the program itself"
+                )
+            }
+            Error::FuseOverlay { complaint, .. } if complaint.is_empty() => {
+                write!(f, "`fuse-overlayfs` does not serve the snapshot")
+            }
+            Error::FuseOverlay { complaint, .. } => {
+                write!(f, "`fuse-overlayfs` does not serve the snapshot: it says `{complaint}`")
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -233,10 +286,12 @@ impl fmt::Display for Error {
             Error::NotABottom { id } => {
                 write!(f, "snapshot `{id}` cannot be put on top of another one: it has ancestors of its own")
             }
-            Error::Mount { step, .. } => write!(f, "cannot make a mount: {step}"),
-            Error::NoOverlay { .. } => {
-                write!(f, "overlay file systems are not available: they need root and Linux 6.8 or later")
-            }
+            Error::Mount { .. }
+            | Error::NoOverlay { .. }
+            | Error::NoMounts { .. }
+            | Error::TooManyLayers { .. }
+            | Error::NoFuseOverlay { .. }
+            | Error::FuseOverlay { .. } => self.fmt_mount(f),
             Error::Archive { entry: Some(entry), problem } => {
                 write!(f, "the archive's entry `{}` is refused: {problem}", shown(entry))
             }
@@ -284,6 +339,9 @@ impl std::error::Error for Error {
             | Error::ReadBlob { source, .. }
             | Error::Mount { source, .. }
             | Error::NoOverlay { source }
+            | Error::NoMounts { source }
+            | Error::NoFuseOverlay { source }
+            | Error::FuseOverlay { source, .. }
             | Error::ReadArchive { source }
             | Error::Unpack { source, .. }
             | Error::Pack { source, .. }

@@ -18,7 +18,7 @@ use crate::ingest::random_name;
 use crate::layer::tar::Writer;
 use crate::layer::unpack::{self, Destination, Whiteouts};
 use crate::remove::{is_dir, names, remove_tree};
-use crate::snapshot::{Changes, View};
+use crate::snapshot::{Below, Changes, Layout, View};
 use crate::walk::join;
 use crate::{Error, IoResultExt, Result};
 
@@ -47,7 +47,8 @@ pub fn write<W: Write>(view: &View, flat: &Flat, tar: &mut Writer<W>) -> Result<
     let written = |source| Error::WriteArchive { source };
     let upper = view.root().try_clone_to_owned().at("open", "/")?;
     let mut buffer = vec![0; 256 * 1024];
-    diff::walk(&Changes { upper, lower: None }, flat.acls, &mut |change| {
+    let all = Changes { upper, layout: Layout::Layers, lower: None };
+    diff::walk(&all, flat.acls, &mut |change| {
         // Where there is nothing below, nothing is deleted.
         let Change::Put { entry, content } = change else { return Ok(()) };
         let path = path_of(&entry.path);
@@ -115,7 +116,8 @@ fn unpack_into(work: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()> + S
     std::thread::scope(|scope| {
         let writing = scope.spawn(move || write(&mut writer));
         let options = unpack::Options { whiteouts: Whiteouts::Literal, ..unpack::Options::default() };
-        let read = unpack::unpack(reader, Destination { root: root.as_fd(), upper: None }, &options);
+        let read =
+            unpack::unpack(reader, Destination { root: root.as_fd(), below: Below::Nothing }, &options);
         let written = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         match (written, read) {
             // Who reads no more has said why.

@@ -214,30 +214,31 @@ impl Store {
     }
 
     fn check_snapshots(&self, findings: &mut Vec<Finding>) -> Result<()> {
-        let all = self.snapshots();
-        for name in self.names("snapshots")? {
-            let path = PathBuf::from("snapshots").join(&name);
-            let Ok(id) = name.parse::<SnapshotId>() else {
-                findings.push(Finding::leftover(path, "its name is not that of a snapshot"));
-                continue;
-            };
-            if self.root().join(&path).is_symlink() {
-                if !all.contains(&id) {
-                    findings.push(Finding::leftover(path, "an alias of a snapshot that is not here"));
-                }
-                continue;
-            }
-            let Ok(ancestors) = all.ancestors(&id) else {
-                findings.push(Finding::damage(path, "it has no `meta.json`, or one that does not parse"));
-                continue;
-            };
-            if !self.root().join(&path).join("fs").is_dir() {
-                findings.push(Finding::damage(path, "it has no files"));
-            } else if let Some(missing) = ancestors.iter().find(|ancestor| !all.contains(ancestor)) {
-                findings.push(Finding::damage(path, format!("it stands on `{missing}`, which is not here")));
+        for all in self.everywhere().each() {
+            for name in self.names(all.layout().folder())? {
+                findings.extend(self.check_snapshot(all, &name));
             }
         }
         Ok(())
+    }
+
+    fn check_snapshot(&self, all: &dyn Snapshotter, name: &str) -> Option<Finding> {
+        let path = PathBuf::from(all.layout().folder()).join(name);
+        let Ok(id) = name.parse::<SnapshotId>() else {
+            return Some(Finding::leftover(path, "its name is not that of a snapshot"));
+        };
+        if self.root().join(&path).is_symlink() {
+            let missing = || Finding::leftover(path, "an alias of a snapshot that is not here");
+            return (!all.contains(&id)).then(missing);
+        }
+        let Ok(ancestors) = all.ancestors(&id) else {
+            return Some(Finding::damage(path, "it has no `meta.json`, or one that does not parse"));
+        };
+        if !self.root().join(&path).join("fs").is_dir() {
+            return Some(Finding::damage(path, "it has no files"));
+        }
+        let missing = ancestors.iter().find(|ancestor| !all.contains(ancestor))?;
+        Some(Finding::damage(path, format!("it stands on `{missing}`, which is not here")))
     }
 
     /// Whoever wants the blob goes on with a download that broke, so that it is no leftover before it is old.

@@ -142,11 +142,13 @@ impl Store {
                 marks.blobs.insert(memo.blob.digest);
             }
         }
-        let all = self.snapshots();
+        let everywhere = self.everywhere();
         marks.snapshots.extend(snapshots);
         for id in marks.snapshots.clone() {
-            if let Ok(ancestors) = all.ancestors(&id) {
-                marks.snapshots.extend(ancestors.iter().chain([&id]).map(|id| all.resolve(id)));
+            for all in everywhere.each() {
+                if let Ok(ancestors) = all.ancestors(&id) {
+                    marks.snapshots.extend(ancestors.iter().chain([&id]).map(|id| all.resolve(id)));
+                }
             }
         }
         Ok(())
@@ -188,13 +190,15 @@ impl Store {
     /// Moves what is not marked to the trash; says how many blobs and snapshots that were.
     fn sweep(&self, marks: &Marks, forsaken: &BTreeSet<SnapshotId>) -> Result<(u64, u64)> {
         let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-        let (all, mut blobs, mut snapshots) = (self.snapshots(), 0, 0);
-        for path in files(&self.root().join("snapshots"))? {
-            let id = name(&path).and_then(|name| name.parse::<SnapshotId>().ok());
-            // An alias goes with what it stands for.
-            let goes = |id| !marks.snapshots.contains(&id) || forsaken.contains(&all.resolve(&id));
-            if id.is_some_and(goes) {
-                snapshots += u64::from(self.discard(&path)?);
+        let (mut blobs, mut snapshots) = (0, 0);
+        for all in self.everywhere().each() {
+            for path in files(&self.root().join(all.layout().folder()))? {
+                let id = name(&path).and_then(|name| name.parse::<SnapshotId>().ok());
+                // An alias goes with what it stands for.
+                let goes = |id| !marks.snapshots.contains(&id) || forsaken.contains(&all.resolve(&id));
+                if id.is_some_and(goes) {
+                    snapshots += u64::from(self.discard(&path)?);
+                }
             }
         }
         for path in self.blob_files()? {

@@ -4,7 +4,7 @@
 //!   images and their export; [`gc`] frees what nothing refers to and nobody's [`lease`] holds.
 //!   `trust` says what of all this is surely on the disk, [`usage`] what it takes of it, [`fsck`] whether it is whole.
 //! * [`download`] receives blobs from elsewhere, and goes on where a killed process has stopped.
-//! * [`snapshot`] stacks directories with overlayfs: prepare, change, commit by a rename.
+//! * [`snapshot`] makes trees to be changed, by stacking directories or by copying: prepare, change, commit by a rename.
 //! * [`cache_mount`] keeps directories that outlive a build.
 //! * [`diff`] finds what a snapshot changed, [`layer`] writes it as a tar and applies such tars; [`entry`] and
 //!   [`whiteout`] are their vocabulary.

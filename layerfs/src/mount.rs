@@ -19,11 +19,14 @@ pub(crate) enum Devices {
 /// A detached mount of an open directory, with these attributes (`MOUNT_ATTR_…`).
 pub(crate) fn bind(dir: impl AsFd, attributes: u64) -> Result<OwnedFd> {
     let mount = open_tree(dir, "", clone_flags()).map_err(|errno| match errno {
-        Errno::PERM | Errno::NOSYS => Error::NoOverlay { source: errno.into() },
+        Errno::PERM | Errno::NOSYS => Error::NoMounts { source: errno.into() },
         errno => Error::Mount { step: "bind", source: errno.into() },
     })?;
-    crate::sys::change_mount(mount.as_fd(), attributes, 0)
-        .map_err(|source| Error::Mount { step: "set the attributes", source })?;
+    crate::sys::change_mount(mount.as_fd(), attributes, 0).map_err(|source| match source.kind() {
+        // The other calls are older than this one.
+        std::io::ErrorKind::Unsupported => Error::NoMounts { source },
+        _ => Error::Mount { step: "set the attributes", source },
+    })?;
     Ok(mount)
 }
 

@@ -20,12 +20,13 @@ use crate::error::shown;
 use crate::{Error, IoResultExt, Result, ingest};
 
 /// The folders that every store has.
-const FOLDERS: [&str; 11] = [
+const FOLDERS: [&str; 12] = [
     "blobs",
     "blobs/sha256",
     "downloads",
     "ingest",
     "snapshots",
+    "trees",
     "mounts",
     "memo",
     "resolved",

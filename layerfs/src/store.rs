@@ -7,7 +7,8 @@
 //!   blobs/sha256/<hex>       complete, never written to again; blobs/sha512/<hex> where others call a blob so
 //!   downloads/               blobs that have come in part; see `download`
 //!   ingest/                  snapshots being made, each a locked directory
-//!   snapshots/<id>/          committed snapshots; see `snapshot`
+//!   snapshots/<id>/          committed snapshots, layer by layer; see `snapshot`
+//!   trees/<id>/              committed snapshots that are whole trees
 //!   mounts/                  directories that outlive a build; see `cache_mount`
 //!   memo/                    which blob a layer was compressed to
 //!   files/                   what is in layers; see `file_index`
@@ -26,7 +27,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use oci::{Algorithm, Descriptor, Digest, ImageConfig, MAX_DOCUMENT_BYTES, Manifest, Raw, Verifier};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
@@ -35,7 +36,7 @@ use rustix::io::Errno;
 use crate::hash::SideHasher;
 use crate::ingest::{self, Ingest};
 use crate::lease::{Held, Lease};
-use crate::snapshot::Overlay;
+use crate::snapshot::{Choice, Chosen, Driver, Everywhere, SnapshotId, Snapshotter};
 use crate::trust::{BLOB_IN_MEMORY, Settling};
 use crate::{Error, IoResultExt, Result, lock, remove, site, trust};
 
@@ -48,6 +49,9 @@ pub struct Store {
     root: PathBuf,
     pub(crate) lease: Arc<Lease>,
     pub(crate) settling: Settling,
+    choice: Choice,
+    /// What came of the choice, once it had to be made.
+    chosen: OnceLock<Chosen>,
 }
 
 impl Store {
@@ -82,7 +86,8 @@ impl Store {
     }
 
     fn new(lease: Lease, root: PathBuf) -> Store {
-        Store { root, lease: Arc::new(lease), settling: Settling::default() }
+        let (settling, choice, chosen) = Default::default();
+        Store { root, lease: Arc::new(lease), settling, choice, chosen }
     }
 
     /// The directory.
@@ -90,9 +95,56 @@ impl Store {
         &self.root
     }
 
-    /// The snapshots kept in this store.
-    pub fn snapshots(&self) -> Overlay {
-        Overlay::new(&self.root, Arc::clone(&self.lease))
+    /// Makes snapshots by the driver that is wanted, instead of by the first that works.
+    pub fn choose(&mut self, choice: Choice) {
+        (self.choice, self.chosen) = (choice, OnceLock::new());
+    }
+
+    /// What makes snapshots in this store.
+    pub fn snapshots(&self) -> Arc<dyn Snapshotter> {
+        self.chosen().open(&self.root, &self.lease)
+    }
+
+    /// Which driver that is.
+    pub fn driver(&self) -> Driver {
+        self.chosen().driver()
+    }
+
+    fn chosen(&self) -> &Chosen {
+        self.chosen.get_or_init(|| self.choice.decide(&self.root, &self.lease))
+    }
+
+    /// What can read the snapshots of each layout, as far as that is possible here.
+    pub fn readers(&self) -> Vec<Arc<dyn Snapshotter>> {
+        let own = self.chosen().clone();
+        let other = match own {
+            Chosen::Layers(_) => Chosen::Trees,
+            Chosen::Trees => Choice { driver: None, ..self.choice.clone() }.decide(&self.root, &self.lease),
+        };
+        let mut readers = vec![own.open(&self.root, &self.lease)];
+        if other.driver() != own.driver() {
+            readers.push(other.open(&self.root, &self.lease));
+        }
+        readers
+    }
+
+    /// Whether there is a snapshot by this name, whichever driver made it.
+    pub fn has_snapshot(&self, id: &SnapshotId) -> bool {
+        self.everywhere().contains(id)
+    }
+
+    /// The ancestors of the snapshots by this name, whichever drivers made them; none if there is none.
+    pub fn ancestors(&self, id: &SnapshotId) -> Vec<SnapshotId> {
+        self.everywhere().ancestors(id)
+    }
+
+    /// The snapshot that `name` stands for with whichever driver: itself, unless it is an alias.
+    pub fn resolve(&self, name: &SnapshotId) -> SnapshotId {
+        self.everywhere().resolve(name)
+    }
+
+    pub(crate) fn everywhere(&self) -> Everywhere {
+        Everywhere::of(&self.root, &self.lease)
     }
 
     /// Keeps collectors away from a blob and from all that it names; says the size of the blob in bytes, if it is there.

@@ -21,3 +21,10 @@ pub(crate) fn change_mount(mount: BorrowedFd<'_>, set: u64, clear: u64) -> io::R
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Gives the calling thread a mount namespace and a working directory of its own: unshare(2).
+pub(crate) fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: the call takes no pointer, and what it changes is the calling thread's alone.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWNS | libc::CLONE_FS) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -27,6 +27,7 @@ use oci::{Algorithm, Digest, Hasher};
 use rustix::fs::{Mode, syncfs};
 use serde::{Deserialize, Serialize};
 
+use crate::snapshot::Layout;
 use crate::store::Store;
 use crate::{Error, IoResultExt, Result, ingest, lease};
 
@@ -109,7 +110,7 @@ impl Store {
         for path in blobs_with_mode(self.root(), BLOB_IN_MEMORY)? {
             set_mode(&path, BLOB_IN_DOUBT)?;
         }
-        for path in with_mode(&self.root().join("snapshots"), SNAPSHOT_IN_MEMORY)? {
+        for path in snapshots_in_memory(self.root())? {
             let trash = self.root().join("trash").join(ingest::random_name());
             std::fs::rename(&path, trash).at("delete", &path)?;
         }
@@ -200,7 +201,7 @@ fn settle(root: &Path, age: Duration) -> Result<()> {
         age.is_zero() || modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|since| since >= age))
     };
     let mut blobs = blobs_with_mode(root, BLOB_IN_MEMORY)?;
-    let mut snapshots = with_mode(&root.join("snapshots"), SNAPSHOT_IN_MEMORY)?;
+    let mut snapshots = snapshots_in_memory(root)?;
     blobs.retain(is_old);
     snapshots.retain(is_old);
     if blobs.is_empty() && snapshots.is_empty() {
@@ -225,6 +226,15 @@ fn blobs_with_mode(root: &Path, mode: u32) -> Result<Vec<PathBuf>> {
         if dir.exists() {
             found.extend(with_mode(&dir, mode)?);
         }
+    }
+    Ok(found)
+}
+
+/// The snapshots of all layouts that no sync has covered.
+fn snapshots_in_memory(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for layout in Layout::ALL {
+        found.extend(with_mode(&root.join(layout.folder()), SNAPSHOT_IN_MEMORY)?);
     }
     Ok(found)
 }

@@ -1,9 +1,12 @@
 //! What takes the disk: blobs and snapshots with what each of them takes, for those who show or free it.
 //!
 //! Sizes are what the file system has allocated, in bytes; a file with several links in one snapshot counts once. A
-//! snapshot is measured once: `snapshots/<id>/usage` remembers it, since a snapshot never changes.
+//! snapshot is measured once: a file `usage` beside it remembers it, since a snapshot never changes.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::SystemTime;
 
 use oci::{Algorithm, Digest};
@@ -54,37 +57,49 @@ impl Store {
         Ok(blobs)
     }
 
-    /// All snapshots, without aliases. What vanishes meanwhile, and what is damaged, is left out.
+    /// All snapshots of all drivers, without aliases; two by one name are one. What vanishes meanwhile, and what is
+    /// damaged, is left out.
     ///
     /// # Errors
     /// When they cannot be listed or measured.
     pub fn snapshot_usage(&self) -> Result<Vec<SnapshotUsage>> {
-        let all = self.snapshots();
-        let mut found = Vec::new();
-        for name in self.names("snapshots")? {
-            let Ok(id) = name.parse::<SnapshotId>() else { continue };
-            let path = self.root().join("snapshots").join(&name);
-            let Ok(metadata) = path.symlink_metadata() else { continue };
-            if let (true, Ok(ancestors)) = (metadata.is_dir(), all.ancestors(&id)) {
+        let mut found: BTreeMap<SnapshotId, SnapshotUsage> = BTreeMap::new();
+        for all in self.everywhere().each() {
+            let folder = self.root().join(all.layout().folder());
+            for name in self.names(all.layout().folder())? {
+                let Ok(id) = name.parse::<SnapshotId>() else { continue };
+                let path = folder.join(&name);
+                let Ok(metadata) = path.symlink_metadata() else { continue };
+                let (true, Ok(ancestors)) = (metadata.is_dir(), all.ancestors(&id)) else { continue };
                 let made = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                found.push(SnapshotUsage { id, ancestors, bytes: self.measure(&name)?, made });
+                let bytes = self.measure(&path)?;
+                match found.entry(id) {
+                    Entry::Vacant(place) => {
+                        place.insert(SnapshotUsage { id, ancestors, bytes, made });
+                    }
+                    Entry::Occupied(mut place) => {
+                        let twin = place.get_mut();
+                        twin.bytes += bytes;
+                        twin.made = twin.made.max(made);
+                        twin.ancestors = self.ancestors(&id);
+                    }
+                }
             }
         }
-        Ok(found)
+        Ok(found.into_values().collect())
     }
 
-    fn measure(&self, name: &str) -> Result<u64> {
-        let path = self.root().join("snapshots").join(name);
+    fn measure(&self, path: &Path) -> Result<u64> {
         let memory = path.join("usage");
         let known = std::fs::read_to_string(&memory).ok().and_then(|text| text.trim_end().parse().ok());
         if let Some(bytes) = known {
             return Ok(bytes);
         }
-        let dir = match open_dir(&path) {
+        let dir = match open_dir(path) {
             Err(rustix::io::Errno::NOENT) => return Ok(0),
-            dir => dir.at("open", &path)?,
+            dir => dir.at("open", path)?,
         };
-        let bytes = remove::usage(&dir).at("measure", &path)?;
+        let bytes = remove::usage(&dir).at("measure", path)?;
         // Where it cannot be remembered, on a read-only file system, it is measured again.
         let _remembered = std::fs::write(&memory, format!("{bytes}\n"));
         Ok(bytes)

@@ -1,7 +1,7 @@
 //! The names by which a layer says that something is gone. (OCI image-spec, layer.md, "Whiteouts".)
 //!
 //! The only place that knows `.wh.`; its counterpart on disk is overlayfs's character device 0:0
-//! ([`crate::entry`]) and the attribute `trusted.overlay.opaque`.
+//! ([`crate::entry`]) and the attribute `trusted.overlay.opaque`, and what stands for that in whole trees.
 
 use crate::walk::join;
 
@@ -13,6 +13,10 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// By this attribute, with the value `y`, overlayfs marks a directory that hides the lower ones.
 pub(crate) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
+
+/// By this attribute the copying driver marks a directory that it has copied, with the inode of the original: one without
+/// it, or with another's, was made anew.
+pub(crate) const COPIED_XATTR: &str = "trusted.lbuild.copied";
 
 /// What the last component of an archive's path means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

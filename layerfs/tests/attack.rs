@@ -10,7 +10,7 @@ use layerfs::entry::{Entry, Kind};
 use layerfs::gc::Roots;
 use layerfs::layer::tar::{Limits, Problem, Writer};
 use layerfs::layer::unpack::{Destination, Options, unpack, unpack_layer};
-use layerfs::snapshot::Snapshotter;
+use layerfs::snapshot::Below;
 use oci::{Index, MediaType, Raw};
 
 /// A file of the host's, which no archive may touch.
@@ -245,7 +245,7 @@ fn limits_end_in_an_error_and_leave_nothing() {
     ];
     for (bytes, limits, expected) in table {
         let active = victim.test.store.snapshots().prepare(None).unwrap();
-        let destination = Destination { root: active.root(), upper: None };
+        let destination = Destination { root: active.root(), below: Below::Nothing };
         match unpack(&bytes[..], destination, &Options { limits, ..Options::default() }) {
             Err(Error::Archive { problem, .. }) => assert_eq!(problem, expected),
             other => panic!("{expected:?}: {other:?}"),

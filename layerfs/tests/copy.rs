@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use layerfs::confined::{NewDirectory, Owner, Root};
 use layerfs::copy::{Copied, Options, copy, select};
-use layerfs::snapshot::{SnapshotId, Snapshotter};
+use layerfs::snapshot::SnapshotId;
 use layerfs::store::Store;
 use layerfs::{Error, checksum};
 use rustix::fs::{FileType, Mode, XattrFlags};

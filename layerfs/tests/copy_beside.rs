@@ -9,7 +9,6 @@ use common::{id, listing_of, run, step, store, view};
 use layerfs::confined::{Owner, Root};
 use layerfs::copy::{Options, bring_up, copy, select};
 use layerfs::layer::pack::{PackOptions, Packed};
-use layerfs::snapshot::Snapshotter;
 use layerfs::store::Store;
 use world::filters;
 

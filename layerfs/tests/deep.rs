@@ -14,7 +14,6 @@ use layerfs::copy::{self, Filters};
 use layerfs::entry::Kind;
 use layerfs::layer::pack::{PackOptions, pack};
 use layerfs::layer::unpack::unpack_layer;
-use layerfs::snapshot::Snapshotter;
 use layerfs::walk::{self, everything};
 
 /// `d/d/d/…`

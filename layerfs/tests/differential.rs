@@ -14,7 +14,7 @@ use layerfs::entry::{Entry, Kind};
 use layerfs::layer::pack::{PackOptions, pack};
 use layerfs::layer::tar::{Limits, Reader};
 use layerfs::layer::unpack::unpack_layer;
-use layerfs::snapshot::{Active, Snapshotter};
+use layerfs::snapshot::Active;
 use oci::{Digest, Hasher};
 
 /// Python's view of an archive, a line each, in the form of [`ours`].

@@ -16,7 +16,7 @@ use layerfs::gc::Roots;
 use layerfs::layer::codec::Codec;
 use layerfs::layer::tar::Problem;
 use layerfs::layer::unpack::unpack_layer;
-use layerfs::snapshot::{SnapshotId, Snapshotter};
+use layerfs::snapshot::SnapshotId;
 use oci::{Compression, Descriptor, DiffId, Digest, MediaType};
 
 /// Puts tars into the store as layers.

@@ -12,7 +12,7 @@ use generate::Chance;
 use layerfs::entry::Kind;
 use layerfs::fsck::{Finding, Severity};
 use layerfs::layer::unpack::unpack_layer;
-use layerfs::snapshot::{SnapshotId, Snapshotter};
+use layerfs::snapshot::SnapshotId;
 use oci::config::RootFs;
 use oci::{ChainId, Compression, Descriptor, ImageConfig, Manifest, MediaType, Raw};
 

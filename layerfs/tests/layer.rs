@@ -12,7 +12,7 @@ use layerfs::entry::{Kind, Time};
 use layerfs::layer::pack::{PackOptions, pack};
 use layerfs::layer::tar::{Limits, Problem, Reader, Writer};
 use layerfs::layer::unpack::{Destination, Options, Whiteouts, unpack, unpack_layer};
-use layerfs::snapshot::Snapshotter;
+use layerfs::snapshot::Below;
 use oci::Digest;
 
 /// Every kind of object.
@@ -254,7 +254,7 @@ fn what_other_programs_write_is_read() {
         let made = tar.arg(".").current_dir(path(from.root())).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let active = test.store.snapshots().prepare(None).unwrap();
-        let destination = Destination { root: active.root(), upper: None };
+        let destination = Destination { root: active.root(), below: Below::Nothing };
         unpack(std::fs::File::open(&file).unwrap(), destination, &Options::default()).unwrap();
         if format == "posix" {
             let expected = listing_of(from.root());
@@ -459,7 +459,7 @@ fn hostile_archives_are_refused_or_confined() {
 fn limits_hold() {
     let test = store();
     let active = test.store.snapshots().prepare(None).unwrap();
-    let destination = Destination { root: active.root(), upper: None };
+    let destination = Destination { root: active.root(), below: Below::Nothing };
     let mut xattrs = entry("x", FILE);
     xattrs.xattrs.insert(b"user.x".to_vec(), vec![b'x'; 2 << 20]);
     let mut long = Writer::new(Vec::new());
@@ -488,7 +488,7 @@ fn archives_for_add() {
     step(&test.store, None, "base", "mkdir -p real/dest");
     let active = test.store.snapshots().prepare(Some(&id("base"))).unwrap();
     let below = std::fs::File::open(path(active.root()).join("real/dest")).unwrap();
-    let destination = Destination { root: below.as_fd(), upper: None };
+    let destination = Destination { root: below.as_fd(), below: Below::Nothing };
     let options = Options { whiteouts: Whiteouts::Literal, owner: Some((7, 8)), ..Options::default() };
     let archive = tar(&[("a", FILE), ("b", Kind::HardLink { target: b"a".to_vec() }), (".wh.c", FILE)]);
     let mut gz = Vec::new();

@@ -10,7 +10,6 @@ use layerfs::confined::Root;
 use layerfs::copy::{self, Filters};
 use layerfs::gc::Roots;
 use layerfs::layer::pack::PackOptions;
-use layerfs::snapshot::Snapshotter;
 
 /// A base, a layer that was made on nothing, and `top`: the layer on the base.
 fn restacked() -> TestStore {

@@ -12,7 +12,7 @@ use layerfs::entry::{Entry, Kind, Time};
 use layerfs::layer::pack::{PackOptions, pack};
 use layerfs::layer::tar::{Limits, Problem, Reader, Writer};
 use layerfs::layer::unpack::unpack_layer;
-use layerfs::snapshot::{Active, Snapshotter};
+use layerfs::snapshot::Active;
 
 /// The layer that `script` makes on what `base` makes, as its names.
 fn layer(base: &str, script: &str) -> String {

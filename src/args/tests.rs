@@ -22,6 +22,9 @@ fn builds_without_a_verb() {
         ("-f run .", "."),
         ("--root /x -f Dockerfile dir", "dir"),
         ("--root=/x dir", "dir"),
+        ("--snapshotter copy --root /x dir", "dir"),
+        ("--snapshotter=vfs dir", "dir"),
+        ("dir --snapshotter native", "dir"),
         ("-q images", "images"),
         ("./images", "./images"),
         ("build images", "images"),
@@ -33,6 +36,10 @@ fn builds_without_a_verb() {
     }
     assert!(matches!(parse(words("images")).unwrap().verb, Verb::Images(_)));
     assert!(matches!(parse(words("--root /x images")).unwrap().verb, Verb::Images(_)));
+    let line = parse(words("--snapshotter overlayfs run --snapshotter vfs image")).unwrap();
+    assert_eq!(line.snapshotter, "copy".parse().ok(), "BuildKit's, Docker's and podman's names are known");
+    let error = parse(words("--snapshotter zfs images")).unwrap_err().to_string();
+    assert!(error.contains("expected `auto`, `overlay`, `fuse-overlayfs` or `copy`"), "{error}");
 }
 
 fn build_args(text: &str) -> Box<BuildArgs> {

@@ -48,17 +48,17 @@ pub(crate) fn build(
     let home = session.open_home()?;
     let registries = Registries::for_push(&args.registries(), args.output.push_retry, environment, &home)?;
     let snapshots = home.store.snapshots();
-    let images = Images::new(&home.store, &snapshots, &registries.client);
+    let images = Images::new(&home.store, &*snapshots, &registries.client);
     let mirrored = Mirrored { images: &images, store: &home.store, mirrors: &args.registry.mirrors };
-    let fetcher = Fetcher::new(&home.store, &snapshots, &registries.client, order.fetching(environment));
+    let fetcher = Fetcher::new(&home.store, &*snapshots, &registries.client, order.fetching(environment));
     let containers = Containers::new(launcher);
     let interrupt = Interrupt::new(&containers, &progress);
     let backends = Backends {
         store: &home.store,
-        snapshots: &snapshots,
+        snapshots: &*snapshots,
         images: &Interruptible { images: &mirrored, interrupt: &interrupt },
         executor: &containers,
-        cache: &LocalCache::new(&home.store, &snapshots),
+        cache: &LocalCache::new(&home.store, &*snapshots),
         remotes: &InterruptibleFetch { remotes: &fetcher, interrupt: &interrupt },
     };
     let works = Works { home: &home, registries: &registries, backends: &backends, progress: &progress };
@@ -66,7 +66,7 @@ pub(crate) fn build(
     let delivered = interrupt.watch(signals, || {
         let gatherer = Gatherer {
             store: &home.store,
-            snapshots: &snapshots,
+            snapshots: &*snapshots,
             remotes: backends.remotes,
             progress: &progress,
         };

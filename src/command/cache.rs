@@ -98,7 +98,7 @@ fn forget_steps(home: &Home) -> Result<u64, Failure> {
     let fail = home.failure("forget the steps");
     let freed = home.store.collect(|_| Ok(Roots::default())).map_err(&fail)?;
     let snapshots = home.store.snapshots();
-    LocalCache::new(&home.store, &snapshots).forget_missing().map_err(&fail)?;
+    LocalCache::new(&home.store, &*snapshots).forget_missing().map_err(&fail)?;
     Ok(freed.bytes + remote::forget_all(&home.store).map_err(fail)?)
 }
 

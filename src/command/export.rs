@@ -24,14 +24,14 @@ pub(crate) fn export(args: &ExportArgs, session: &Session) -> Result<Exit, Failu
     let home = session.open_home()?;
     let registries = Registries::new(&RegistryArgs::default(), &session.environment)?;
     let snapshots = home.store.snapshots();
-    let images = Images::new(&home.store, &snapshots, &registries.client);
+    let images = Images::new(&home.store, &*snapshots, &registries.client);
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let stored = home.find(&args.image)?;
     let image = command::image_for(&home, &stored.descriptor, &platform).map_err(|error| match error {
         ImageError::Store(error) => home.failure("read the image")(error),
         error => Failure::environment_because(format!("cannot export `{}`", args.image), error.to_string()),
     })?;
-    let source = rootfs::Source { images: &images, snapshots: &snapshots };
+    let source = rootfs::Source { images: &images, snapshots: &*snapshots };
     let mut stdout = io::stdout();
     let place = match &args.output {
         Some(path) => Place::Archive(path),

@@ -77,13 +77,12 @@ fn findings(home: &Home, deep: bool) -> layerfs::Result<Vec<Finding>> {
         return Ok(Vec::new());
     }
     let mut findings = store.check(deep)?;
-    let snapshots = store.snapshots();
-    let cache = LocalCache::new(store, &snapshots);
-    if deep {
-        let path = |id: SnapshotId| PathBuf::from("snapshots").join(id.to_string());
-        findings.extend(cache.altered()?.into_iter().map(|(id, problem)| Finding::damage(path(id), problem)));
+    for snapshots in deep.then(|| store.readers()).into_iter().flatten() {
+        let path = |id: SnapshotId| PathBuf::from(snapshots.layout().folder()).join(id.to_string());
+        let altered = LocalCache::new(store, &*snapshots).altered()?;
+        findings.extend(altered.into_iter().map(|(id, problem)| Finding::damage(path(id), problem)));
     }
-    for path in cache.useless()? {
+    for path in LocalCache::new(store, &*store.snapshots()).useless()? {
         let path = path.strip_prefix(store.root()).unwrap_or(&path).to_owned();
         findings.push(Finding::leftover(path, "a record of something that is not here"));
     }

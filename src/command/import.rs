@@ -28,7 +28,7 @@ pub(crate) fn import(args: &ImportArgs, session: &Session) -> Result<Exit, Failu
     let home = session.open_home()?;
     let registries = Registries::new(&RegistryArgs::default(), &session.environment)?;
     let snapshots = home.store.snapshots();
-    let images = Images::new(&home.store, &snapshots, &registries.client);
+    let images = Images::new(&home.store, &*snapshots, &registries.client);
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let config = import::configuration(&args.changes, &platform, &images).map_err(|error| {
         let text = import::dockerfile(&args.changes);
@@ -38,11 +38,11 @@ pub(crate) fn import(args: &ImportArgs, session: &Session) -> Result<Exit, Failu
     let message = args.message.clone().unwrap_or_else(|| format!("Imported from {source}"));
     let about = Import { platform, config, message, epoch };
     let imported = match &args.source {
-        _ if is_stdin => import::import(Tree::Archive(&mut io::stdin()), about, &home.store, &snapshots),
-        path if path.is_dir() => import::import(Tree::Directory(path), about, &home.store, &snapshots),
+        _ if is_stdin => import::import(Tree::Archive(&mut io::stdin()), about, &home.store, &*snapshots),
+        path if path.is_dir() => import::import(Tree::Directory(path), about, &home.store, &*snapshots),
         path => {
             let mut file = File::open(path).map_err(|error| Failure::file("open", path, &error))?;
-            import::import(Tree::Archive(&mut file), about, &home.store, &snapshots)
+            import::import(Tree::Archive(&mut file), about, &home.store, &*snapshots)
         }
     };
     let descriptor = imported.map_err(|error| Failure::load(&source, &error))?;

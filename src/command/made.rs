@@ -51,7 +51,7 @@ impl<'a> Base<'a> {
         };
         let name: Reference = self.text.parse().map_err(|_| Failure::no_such_image(self.text))?;
         let snapshots = home.store.snapshots();
-        let images = Images::new(&home.store, &snapshots, &registries.client);
+        let images = Images::new(&home.store, &*snapshots, &registries.client);
         let found = images.resolve(&name, platform, false).and_then(|image| {
             images.fetch(&image, &|_, _| true)?;
             Ok(image)

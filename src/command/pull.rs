@@ -57,7 +57,7 @@ pub(super) fn fetch(
     progress: &Progress,
 ) -> Result<BaseImage, Failure> {
     let snapshots = home.store.snapshots();
-    let images = Images::new(&home.store, &snapshots, &registries.client);
+    let images = Images::new(&home.store, &*snapshots, &registries.client);
     let image = command::line(progress, 0, format!("pulling {}", name.familiar()), |vertex, events| {
         let image = images.resolve(name, platform, true)?;
         let progress = progress_events(vertex, events);

@@ -109,7 +109,7 @@ fn collect(mut home: Home, removed: &[StoredImage]) -> Result<(), Failure> {
     // What was read to find the images is of no more use.
     home.store.release();
     let snapshots = home.store.snapshots();
-    let cache = LocalCache::new(&home.store, &snapshots);
+    let cache = LocalCache::new(&home.store, &*snapshots);
     cache.prune(&gone, &kept).map_err(fail)?;
     let roots = |_: &_| {
         let (mut snapshots, blobs) = cache.references()?;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use builder::error::ImageError;
 use builder::source::{BaseImage, ImageSource, Images, progress_events};
-use layerfs::snapshot::{Active, Snapshotter};
+use layerfs::snapshot::Active;
 use oci::{ContainerConfig, Platform, Reference};
 use runner::{FileMount, Launcher, Mount, Process, Sandbox, Security};
 
@@ -65,7 +65,7 @@ pub(crate) fn run(
 fn prepare(args: &RunArgs, home: &Home, registries: &Registries) -> Result<(BaseImage, Active), Failure> {
     let progress = Progress::new(args::Progress::Auto, false)?;
     let snapshots = home.store.snapshots();
-    let images = Images::new(&home.store, &snapshots, &registries.client);
+    let images = Images::new(&home.store, &*snapshots, &registries.client);
     let image = match home.store.find(args.image()).map_err(home.failure("find the image"))? {
         Some(stored) => {
             let platform = args.platform.clone().unwrap_or_else(Platform::host);

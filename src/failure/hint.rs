@@ -47,6 +47,14 @@ pub(crate) fn of(
         if let Some(layerfs::Error::NewerStore { .. }) = link.downcast_ref() {
             return Some("use that lbuild, or another store by `--root DIR`".to_owned());
         }
+        if let Some(layerfs::Error::NoOverlay { .. } | layerfs::Error::TooManyLayers { .. }) =
+            link.downcast_ref()
+        {
+            return Some("`--snapshotter copy` needs no overlay file systems".to_owned());
+        }
+        if let Some(layerfs::Error::NoFuseOverlay { .. }) = link.downcast_ref() {
+            return Some("install the package `fuse-overlayfs`, or say `--snapshotter copy`".to_owned());
+        }
         if is_read_only(link) {
             return Some(
                 "the store is on a read-only file system; `--root DIR` takes another place".to_owned(),

@@ -58,5 +58,6 @@ mod rpm;
 mod run;
 mod serve;
 mod sha512;
+mod snapshotters;
 mod tidy;
 mod variables;

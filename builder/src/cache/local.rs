@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use layerfs::IoResultExt;
 use layerfs::layer::pack::{PackOptions, pack};
-use layerfs::snapshot::{SnapshotId, Snapshotter};
+use layerfs::snapshot::{Layout, SnapshotId, Snapshotter};
 use layerfs::store::Store;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -113,7 +113,7 @@ impl<'a> LocalCache<'a> {
     /// # Errors
     /// When a record cannot be deleted.
     pub fn prune(&self, gone: &[SnapshotId], keep: &[SnapshotId]) -> layerfs::Result<()> {
-        let (gone, keep) = (self.stacks(gone)?, self.stacks(keep)?);
+        let (gone, keep) = (self.stacks(gone), self.stacks(keep));
         for (path, file) in self.files()? {
             let snapshot = file.snapshot();
             if gone.contains(&snapshot) && !keep.contains(&snapshot) {
@@ -129,7 +129,7 @@ impl<'a> LocalCache<'a> {
     /// When a record cannot be deleted.
     pub fn forget_missing(&self) -> layerfs::Result<()> {
         for (path, file) in self.files()? {
-            if !self.snapshots.contains(&file.snapshot()) {
+            if !self.store.has_snapshot(&file.snapshot()) {
                 fs::remove_file(&path).at("delete", &path)?;
             }
         }
@@ -150,7 +150,8 @@ impl<'a> LocalCache<'a> {
         Ok(self.files()?.into_iter().filter_map(entry).collect())
     }
 
-    /// Snapshots of steps that no longer are what they were packed to, each with what is wrong with it.
+    /// Snapshots of steps that no longer are what they were packed to, each with what is wrong with it: those of this
+    /// cache's snapshotter.
     ///
     /// # Errors
     /// When the directory cannot be listed.
@@ -194,7 +195,7 @@ impl<'a> LocalCache<'a> {
             if path.file_name().is_some_and(|name| name == LOCKS) {
                 continue;
             }
-            if parse(&path).is_none_or(|file| !self.snapshots.contains(&file.snapshot())) {
+            if parse(&path).is_none_or(|file| !self.store.has_snapshot(&file.snapshot())) {
                 useless.push(path);
             }
         }
@@ -202,13 +203,13 @@ impl<'a> LocalCache<'a> {
     }
 
     /// The snapshots with all below them; those that are not there count for nothing.
-    fn stacks(&self, tops: &[SnapshotId]) -> layerfs::Result<BTreeSet<SnapshotId>> {
+    fn stacks(&self, tops: &[SnapshotId]) -> BTreeSet<SnapshotId> {
         let mut stacks = BTreeSet::new();
-        for top in tops.iter().filter(|top| self.snapshots.contains(top)) {
-            let below = self.snapshots.ancestors(top)?;
-            stacks.extend(below.iter().chain([top]).map(|id| self.snapshots.resolve(id)));
+        for top in tops.iter().filter(|top| self.store.has_snapshot(top)) {
+            let below = self.store.ancestors(top);
+            stacks.extend(below.iter().chain([top]).map(|id| self.store.resolve(id)));
         }
-        Ok(stacks)
+        stacks
     }
 
     /// Every record that can be read.
@@ -229,7 +230,12 @@ impl<'a> LocalCache<'a> {
     fn layer_path(&self, snapshot: &SnapshotId, options: PackOptions) -> PathBuf {
         let epoch = options.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
         let acls = if options.acls { "\nacls" } else { "" };
-        let text = format!("{}\n{snapshot}\n{epoch}{acls}", layerfs::layer::pack::LAYER_FORMAT);
+        let layout = match self.snapshots.layout() {
+            Layout::Layers => "",
+            Layout::Trees => "\ntrees",
+        };
+        let format = layerfs::layer::pack::LAYER_FORMAT;
+        let text = format!("{format}\n{snapshot}\n{epoch}{acls}{layout}");
         self.path("layer-", Digest::of(text.as_bytes()))
     }
 

@@ -11,7 +11,7 @@ use layerfs::IoResultExt;
 use layerfs::copy::any_decoder;
 use layerfs::layer::pack::{PackOptions, Packed};
 use layerfs::layer::unpack::unpack_layer;
-use layerfs::snapshot::{Changes, SnapshotId, Snapshotter};
+use layerfs::snapshot::{Changes, Layout, SnapshotId, Snapshotter};
 use layerfs::store::Store;
 use oci::{
     ChainId, ContainerConfig, Descriptor, DiffId, History, ImageConfig, Manifest, MediaType, Platform, Raw,
@@ -60,7 +60,7 @@ pub fn import(
         Tree::Directory(path) => {
             let upper = File::open(path).at("open", path)?.into();
             let options = PackOptions { epoch: about.epoch, ..PackOptions::default() };
-            store.put_layer(&Changes { upper, lower: None }, options)?.descriptor()
+            store.put_layer(&Changes { upper, layout: Layout::Layers, lower: None }, options)?.descriptor()
         }
     };
     let created = about.epoch.map_or_else(timestamp::now, timestamp::at);

@@ -122,7 +122,8 @@ impl Images<'_> {
 
     /// Nothing if the layer needs its parent.
     fn unpack_apart(&self, layer: &Layer<'_>) -> layerfs::Result<Option<(Active, Apart)>> {
-        let Some(active) = self.snapshots.prepare_apart()? else { return Ok(None) };
+        let Some(snapshots) = self.snapshots.apart() else { return Ok(None) };
+        let active = snapshots.prepare_apart()?;
         let apart = self.read(layer, |source| unpack_apart(source, &active, layer.diff_id))?;
         Ok(apart.map(|apart| (active, apart)))
     }
@@ -135,14 +136,14 @@ impl Images<'_> {
         parent: Option<ChainId>,
         chain: ChainId,
     ) -> layerfs::Result<()> {
-        if let Some((active, apart)) = apart {
+        if let (Some((active, apart)), Some(snapshots)) = (apart, self.snapshots.apart()) {
             let below = parent.map(SnapshotId::chain);
             let fits = match &below {
                 None => true,
                 Some(below) => apart.settle(&active, self.snapshots.view(below)?.root())?,
             };
             if fits {
-                return self.snapshots.commit_onto(below.as_ref(), active, &SnapshotId::chain(chain));
+                return snapshots.commit_onto(below.as_ref(), active, &SnapshotId::chain(chain));
             }
         }
         self.put_anew(layer, parent, chain)

@@ -64,14 +64,14 @@ fn archives_of_every_compression_are_contexts() {
         through("zstd", &plain),
         tar(&FILES, 1_000_000),
     ] {
-        let found = unpack_context(&mut Cursor::new(bytes), &place.store, &place.snapshots).unwrap();
+        let found = unpack_context(&mut Cursor::new(bytes), &place.store, &*place.snapshots).unwrap();
         assert_eq!(place.files(&found), unpacked());
         identities.push(found.identity);
     }
     identities.dedup();
     assert_eq!(identities.len(), 1, "the same files are the same context, whenever and however packed");
     let other = tar(&[("Dockerfile", "FROM y\n")], 0);
-    let other = unpack_context(&mut Cursor::new(other), &place.store, &place.snapshots).unwrap();
+    let other = unpack_context(&mut Cursor::new(other), &place.store, &*place.snapshots).unwrap();
     assert_ne!(other.identity, identities[0]);
     assert!(place.is_clean());
 }
@@ -81,14 +81,14 @@ fn what_is_no_archive_is_given_back() {
     let place = Place::new();
     let gzip = through("gzip", b"FROM x\n");
     for bytes in [b"FROM x\nRUN y\n".to_vec(), Vec::new(), gzip, vec![0xff; 100_000]] {
-        let result = unpack_context(&mut Cursor::new(bytes.clone()), &place.store, &place.snapshots);
+        let result = unpack_context(&mut Cursor::new(bytes.clone()), &place.store, &*place.snapshots);
         match result {
             Err(FetchError::NotAnArchive { head }) => assert!(head == bytes),
             other => panic!("{other:?}"),
         }
     }
     let mut long = Cursor::new(b"FROM x\n".to_vec()).chain(std::io::repeat(b'#').take(20 << 20));
-    let result = unpack_context(&mut long, &place.store, &place.snapshots);
+    let result = unpack_context(&mut long, &place.store, &*place.snapshots);
     assert!(matches!(result, Err(FetchError::ContextTooLarge { .. })), "{result:?}");
     assert!(place.is_clean());
 }
@@ -110,7 +110,7 @@ fn a_hostile_archive_stays_inside() {
     ] {
         // Refused or confined, whichever: nothing appears outside.
         let bytes = tar(&files, 0);
-        drop(unpack_context(&mut Cursor::new(bytes), &place.store, &place.snapshots));
+        drop(unpack_context(&mut Cursor::new(bytes), &place.store, &*place.snapshots));
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "{files:?}");
         assert!(place.is_clean(), "{files:?}");
     }
@@ -121,7 +121,7 @@ fn a_damaged_archive_is_an_error() {
     let place = Place::new();
     let mut bytes = through("gzip", &tar(&[("a", &"x".repeat(100_000))], 0));
     bytes.truncate(bytes.len() / 2);
-    let result = unpack_context(&mut Cursor::new(bytes), &place.store, &place.snapshots);
+    let result = unpack_context(&mut Cursor::new(bytes), &place.store, &*place.snapshots);
     assert!(matches!(result, Err(FetchError::Store { .. })), "{result:?}");
     assert!(place.is_clean());
 }

@@ -57,7 +57,7 @@ fn what_is_here_is_not_sent_again() {
     let asked: Vec<_> = server.seen().iter().map(|seen| seen.header("if-none-match").is_some()).collect();
     assert_eq!(asked, [false, true]);
     // Without its snapshot a record is worth nothing, and nothing is asked on a condition.
-    layerfs::snapshot::Snapshotter::remove(&place.snapshots, &first.snapshot).unwrap();
+    place.snapshots.remove(&first.snapshot).unwrap();
     assert_eq!(place.fetch(&file(&url)).unwrap().identity, first.identity);
     assert_eq!(server.seen()[2].header("if-none-match"), None);
 }

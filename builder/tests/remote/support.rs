@@ -6,7 +6,7 @@ use std::path::Path;
 
 use builder::remote::{Fetch, FetchError, FetchRequest, Fetcher, FetcherOptions, Form, Remote, Tree, parse};
 use layerfs::confined::{Kind, Metadata, Root};
-use layerfs::snapshot::{Overlay, Snapshotter};
+use layerfs::snapshot::Snapshotter;
 use layerfs::store::Store;
 use layerfs::walk::{self, Visit};
 use registry::{Client, Options, Retry};
@@ -15,7 +15,7 @@ use registry::{Client, Options, Retry};
 pub(crate) struct Place {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) store: Store,
-    pub(crate) snapshots: Overlay,
+    pub(crate) snapshots: std::sync::Arc<dyn Snapshotter>,
     pub(crate) client: Client,
     pub(crate) options: FetcherOptions,
 }
@@ -44,7 +44,7 @@ impl Place {
     }
 
     pub(crate) fn fetch_as(&self, remote: &Remote, request: &FetchRequest<'_>) -> Result<Tree, FetchError> {
-        let fetcher = Fetcher::new(&self.store, &self.snapshots, &self.client, self.options.clone());
+        let fetcher = Fetcher::new(&self.store, &*self.snapshots, &self.client, self.options.clone());
         fetcher.fetch(remote, request)
     }
 

@@ -15,10 +15,16 @@ pub(crate) type Attributes = Vec<(CString, Vec<u8>)>;
 const LIMIT: usize = 65536;
 
 /// Whether an attribute is part of what a file is. The others describe the machine (labels, access lists) or
-/// are the bookkeeping of overlayfs, which must never be copied from one layer into another.
+/// are the bookkeeping of overlayfs and of our own snapshots, which must never be copied from one layer into another.
 pub(crate) fn belongs(name: &[u8]) -> bool {
-    const FOREIGN: [&[u8]; 4] = [b"security.", b"system.", b"trusted.overlay.", b"user.overlay."];
-    name == b"security.capability" || !FOREIGN.iter().any(|prefix| name.starts_with(prefix))
+    const FOREIGN: [&[u8]; 3] = [b"security.", b"system.", b"user.overlay."];
+    name == b"security.capability"
+        || !(is_bookkeeping(name) || FOREIGN.iter().any(|prefix| name.starts_with(prefix)))
+}
+
+/// Whether an attribute says something about a snapshot instead of about a file.
+fn is_bookkeeping(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.overlay.") || name.starts_with(b"trusted.lbuild.")
 }
 
 /// The attributes of an open file or directory.
@@ -34,7 +40,7 @@ pub(crate) fn of_all(file: BorrowedFd<'_>) -> Result<Option<Attributes>> {
         names => names?,
     };
     let mut names = names.split(|&byte| byte == 0).filter(|name| !name.is_empty());
-    if names.any(|name| !belongs(name) && !name.starts_with(b"trusted.overlay.")) {
+    if names.any(|name| !belongs(name) && !is_bookkeeping(name)) {
         return Ok(None);
     }
     of(file).map(Some)

@@ -19,6 +19,7 @@ use crate::layer::codec;
 use crate::layer::expand::{self, FREE_BYTES};
 use crate::layer::tar::{Limits, Problem, Reader};
 use crate::layer::unpack::{self, Destination, Whiteouts};
+use crate::snapshot::Below;
 use crate::walk::Entry;
 use crate::{Error, IoResultExt, Result};
 
@@ -49,7 +50,7 @@ pub(super) fn unpack(
         limits: Limits::default(),
     };
     // The archive's own links lead nowhere but below it.
-    let destination = Destination { root: root.as_fd(), upper: None };
+    let destination = Destination { root: root.as_fd(), below: Below::Nothing };
     unpack::unpack(decompressed(&file, FREE_BYTES).at("read", &selected.path)?, destination, &options)?;
     unchanged(&file, selected)?;
     Ok(true)

@@ -24,9 +24,11 @@ type Layers = Vec<(Descriptor, DiffId, SnapshotId)>;
 impl Store {
     /// `blobs` are those whose bytes are what they should be.
     pub(super) fn check_unpacked(&self, blobs: &BTreeSet<Digest>, findings: &mut Vec<Finding>) -> Result<()> {
-        let mut seen = BTreeSet::new();
-        for layers in blobs.iter().filter_map(|digest| self.layers_of(digest, blobs)) {
-            self.check_stack(&layers, blobs, &mut seen, findings)?;
+        for snapshots in self.everywhere().each() {
+            let mut seen = BTreeSet::new();
+            for layers in blobs.iter().filter_map(|digest| self.layers_of(digest, blobs)) {
+                self.check_stack(&layers, snapshots, blobs, &mut seen, findings)?;
+            }
         }
         Ok(())
     }
@@ -55,11 +57,11 @@ impl Store {
     fn check_stack(
         &self,
         layers: &Layers,
+        snapshots: &dyn Snapshotter,
         blobs: &BTreeSet<Digest>,
         seen: &mut BTreeSet<SnapshotId>,
         findings: &mut Vec<Finding>,
     ) -> Result<()> {
-        let snapshots = self.snapshots();
         let is_new =
             |id: &SnapshotId| !seen.contains(id) && snapshots.resolve(id) == *id && snapshots.contains(id);
         let Some(top) = layers.iter().rposition(|(.., id)| is_new(id)) else { return Ok(()) };
@@ -75,7 +77,7 @@ impl Store {
             if tree.apply(&index).is_err() {
                 return Ok(());
             }
-            let path = PathBuf::from("snapshots").join(id.to_string());
+            let path = PathBuf::from(snapshots.layout().folder()).join(id.to_string());
             if findings.iter().any(|known| known.path == path) {
                 return Ok(());
             }

@@ -1,14 +1,21 @@
-//! Snapshots: stacked directories that a step may change, committed by a rename.
+//! Snapshots: trees that a step may change, committed by a rename.
+//!
+//! Two things can lie on the disk ([`Layout`]): layers, which `overlay` stacks, with the kernel's help or a program's;
+//! and whole trees (`copies`), where nothing can stack. `driver` says which, and finds out what there is.
 //!
 //! The contract, whatever stands behind it:
 //! * [`Snapshotter::prepare`] gives an [`Active`] snapshot: all that the parent shows, writable. Dropping it
 //!   abandons the changes; [`Snapshotter::commit`] gives them a name. A name is committed once: if another
 //!   process was faster, its snapshot stays and this one is discarded.
-//! * A committed snapshot never changes. It holds only its own changes and knows its ancestors.
+//! * A committed snapshot never changes, knows its ancestors, and can tell what it changed: the same for all drivers.
 //! * [`Snapshotter::restack`] puts a snapshot that was made on nothing on top of another one.
 //! * Roots are descriptors of detached mounts: they appear in no mount namespace, and vanish with the last
 //!   descriptor however its holder ends.
 
+mod classic;
+mod copies;
+mod driver;
+mod fuse;
 mod overlay;
 
 use std::fmt;
@@ -20,7 +27,9 @@ use std::sync::Arc;
 use oci::{ChainId, Digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use overlay::Overlay;
+pub(crate) use copies::original_of;
+pub use driver::{Choice, Driver, UnknownDriver};
+pub(crate) use driver::{Chosen, Everywhere};
 
 use crate::ingest::NewDir;
 use crate::lease::Lease;
@@ -81,27 +90,49 @@ impl<'de> Deserialize<'de> for SnapshotId {
     }
 }
 
+/// What a committed snapshot is on the disk. Each layout has a folder of its own: by one name there may be a
+/// snapshot in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Layout {
+    /// Its own changes, in overlayfs's notation.
+    Layers,
+    /// All that it shows.
+    Trees,
+}
+
+impl Layout {
+    /// Both.
+    pub const ALL: [Layout; 2] = [Layout::Layers, Layout::Trees];
+
+    /// The folder in the store.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Layout::Layers => "snapshots",
+            Layout::Trees => "trees",
+        }
+    }
+}
+
 /// What makes snapshots.
 pub trait Snapshotter: Send + Sync {
+    /// What they are on the disk. Results that were made from them are of that layout's snapshots alone: two
+    /// executions of one step, one for each, need not be alike.
+    fn layout(&self) -> Layout;
+
     /// Begins a snapshot on top of `parent`, or an empty one.
     fn prepare(&self, parent: Option<&SnapshotId>) -> Result<Active>;
 
-    /// Begins a snapshot on top of `parent` whose root shows nothing but its own changes, for those who know what they
-    /// will touch ([`crate::copy::bring_up`]): nothing has to be mounted for writing. A directory that is in both
-    /// must be made as the parent's is.
-    fn prepare_beside(&self, parent: &SnapshotId) -> Result<Active>;
-
-    /// Begins a snapshot whose parent is not there yet, for [`Snapshotter::commit_onto`]; none where a snapshot needs its
-    /// parent from the start.
-    fn prepare_apart(&self) -> Result<Option<Active>> {
-        Ok(None)
+    /// Begins a snapshot on top of `parent` whose root need show nothing but its own changes, for those who know what
+    /// they will touch ([`crate::copy::bring_up`]): nothing has to be mounted for writing. A directory that is in
+    /// both must be made as the parent's is, if it is not there.
+    fn prepare_beside(&self, parent: &SnapshotId) -> Result<Active> {
+        self.prepare(Some(parent))
     }
 
-    /// Keeps what is in `active`, which was prepared apart, as the changes from `parent` to `id`.
-    ///
-    /// # Errors
-    /// [`Error::MissingSnapshot`] if the parent is not there.
-    fn commit_onto(&self, parent: Option<&SnapshotId>, active: Active, id: &SnapshotId) -> Result<()>;
+    /// How snapshots are made before their parents are there; none where a snapshot needs its parent from the start.
+    fn apart(&self) -> Option<&dyn PrepareApart> {
+        None
+    }
 
     /// Keeps the changes of `active` as `id`.
     ///
@@ -146,12 +177,25 @@ pub trait Snapshotter: Send + Sync {
     fn remove(&self, id: &SnapshotId) -> Result<u64>;
 }
 
+/// Makes snapshots whose parents come later.
+pub trait PrepareApart {
+    /// Begins a snapshot that shows nothing yet.
+    fn prepare_apart(&self) -> Result<Active>;
+
+    /// Keeps what is in `active`, which was prepared apart, as the changes from `parent` to `id`.
+    ///
+    /// # Errors
+    /// [`Error::MissingSnapshot`] if the parent is not there.
+    fn commit_onto(&self, parent: Option<&SnapshotId>, active: Active, id: &SnapshotId) -> Result<()>;
+}
+
 /// A snapshot that can be changed; dropped without a commit it leaves nothing behind.
 #[derive(Debug)]
 pub struct Active {
     /// First, so that it is dropped first: the mount uses the directories.
     root: OwnedFd,
-    upper: OwnedFd,
+    /// The directory that holds the changes and nothing else, if there is one.
+    upper: Option<OwnedFd>,
     dir: NewDir,
     ancestors: Vec<SnapshotId>,
     /// Nobody may collect what lies below.
@@ -172,22 +216,40 @@ impl Active {
         clone_mount(self.root.as_fd(), Devices::Usable)
     }
 
-    /// The directory that holds the changes only, for looking at. To write here is undefined behaviour while
-    /// the view is mounted (overlayfs.rst).
+    /// Where the snapshot lies in the store: what it holds, which is more or less than what it shows where something
+    /// lies below. For looking at: to write here is undefined behaviour while the view is mounted (overlayfs.rst),
+    /// unless nothing lies below.
     pub fn upper_path(&self) -> PathBuf {
         self.dir.path.join("fs")
     }
 
-    /// [`Active::upper_path`], opened; `None` when nothing lies below, so that the root itself holds the
-    /// changes.
-    pub fn upper(&self) -> Option<BorrowedFd<'_>> {
-        (!self.ancestors.is_empty()).then(|| self.upper.as_fd())
+    /// What lies below, for those who unpack a layer ([`crate::layer::unpack`]).
+    pub fn below(&self) -> Below<'_> {
+        match &self.upper {
+            _ if self.ancestors.is_empty() => Below::Nothing,
+            Some(upper) => Below::Apart { upper: upper.as_fd() },
+            None => Below::Mixed,
+        }
     }
 
     /// The parent.
     pub fn parent(&self) -> Option<&SnapshotId> {
         self.ancestors.first()
     }
+}
+
+/// How what lies below the changes can be told from them.
+#[derive(Clone, Copy, Debug)]
+pub enum Below<'a> {
+    /// Nothing lies below: the root itself holds the changes.
+    Nothing,
+    /// The changes are in this directory, in overlayfs's notation.
+    Apart {
+        /// The upper directory.
+        upper: BorrowedFd<'a>,
+    },
+    /// It cannot: both are in one tree, or more than the changes is where they are.
+    Mixed,
 }
 
 /// A committed snapshot, shown read-only.
@@ -212,8 +274,10 @@ impl View {
 /// What a snapshot changed, and what it changed it from.
 #[derive(Debug)]
 pub struct Changes {
-    /// The directory with the changes, in overlayfs's notation.
+    /// The directory with the changes, in overlayfs's notation, or the whole tree.
     pub upper: OwnedFd,
+    /// Which of the two. Where there is no parent they are the same.
+    pub layout: Layout,
     /// The parent's merged view; none for a bottom snapshot, and where nothing was changed.
     pub lower: Option<View>,
 }

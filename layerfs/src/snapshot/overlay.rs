@@ -1,4 +1,5 @@
-//! Snapshots on overlayfs, by the mount calls of Linux 5.2 and the `lowerdir+` option of 6.8.
+//! Snapshots on overlayfs, by the mount calls of Linux 5.2 and the `lowerdir+` option of 6.8, or by what else can mount
+//! the same directories: mount(2) before 6.8 (`classic`), a program where the kernel cannot (`fuse`).
 //!
 //! ```text
 //! snapshots/<id>/fs/         what the snapshot changed: overlayfs's upper directory
@@ -24,7 +25,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 use rustix::mount::{fsconfig_set_string, fsmount, fsopen};
 use serde::{Deserialize, Serialize};
 
-use super::{Active, Changes, SnapshotId, Snapshotter, View, open_at};
+use super::{Active, Changes, Layout, PrepareApart, SnapshotId, Snapshotter, View, classic, fuse, open_at};
 use crate::entry::Time;
 use crate::ingest::{Ingest, NewDir, open_dir};
 use crate::lease::{Held, Lease};
@@ -33,44 +34,77 @@ use crate::{Error, IoResultExt, Result, lock, remove, xattr};
 
 /// The snapshots of a store. A clone works on the same snapshots.
 #[derive(Clone, Debug)]
-pub struct Overlay {
+pub(crate) struct Overlay {
     root: PathBuf,
+    /// Where they are, and what is in them.
+    layout: Layout,
+    mounts: Mounts,
     /// Collectors leave alone what is worked on.
     lease: Arc<Lease>,
 }
 
+/// What mounts layers.
+#[derive(Clone, Debug)]
+pub(crate) enum Mounts {
+    /// The kernel; see [`mount_overlay`].
+    Kernel,
+    /// The kernel by mount(2) alone.
+    Classic,
+    /// This program; none if it was asked for and is not there.
+    Fuse(Option<PathBuf>),
+}
+
+/// The directories of an overlay that can be changed.
+#[derive(Clone, Copy)]
+pub(super) struct Writable<'a> {
+    pub(super) upper: &'a Path,
+    pub(super) work: &'a Path,
+}
+
+/// See the head of this file.
+pub(super) const OPTIONS: [(&str, &str); 4] =
+    [("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow"), ("xino", "off")];
+
+/// How many lower layers the kernel takes (`OVL_MAX_STACK`).
+const MAX_LAYERS: usize = 500;
+
 /// What is in the directory of a snapshot that is mounted to be written to, and of one that is written to directly.
 const MOUNTED: [&str; 2] = ["fs", "work"];
-const PLAIN: [&str; 1] = ["fs"];
+pub(super) const PLAIN: [&str; 1] = ["fs"];
 
 /// What `meta.json` says.
 #[derive(Default, Serialize, Deserialize)]
-struct Meta {
+pub(super) struct Meta {
     /// The parent first. No snapshot twice, nor an alias: overlayfs refuses a layer that it has already.
-    ancestors: Vec<SnapshotId>,
+    pub(super) ancestors: Vec<SnapshotId>,
     /// The snapshot whose changes this one stands for, if it has none of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    restacks: Option<SnapshotId>,
+    pub(super) restacks: Option<SnapshotId>,
 }
 
 impl Overlay {
-    pub(crate) fn new(root: &Path, lease: Arc<Lease>) -> Overlay {
-        Overlay { root: root.to_owned(), lease }
+    pub(super) fn new(root: &Path, mounts: Mounts, lease: Arc<Lease>) -> Overlay {
+        Overlay { root: root.to_owned(), layout: Layout::Layers, mounts, lease }
+    }
+
+    /// The names of the snapshots of this layout, whoever shows what is in them.
+    pub(super) fn names(root: &Path, layout: Layout, lease: Arc<Lease>) -> Overlay {
+        Overlay { root: root.to_owned(), layout, mounts: Mounts::Kernel, lease }
     }
 
     /// Whether this kernel and this process can mount what snapshots need; the error says what is missing.
-    pub fn probe(&self) -> Result<()> {
+    pub(super) fn probe(&self) -> Result<()> {
         let active = self.mount(&self.new_dir(&MOUNTED)?, &[self.root.join("ingest")])?;
         drop(active);
         Ok(())
     }
 
-    fn dir(&self, id: &SnapshotId) -> PathBuf {
-        self.root.join("snapshots").join(id.to_string())
+    pub(super) fn dir(&self, id: &SnapshotId) -> PathBuf {
+        self.root.join(self.layout.folder()).join(id.to_string())
     }
 
     /// A directory with these in it.
-    fn new_dir(&self, parts: &[&str]) -> Result<NewDir> {
+    pub(super) fn new_dir(&self, parts: &[&str]) -> Result<NewDir> {
         let dir = Ingest::new(&self.root).new_dir()?;
         let mut builder = std::fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o755);
@@ -85,7 +119,7 @@ impl Overlay {
     }
 
     /// The root of a merged view is that of its top layer, so a new one begins as its parent's.
-    fn copy_root(&self, parent: &SnapshotId, dir: &NewDir) -> Result<()> {
+    pub(super) fn copy_root(&self, parent: &SnapshotId, dir: &NewDir) -> Result<()> {
         let (from, to) = (self.dir(parent).join("fs"), dir.path.join("fs"));
         let source = open_at(&from)?;
         let target = open_at(&to)?;
@@ -100,7 +134,7 @@ impl Overlay {
     }
 
     /// Holds the id; gives it and its ancestors: the layers of its view, top first.
-    fn stack(&self, id: &SnapshotId) -> Result<Vec<SnapshotId>> {
+    pub(super) fn stack(&self, id: &SnapshotId) -> Result<Vec<SnapshotId>> {
         self.lease.hold(Held::Snapshot(*id))?;
         let mut stack = vec![self.resolve(id)];
         stack.extend(self.ancestors(id)?);
@@ -108,7 +142,7 @@ impl Overlay {
     }
 
     /// Makes a finished directory visible as `id`.
-    fn publish(&self, dir: NewDir, meta: &Meta, id: &SnapshotId) -> Result<()> {
+    pub(super) fn publish(&self, dir: NewDir, meta: &Meta, id: &SnapshotId) -> Result<()> {
         self.lease.hold(Held::Snapshot(*id))?;
         let work = dir.path.join("work");
         if work.exists() {
@@ -129,7 +163,7 @@ impl Overlay {
         }
     }
 
-    fn meta(&self, id: &SnapshotId) -> Result<Meta> {
+    pub(super) fn meta(&self, id: &SnapshotId) -> Result<Meta> {
         let path = self.dir(id).join("meta.json");
         let missing = || Error::MissingSnapshot { id: id.to_string() };
         let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
@@ -154,7 +188,7 @@ impl Overlay {
 
     /// Discards what stands under a name and is no snapshot: an alias of nothing, or what a power cut damaged.
     fn make_way(&self, id: &SnapshotId) -> Result<()> {
-        let path = self.root.join("snapshots");
+        let path = self.root.join(self.layout.folder());
         let dir = open_at(&path)?;
         // Another process may do the same, and what it has put here since is to stay.
         lock::wait_exclusive(&dir).at("lock", &path)?;
@@ -171,7 +205,18 @@ impl Overlay {
         if lowers.is_empty() {
             return bind(open_at(&upper)?, libc::MOUNT_ATTR_NODEV);
         }
-        mount_overlay(lowers, Some((&upper, &dir.path.join("work"))))
+        self.mount_layers(lowers, Some(Writable { upper: &upper, work: &dir.path.join("work") }))
+    }
+
+    fn mount_layers(&self, lowers: &[PathBuf], upper: Option<Writable<'_>>) -> Result<OwnedFd> {
+        match &self.mounts {
+            Mounts::Fuse(program) => fuse::mount_overlay(program.as_deref(), &self.root, lowers, upper),
+            _ if lowers.len() > MAX_LAYERS => {
+                Err(Error::TooManyLayers { count: lowers.len(), limit: MAX_LAYERS })
+            }
+            Mounts::Kernel => mount_overlay(lowers, upper),
+            Mounts::Classic => classic::mount_overlay(lowers, upper),
+        }
     }
 
     fn view_of(&self, stack: &[SnapshotId]) -> Result<View> {
@@ -179,13 +224,28 @@ impl Overlay {
         let root = match layers.as_slice() {
             // A stack of one layer is refused without an upper directory.
             [only] => bind(open_at(only)?, libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY)?,
-            layers => mount_overlay(layers, None)?,
+            layers => self.mount_layers(layers, None)?,
         };
         Ok(View { root, _lease: Arc::clone(&self.lease) })
     }
 }
 
+impl PrepareApart for Overlay {
+    fn prepare_apart(&self) -> Result<Active> {
+        self.prepare(None)
+    }
+
+    fn commit_onto(&self, parent: Option<&SnapshotId>, active: Active, id: &SnapshotId) -> Result<()> {
+        let ancestors = parent.map(|id| self.stack(id)).transpose()?.unwrap_or_default();
+        self.commit(Active { ancestors, ..active }, id)
+    }
+}
+
 impl Snapshotter for Overlay {
+    fn layout(&self) -> Layout {
+        self.layout
+    }
+
     fn prepare(&self, parent: Option<&SnapshotId>) -> Result<Active> {
         let ancestors = parent.map(|id| self.stack(id)).transpose()?.unwrap_or_default();
         let dir = self.new_dir(if ancestors.is_empty() { &PLAIN } else { &MOUNTED })?;
@@ -193,7 +253,11 @@ impl Snapshotter for Overlay {
             self.copy_root(parent, &dir)?;
         }
         let root = self.mount(&dir, &self.layers(&ancestors))?;
-        let upper = open_at(&dir.path.join("fs"))?;
+        let upper = match &self.mounts {
+            // It brings up what it was not asked to, such as the other names of a file that is deleted.
+            Mounts::Fuse(_) => None,
+            Mounts::Kernel | Mounts::Classic => Some(open_at(&dir.path.join("fs"))?),
+        };
         Ok(Active { root, upper, dir, ancestors, lease: Arc::clone(&self.lease) })
     }
 
@@ -202,23 +266,21 @@ impl Snapshotter for Overlay {
         let dir = self.new_dir(&PLAIN)?;
         self.copy_root(parent, &dir)?;
         let root = self.mount(&dir, &[])?;
-        let upper = open_at(&dir.path.join("fs"))?;
+        let upper = Some(open_at(&dir.path.join("fs"))?);
         Ok(Active { root, upper, dir, ancestors, lease: Arc::clone(&self.lease) })
     }
 
-    fn prepare_apart(&self) -> Result<Option<Active>> {
-        self.prepare(None).map(Some)
-    }
-
-    fn commit_onto(&self, parent: Option<&SnapshotId>, active: Active, id: &SnapshotId) -> Result<()> {
-        let ancestors = parent.map(|id| self.stack(id)).transpose()?.unwrap_or_default();
-        self.commit(Active { ancestors, ..active }, id)
+    fn apart(&self) -> Option<&dyn PrepareApart> {
+        Some(self)
     }
 
     fn commit(&self, active: Active, id: &SnapshotId) -> Result<()> {
         let Active { root, upper, dir, ancestors, lease: _lease } = active;
         drop(root);
         drop(upper);
+        if matches!(self.mounts, Mounts::Fuse(_)) && dir.path.join("work").exists() {
+            fuse::tidy(&dir.path.join("fs"))?;
+        }
         self.publish(dir, &Meta { ancestors, restacks: None }, id)
     }
 
@@ -289,7 +351,7 @@ impl Snapshotter for Overlay {
         // Where nothing was touched there is nothing to compare with, and a mount is dear beside that.
         let is_untouched = remove::names(&upper).at("list", &fs)?.is_empty();
         let lower = if ancestors.is_empty() || is_untouched { None } else { Some(self.view_of(&ancestors)?) };
-        Ok(Changes { upper, lower })
+        Ok(Changes { upper, lower, layout: self.layout })
     }
 
     fn remove(&self, id: &SnapshotId) -> Result<u64> {
@@ -306,27 +368,26 @@ impl Snapshotter for Overlay {
 }
 
 /// A detached overlay of `lowers`, top first, read-only without an upper and a work directory.
-fn mount_overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd> {
+fn mount_overlay(lowers: &[PathBuf], upper: Option<Writable<'_>>) -> Result<OwnedFd> {
     let step = |step| move |errno: Errno| Error::Mount { step, source: errno.into() };
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(|errno| Error::NoOverlay { source: errno.into() })?;
-    let options = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow"), ("xino", "off")];
-    for (key, value) in options {
+    for (key, value) in OPTIONS {
         fsconfig_set_string(&fs, key, value).map_err(step("set the options"))?;
     }
     // The descriptors must stay open until the names that refer to them have been used.
     let mut layers = Vec::with_capacity(lowers.len());
     for lower in lowers {
         let fd = open_dir(lower).at("open", lower)?;
-        fsconfig_set_string(&fs, "lowerdir+", fd_path(fd.as_fd())).map_err(|errno| match errno {
-            // The option is unknown to this kernel, unless it is the 501st.
-            Errno::INVAL if layers.is_empty() => Error::NoOverlay { source: errno.into() },
-            errno => Error::Mount { step: "add a layer", source: errno.into() },
-        })?;
+        match fsconfig_set_string(&fs, "lowerdir+", fd_path(fd.as_fd())) {
+            // This kernel does not know the option: 6.5 to 6.7 say so at once, older ones in the end.
+            Err(Errno::INVAL) if layers.is_empty() => return classic::mount_overlay(lowers, upper),
+            added => added.map_err(step("add a layer"))?,
+        }
         layers.push(fd);
     }
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOATIME | MountAttrFlags::MOUNT_ATTR_NODEV;
-    if let Some((upper, work)) = upper {
+    if let Some(Writable { upper, work }) = upper {
         for (key, dir) in [("upperdir", upper), ("workdir", work)] {
             let fd = open_dir(dir).at("open", dir)?;
             fsconfig_set_string(&fs, key, fd_path(fd.as_fd())).map_err(step("set the upper directory"))?;
@@ -336,7 +397,10 @@ fn mount_overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<Ow
     } else {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
-    fsconfig_create(&fs).map_err(step("create the overlay"))?;
+    match fsconfig_create(&fs) {
+        Err(Errno::INVAL) => return classic::mount_overlay(lowers, upper),
+        created => created.map_err(step("create the overlay"))?,
+    }
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(step("mount the overlay"))
 }
 

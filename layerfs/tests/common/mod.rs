@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use layerfs::entry::{Entry, Kind, Time};
 use layerfs::layer::tar::Writer;
-use layerfs::snapshot::{Snapshotter, View};
+use layerfs::snapshot::{Choice, Driver, View};
 use layerfs::store::Store;
 use oci::{DiffId, Digest};
 use rustix::fs::{Mode, OFlags};
@@ -25,6 +25,13 @@ pub(crate) struct TestStore {
 pub(crate) fn store() -> TestStore {
     let dir = tempfile::tempdir().unwrap();
     TestStore { store: Store::open(&dir.path().join("store")).unwrap(), dir }
+}
+
+/// A new store whose snapshots one driver makes.
+pub(crate) fn store_of(driver: Driver) -> TestStore {
+    let mut test = store();
+    test.store.choose(Choice { driver: Some(driver), programs: vec![PathBuf::from("/usr/bin")] });
+    test
 }
 
 /// A path by which an open directory can be used with `std::fs`.

@@ -76,7 +76,7 @@ fn check(
     let home = session.open_home()?;
     let registries = Registries::new(&args.registries(), &session.environment)?;
     let snapshots = home.store.snapshots();
-    let images = Images::new(&home.store, &snapshots, &registries.client);
+    let images = Images::new(&home.store, &*snapshots, &registries.client);
     let mirrored = Mirrored { images: &images, store: &home.store, mirrors: &args.registry.mirrors };
     let request = order.request(material, &order.platforms()[0]);
     let report = call::check::check(&request, &mirrored);
@@ -104,9 +104,9 @@ fn gather(args: &BuildArgs, order: &Order<'_>, session: &Session) -> Result<Mate
     let home = session.open_home()?;
     let registries = Registries::new(&args.registries(), environment)?;
     let snapshots = home.store.snapshots();
-    let fetcher = Fetcher::new(&home.store, &snapshots, &registries.client, order.fetching(environment));
+    let fetcher = Fetcher::new(&home.store, &*snapshots, &registries.client, order.fetching(environment));
     let gatherer =
-        Gatherer { store: &home.store, snapshots: &snapshots, remotes: &fetcher, progress: &progress };
+        Gatherer { store: &home.store, snapshots: &*snapshots, remotes: &fetcher, progress: &progress };
     let material = order.gather(&gatherer, &|| false);
     progress.finish();
     material

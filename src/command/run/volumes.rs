@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use layerfs::IoResultExt;
 use layerfs::confined::{NewDirectory, Root};
 use layerfs::copy::{self, Filters};
-use layerfs::snapshot::{Active, Snapshotter};
+use layerfs::snapshot::Active;
 use oci::ContainerConfig;
 use runner::{Mount, MountSource};
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, openat};

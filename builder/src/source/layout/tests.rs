@@ -147,7 +147,7 @@ fn of_an_index_only_what_is_wanted_is_copied() {
     assert!(store.has(&Digest::of(b"a")) && store.has(&Digest::of(b"b")) && !store.has(&Digest::of(b"c")));
     let snapshots = store.snapshots();
     let client = registry::Client::new(registry::Options::default());
-    let source = Images::new(&store, &snapshots, &client);
+    let source = Images::new(&store, &*snapshots, &client);
     for (platform, expected) in [("linux/amd64", &images[0]), ("linux/arm64", &images[1])] {
         for fresh in [false, true] {
             let found = source.resolve(&name, &platform.parse().unwrap(), fresh).unwrap();

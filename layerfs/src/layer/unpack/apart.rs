@@ -22,7 +22,7 @@ use super::{Destination, Options, Reader, Unpacked, Unpacker, fail, through};
 use crate::confined::look_up_exact;
 use crate::entry::Time;
 use crate::remove::{is_dir, open_dir};
-use crate::snapshot::Active;
+use crate::snapshot::{Active, Below};
 use crate::walk::{join, split};
 use crate::whiteout::OPAQUE_XATTR;
 use crate::xattr::{self, Inherited};
@@ -77,7 +77,7 @@ pub struct Apart {
 /// After a failure, and after `None`, `active` must be dropped.
 pub fn unpack_apart(source: impl Read + Send, active: &Active, expected: DiffId) -> Result<Option<Apart>> {
     let options = Options::default();
-    let destination = Destination { root: active.root(), upper: None };
+    let destination = Destination { root: active.root(), below: Below::Nothing };
     let through = through(source, expected.0.algorithm(), |pipe| {
         let mut reader = Reader::new(pipe, options.limits);
         let mut unpacker = Unpacker::new(destination, &options);

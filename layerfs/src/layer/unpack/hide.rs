@@ -1,11 +1,12 @@
 //! Deletions: what a layer says is gone from the layers below it.
 //!
 //! They never touch what the layer itself has made, before or after: that is what the upper directory has, but
-//! for what a link to a lower file has brought up (`borrowed`). (OCI image-spec, layer.md, "Whiteouts": the
+//! for what a link to a lower file has brought up (`borrowed`). Where what lies below is mixed with it, the paths of
+//! what was made are remembered (`own`), as hashes: so they take far less memory than what is made takes of the disk. (OCI image-spec, layer.md, "Whiteouts": the
 //! order within a layer does not matter.) So a file goes only at the end, when no link can mean it any more;
 //! a directory or a link goes at once, because what comes later must not be put into it or behind it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, fstat, statat, unlinkat};
@@ -16,6 +17,7 @@ use super::place::{DirTime, Origin};
 use crate::confined::look_up_exact;
 use crate::entry::{Time, is_whiteout};
 use crate::remove::{is_dir, names, open_dir, remove_tree};
+use crate::snapshot::Below;
 use crate::walk::{join, split};
 
 /// What is to be known of the lower layers' files until the end of the layer. Each path is that of a file that
@@ -27,6 +29,23 @@ pub(super) struct Lower {
     borrowed: BTreeMap<Vec<u8>, u64>,
     /// Files that the layer deletes.
     hidden: BTreeSet<Vec<u8>>,
+    /// What the layer has made, with the directories on the way to it, if nothing else tells.
+    own: HashSet<PathHash>,
+}
+
+/// Enough of a path's BLAKE3 that no archive can have two paths by one.
+type PathHash = [u8; 32];
+
+fn hash(path: &[u8]) -> PathHash {
+    *blake3::hash(path).as_bytes()
+}
+
+/// A directory, as it was before this layer and as it is.
+enum Mine {
+    /// The one of the upper directory; none if the layer has made nothing in it.
+    Upper(Option<OwnedFd>),
+    /// The merged one; none if it is gone.
+    Merged(Option<OwnedFd>),
 }
 
 /// What this layer has made at a path.
@@ -42,11 +61,9 @@ impl Unpacker<'_> {
         if let Some(later) = &mut self.later {
             later.hide(dir, name);
         }
-        // Nothing lies below a bottom layer.
-        let Some(upper) = self.destination.upper else { return Ok(()) };
-        let Some(dir) = self.parents.canonical(dir)? else { return Ok(()) };
+        let Some(dir) = self.canonical_above(dir)? else { return Ok(()) };
         let path = join(&dir, name);
-        match self.made(open_upper(upper, &dir)?.as_ref(), &path)? {
+        match self.made(&self.mine(&dir)?, &path)? {
             Made::Nothing => {
                 let parent = self.parents.open(&dir, &mut self.times)?;
                 match statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -62,7 +79,7 @@ impl Unpacker<'_> {
                 Ok(())
             }
             Made::Directory => {
-                self.hide_lower(upper, path)?.into_iter().try_for_each(|dir| self.remove_unmade(&dir))
+                self.hide_lower(path)?.into_iter().try_for_each(|dir| self.remove_unmade(&dir))
             }
             Made::Other => Ok(()),
         }
@@ -73,10 +90,9 @@ impl Unpacker<'_> {
         if let Some(later) = &mut self.later {
             later.hide_children(dir);
         }
-        let Some(upper) = self.destination.upper else { return Ok(()) };
-        match self.parents.canonical(dir)? {
+        match self.canonical_above(dir)? {
             Some(dir) => {
-                let mut left = self.hide_lower(upper, dir)?;
+                let mut left = self.hide_lower(dir)?;
                 // The directory itself stays.
                 left.pop();
                 left.iter().try_for_each(|dir| self.remove_unmade(dir))
@@ -87,22 +103,42 @@ impl Unpacker<'_> {
 
     /// The path of `name` in `dir`, without links in it, if it is not this layer's own.
     pub(super) fn foreign(&self, dir: &[u8], name: &[u8]) -> rustix::io::Result<Option<Vec<u8>>> {
-        let Some(upper) = self.destination.upper else { return Ok(None) };
-        let Some(dir) = self.parents.canonical(dir)? else { return Ok(None) };
+        let Some(dir) = self.canonical_above(dir)? else { return Ok(None) };
         let path = join(&dir, name);
-        let made = self.made(open_upper(upper, &dir)?.as_ref(), &path)?;
+        let made = self.made(&self.mine(&dir)?, &path)?;
         Ok(matches!(made, Made::Nothing).then_some(path))
     }
 
     /// Remembers that the file at `path` is not this layer's own, though a link has brought it up.
     pub(super) fn borrow(&mut self, path: Vec<u8>) -> rustix::io::Result<()> {
-        let Some(upper) = self.destination.upper else { return Ok(()) };
+        let Below::Apart { upper } = self.destination.below else { return Ok(()) };
         let (dir, name) = split(&path);
-        if let Some(dir) = open_upper(upper, dir)? {
+        if let Some(dir) = open_if_there(upper, dir)? {
             let inode = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino;
             self.lower.borrowed.insert(path, inode);
         }
         Ok(())
+    }
+
+    /// Remembers that the layer has made what is at `path`, if nothing else tells.
+    pub(super) fn remember(&mut self, path: &[u8]) -> rustix::io::Result<()> {
+        if !matches!(self.destination.below, Below::Mixed) || path.is_empty() {
+            return Ok(());
+        }
+        let real = self.parents.real(path)?;
+        let mut path = real.as_slice();
+        while !path.is_empty() && self.lower.own.insert(hash(path)) {
+            path = split(path).0;
+        }
+        Ok(())
+    }
+
+    /// The path of a directory without links in it; none if it is not there, or if nothing lies below this layer.
+    fn canonical_above(&self, dir: &[u8]) -> rustix::io::Result<Option<Vec<u8>>> {
+        match self.destination.below {
+            Below::Nothing => Ok(None),
+            Below::Apart { .. } | Below::Mixed => self.parents.canonical(dir),
+        }
     }
 
     /// Removes the files that were hidden and not made since. To be called when all is made; a failure comes with
@@ -124,19 +160,19 @@ impl Unpacker<'_> {
 
     /// Removes from `dir`, which has no links in its path, what this layer has not made, at every depth. Gives the
     /// directories that stay, `dir` last, each after those in it.
-    fn hide_lower(&mut self, upper: BorrowedFd<'_>, dir: Vec<u8>) -> rustix::io::Result<Vec<Vec<u8>>> {
+    fn hide_lower(&mut self, dir: Vec<u8>) -> rustix::io::Result<Vec<Vec<u8>>> {
         let mut left = vec![dir];
         let mut seen = Vec::new();
         while let Some(dir) = left.pop() {
             let merged: OwnedFd = open_dir(look_up_exact(self.destination.root, &dir)?, b".")?;
-            let upper_dir = open_upper(upper, &dir)?;
+            let mine = self.mine(&dir)?;
             if !self.times.contains_key(&dir) {
                 let time = Time::of(&fstat(&merged)?);
                 self.times.insert(dir.clone(), DirTime { time, origin: Origin::Found });
             }
             for name in names(&merged)? {
                 let path = join(&dir, &name);
-                match self.made(upper_dir.as_ref(), &path)? {
+                match self.made(&mine, &path)? {
                     Made::Nothing => drop(remove_tree(&merged, &name)?),
                     Made::Directory => left.push(path),
                     Made::Other => {}
@@ -163,10 +199,23 @@ impl Unpacker<'_> {
         }
     }
 
-    /// What the layer has made at `path`, whose directory in the upper directory is `upper`.
-    fn made(&self, upper: Option<&OwnedFd>, path: &[u8]) -> rustix::io::Result<Made> {
-        let Some(upper) = upper else { return Ok(Made::Nothing) };
-        match statat(upper, split(path).1, AtFlags::SYMLINK_NOFOLLOW) {
+    /// Where to look for what the layer has made in `dir`.
+    fn mine(&self, dir: &[u8]) -> rustix::io::Result<Mine> {
+        match self.destination.below {
+            Below::Nothing => Ok(Mine::Upper(None)),
+            Below::Apart { upper } => open_if_there(upper, dir).map(Mine::Upper),
+            Below::Mixed => open_if_there(self.destination.root, dir).map(Mine::Merged),
+        }
+    }
+
+    /// What the layer has made at `path`, which is in `dir`.
+    fn made(&self, dir: &Mine, path: &[u8]) -> rustix::io::Result<Made> {
+        let dir = match dir {
+            Mine::Upper(None) | Mine::Merged(None) => return Ok(Made::Nothing),
+            Mine::Merged(Some(_)) if !self.lower.own.contains(&hash(path)) => return Ok(Made::Nothing),
+            Mine::Upper(Some(dir)) | Mine::Merged(Some(dir)) => dir,
+        };
+        match statat(dir, split(path).1, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if is_whiteout(&stat) => Ok(Made::Nothing),
             Ok(stat) if self.lower.borrowed.get(path) == Some(&stat.st_ino) => Ok(Made::Nothing),
             Ok(stat) if is_dir(stat.st_mode) => Ok(Made::Directory),
@@ -177,9 +226,9 @@ impl Unpacker<'_> {
     }
 }
 
-/// The directory of this path in the upper directory; none if the layer has made nothing there.
-fn open_upper(upper: BorrowedFd<'_>, dir: &[u8]) -> rustix::io::Result<Option<OwnedFd>> {
-    match look_up_exact(upper, dir) {
+/// The directory of this path; none if there is no such directory.
+fn open_if_there(root: BorrowedFd<'_>, dir: &[u8]) -> rustix::io::Result<Option<OwnedFd>> {
+    match look_up_exact(root, dir) {
         Ok(dir) => Ok(Some(dir)),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
         Err(errno) => Err(errno),

@@ -8,7 +8,7 @@
 //!
 //! The destination is the merged view, so that overlayfs itself writes whiteouts and opaque marks. A deletion
 //! in a layer is about lower layers whatever its place in the archive: what this layer has made, which is what
-//! the upper directory has, stays (`hide`).
+//! the upper directory has, stays (`hide`). Where there is no such directory it is remembered.
 
 mod apart;
 mod hide;
@@ -32,7 +32,7 @@ use crate::confined::look_up_exact;
 use crate::diff::path_of;
 use crate::entry::{Entry, Kind, Time};
 use crate::remove::{is_dir, open_dir, remove_tree};
-use crate::snapshot::Active;
+use crate::snapshot::{Active, Below};
 use crate::walk::split;
 use crate::whiteout::{self, Name};
 use crate::xattr::{self, Inherited};
@@ -48,8 +48,8 @@ use place::{DirTime, Origin, Parents};
 pub struct Destination<'a> {
     /// No path of the archive leads out of here.
     pub root: BorrowedFd<'a>,
-    /// If `root` is the merged view of an overlay: its upper directory.
-    pub upper: Option<BorrowedFd<'a>>,
+    /// What a layer finds there, to delete from; an archive that is no layer deletes nothing.
+    pub below: Below<'a>,
 }
 
 /// How an archive is taken.
@@ -96,7 +96,7 @@ pub struct Unpacked {
 ///
 /// After a failure `active` holds part of the layer and must be dropped.
 pub fn unpack_layer(source: impl Read + Send, active: &Active, expected: DiffId) -> Result<Unpacked> {
-    let destination = Destination { root: active.root(), upper: active.upper() };
+    let destination = Destination { root: active.root(), below: active.below() };
     let unpacked = unpack_as(source, destination, &Options::default(), expected.0.algorithm())?;
     match unpacked.diff_id == expected {
         true => Ok(unpacked),
@@ -221,7 +221,7 @@ impl<'a> Unpacker<'a> {
         match &entry.kind {
             Kind::Directory => {
                 let fd = self.make_dir(&parent, name).map_err(failed)?;
-                self.finish_dir(&fd, entry).map_err(failed)
+                self.finish_dir(&fd, entry).map_err(failed)?;
             }
             Kind::File { .. } => {
                 let create = |parent: &OwnedFd, name: &[u8]| create_file(parent, name, entry.mode);
@@ -235,26 +235,28 @@ impl<'a> Unpacker<'a> {
                 }
                 set_attributes(&file, entry, self.options.inherited())
                     .and_then(|()| futimens(&file, &entry.mtime.timestamps()))
-                    .map_err(failed)
+                    .map_err(failed)?;
             }
             Kind::HardLink { target } => match self.link(&parent, name, target) {
                 // The file may be the parent's; if not, the same is said there.
-                Err(_) if self.entangle() => Ok(()),
-                linked => linked.map_err(failed),
+                Err(_) if self.entangle() => {}
+                linked => linked.map_err(failed)?,
             },
             Kind::Symlink { target } => {
                 self.make(&parent, name, |parent, name| symlinkat(target.as_slice(), parent, name))
                     .map_err(failed)?;
-                finish_node(&parent, name, entry).map_err(failed)
+                finish_node(&parent, name, entry).map_err(failed)?;
             }
             Kind::CharDevice { major, minor } => self
                 .make_node(&parent, entry, FileType::CharacterDevice, makedev(*major, *minor))
-                .map_err(failed),
+                .map_err(failed)?,
             Kind::BlockDevice { major, minor } => {
-                self.make_node(&parent, entry, FileType::BlockDevice, makedev(*major, *minor)).map_err(failed)
+                self.make_node(&parent, entry, FileType::BlockDevice, makedev(*major, *minor))
+                    .map_err(failed)?;
             }
-            Kind::Fifo => self.make_node(&parent, entry, FileType::Fifo, 0).map_err(failed),
+            Kind::Fifo => self.make_node(&parent, entry, FileType::Fifo, 0).map_err(failed)?,
         }
+        self.remember(&entry.path).map_err(failed)
     }
 
     fn link(&mut self, parent: &OwnedFd, name: &[u8], target: &[u8]) -> rustix::io::Result<()> {

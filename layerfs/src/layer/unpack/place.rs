@@ -83,12 +83,12 @@ impl<'a> Parents<'a> {
         Ok(fd)
     }
 
-    /// `path`, which is there and no link itself, without links in it.
+    /// `path`, whose directory is there, without links on the way to it.
     pub(super) fn real(&self, path: &[u8]) -> rustix::io::Result<Vec<u8>> {
         let (dir, name) = split(path);
-        match self.last.as_ref().filter(|last| last.path == dir && !path.is_empty()) {
+        match self.last.as_ref().filter(|last| last.path == dir) {
             Some(last) => Ok(join(&last.real, name)),
-            None => self.canonical(path)?.ok_or(Errno::NOENT),
+            None => Ok(join(&self.canonical(dir)?.ok_or(Errno::NOENT)?, name)),
         }
     }
 

@@ -1,0 +1,213 @@
+//! Snapshots as whole trees, for where no layers can be stacked: each is a copy of its parent, by shared extents where
+//! the file system has them, which is then changed.
+//!
+//! ```text
+//! trees/<id>/fs          all that the snapshot shows
+//! trees/<id>/meta.json   as in `snapshots/`
+//! ingest/<random>/fs     the same while it is active, locked
+//! ```
+//!
+//! What a snapshot changed is found by comparing it with its parent ([`crate::diff`]), file by file and byte by byte:
+//! neither times nor lengths prove that a file is what it was. That a directory is the parent's, and not another one in
+//! its place, is proved by a mark that the copy puts on it.
+//!
+//! Order of a copy: the root's attributes, all below it, the marks, the root's time.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags, XattrFlags, fgetxattr, fsetxattr, fstat, futimens, openat};
+use rustix::io::Errno;
+
+use super::overlay::{Meta, Overlay, PLAIN};
+use super::{Active, Changes, Layout, SnapshotId, Snapshotter, View, open_at};
+use crate::confined::{Kind, Root, open_exact};
+use crate::copy::{self, Filters, Selection};
+use crate::entry::Time;
+use crate::ingest::NewDir;
+use crate::lease::{Held, Lease};
+use crate::mount::bind;
+use crate::remove::remove_tree;
+use crate::walk::split;
+use crate::whiteout::COPIED_XATTR;
+use crate::{Error, IoResultExt, Result};
+
+/// Whole trees in a store.
+#[derive(Clone, Debug)]
+pub(super) struct Copies {
+    /// Names and places are as those of layers.
+    names: Overlay,
+    lease: Arc<Lease>,
+}
+
+impl Copies {
+    pub(super) fn new(root: &Path, lease: Arc<Lease>) -> Copies {
+        Copies { names: Overlay::names(root, Layout::Trees, Arc::clone(&lease)), lease }
+    }
+
+    /// A new directory with all that `parent` shows.
+    fn copy_of(&self, parent: Option<&SnapshotId>) -> Result<NewDir> {
+        let dir = self.names.new_dir(&PLAIN)?;
+        if let Some(parent) = parent {
+            let (from, to) = (self.names.dir(parent).join("fs"), dir.path.join("fs"));
+            self.names.copy_root(parent, &dir)?;
+            let (source, target) = (open_at(&from)?, open_at(&to)?);
+            let all = everything_in(source.as_fd())?;
+            put(&source, &all, &target).map_err(|error| error.below(&to))?;
+            mark(&source, &all, &target).at("mark the directories of", &to)?;
+            let time = Time::of(&fstat(&source).at("read the metadata of", &from)?);
+            futimens(&target, &time.timestamps()).at("set the time of", &to)?;
+        }
+        Ok(dir)
+    }
+
+    fn tree(&self, id: &SnapshotId) -> Result<OwnedFd> {
+        open_at(&self.names.dir(id).join("fs"))
+    }
+
+    fn view_of(&self, id: &SnapshotId) -> Result<View> {
+        let attributes = libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY;
+        Ok(View { root: bind(self.tree(id)?, attributes)?, _lease: Arc::clone(&self.lease) })
+    }
+}
+
+impl Snapshotter for Copies {
+    fn layout(&self) -> Layout {
+        Layout::Trees
+    }
+
+    fn prepare(&self, parent: Option<&SnapshotId>) -> Result<Active> {
+        let ancestors = parent.map(|id| self.names.stack(id)).transpose()?.unwrap_or_default();
+        let dir = self.copy_of(ancestors.first())?;
+        let root = bind(open_at(&dir.path.join("fs"))?, libc::MOUNT_ATTR_NODEV)?;
+        Ok(Active { root, upper: None, dir, ancestors, lease: Arc::clone(&self.lease) })
+    }
+
+    fn commit(&self, active: Active, id: &SnapshotId) -> Result<()> {
+        self.names.commit(active, id)
+    }
+
+    fn restack(&self, parent: Option<&SnapshotId>, layer: &SnapshotId, id: &SnapshotId) -> Result<()> {
+        self.lease.hold(Held::Snapshot(*layer))?;
+        let layer = self.resolve(layer);
+        if !self.ancestors(&layer)?.is_empty() {
+            return Err(Error::NotABottom { id: layer.to_string() });
+        }
+        let below = parent.map(|id| self.names.stack(id)).transpose()?.unwrap_or_default();
+        if self.hold(id)? {
+            return Ok(());
+        }
+        let dir = self.copy_of(Some(below.first().unwrap_or(&layer)))?;
+        if !below.is_empty() {
+            let (source, to) = (self.tree(&layer)?, dir.path.join("fs"));
+            let target = open_at(&to)?;
+            let all = everything_in(source.as_fd())?;
+            make_way(&all, &target).at("make way in", &to)?;
+            put(&source, &all, &target).map_err(|error| error.below(&to))?;
+        }
+        let below = below.into_iter().filter(|ancestor| *ancestor != layer);
+        let ancestors = std::iter::once(layer).chain(below).collect();
+        self.names.publish(dir, &Meta { ancestors, restacks: Some(layer) }, id)
+    }
+
+    fn alias(&self, id: &SnapshotId, name: &SnapshotId) -> Result<()> {
+        self.names.alias(id, name)
+    }
+
+    fn resolve(&self, name: &SnapshotId) -> SnapshotId {
+        self.names.resolve(name)
+    }
+
+    fn hold(&self, id: &SnapshotId) -> Result<bool> {
+        self.names.hold(id)
+    }
+
+    fn contains(&self, id: &SnapshotId) -> bool {
+        self.names.contains(id)
+    }
+
+    fn ancestors(&self, id: &SnapshotId) -> Result<Vec<SnapshotId>> {
+        self.names.ancestors(id)
+    }
+
+    fn view(&self, id: &SnapshotId) -> Result<View> {
+        let stack = self.names.stack(id)?;
+        self.view_of(stack.first().unwrap_or(id))
+    }
+
+    fn changes(&self, id: &SnapshotId) -> Result<Changes> {
+        self.lease.hold(Held::Snapshot(*id))?;
+        let Meta { ancestors, restacks } = self.names.meta(id)?;
+        if let Some(layer) = restacks {
+            return self.changes(&layer);
+        }
+        let lower = ancestors.first().map(|parent| self.view_of(parent)).transpose()?;
+        Ok(Changes { upper: self.tree(id)?, layout: Layout::Trees, lower })
+    }
+
+    fn remove(&self, id: &SnapshotId) -> Result<u64> {
+        self.names.remove(id)
+    }
+}
+
+fn everything_in(root: BorrowedFd<'_>) -> Result<Selection> {
+    let filters = Filters { matches: &|_, _| false, ignore: None, exclude: None };
+    copy::select(&Root::duplicate(root)?, &["/"], &filters)
+}
+
+/// Copies all that is in a tree into another one, whose root keeps its own metadata.
+fn put(source: &OwnedFd, all: &Selection, target: &OwnedFd) -> Result<()> {
+    let (source, target) = (Root::duplicate(source.as_fd())?, Root::duplicate(target.as_fd())?);
+    copy::copy(&source, all, &target, Path::new("/"), &copy::Options::default()).map(drop)
+}
+
+/// Removes from `target` what is in the way of a tree that is to be put there: a directory where that has none, or
+/// something else where it has one.
+fn make_way(all: &Selection, target: &OwnedFd) -> rustix::io::Result<()> {
+    for entry in all.sources.iter().flat_map(|source| &source.entries) {
+        let (parent, name) = split(&entry.path);
+        let holder = match open_exact(target.as_fd(), parent) {
+            // Nothing of the parent's is there any more.
+            Err(Errno::NOENT | Errno::NOTDIR) => continue,
+            holder => holder?,
+        };
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = match openat(&holder, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => continue,
+            found => fstat(found?)?,
+        };
+        let is_directory = crate::remove::is_dir(found.st_mode);
+        if is_directory != (entry.metadata.kind == Kind::Directory) {
+            remove_tree(&holder, name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Marks every directory of a copy with the inode of the original; none if the file system has no such attributes.
+fn mark(source: &OwnedFd, all: &Selection, target: &OwnedFd) -> rustix::io::Result<()> {
+    let directories = all.sources.iter().flat_map(|source| &source.entries);
+    let directories = directories.filter(|entry| entry.metadata.kind == Kind::Directory);
+    let root = std::iter::once((&[][..], fstat(source)?.st_ino));
+    for (path, inode) in root.chain(directories.map(|entry| (entry.path.as_slice(), entry.metadata.inode.1)))
+    {
+        let directory = open_exact(target.as_fd(), path)?;
+        match fsetxattr(&directory, COPIED_XATTR, &inode.to_le_bytes(), XattrFlags::empty()) {
+            // The root comes first, and without its mark nobody looks for others.
+            Err(Errno::NOTSUP | Errno::PERM) if path.is_empty() => return Ok(()),
+            marked => marked?,
+        }
+    }
+    Ok(())
+}
+
+/// The inode of the directory that this one was copied from, if it was.
+pub(crate) fn original_of(directory: impl AsFd) -> rustix::io::Result<Option<u64>> {
+    let mut value = [0; 8];
+    match fgetxattr(directory, COPIED_XATTR, &mut value) {
+        Ok(8) => Ok(Some(u64::from_le_bytes(value))),
+        Ok(_) | Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
