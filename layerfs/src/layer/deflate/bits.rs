@@ -56,12 +56,13 @@ impl Bits {
         self.written += bytes.len();
     }
 
-    /// What was written, and a new beginning.
+    /// What was written, and a new beginning, with as much room: blocks are alike.
     pub(super) fn take(&mut self) -> Vec<u8> {
         debug_assert_eq!(self.count, 0);
         self.out.truncate(self.written);
         self.written = 0;
         self.hold = 0;
-        std::mem::take(&mut self.out)
+        let room = Vec::with_capacity(self.out.capacity());
+        std::mem::replace(&mut self.out, room)
     }
 }

@@ -1,9 +1,9 @@
 //! Finds where the bytes at a position have been before: hash chains.
 //!
-//! A position that was passed is in two chains, that of its seven bytes and that of its four. A match of seven bytes or
-//! more is looked for where nothing else is, so a few steps find what would take hundreds in the other chain; only
-//! where there is none is the chain of four bytes tried, and that is short work. Of three bytes the latest position
-//! alone is known, since far matches that short do not pay.
+//! A position that was passed is in the chain of its seven bytes, where matches that long are looked for and nothing else
+//! is: a few steps there find what would take hundreds in a chain of four bytes. Where there is none, the two latest
+//! positions of the same four bytes are tried, then the latest of the same three. Farther ones would be no longer by
+//! much, and dearer by their distance.
 //!
 //! Invariants: positions go up; a chain goes strictly down and ends where matches cannot reach. Tables hold positions as
 //! 16 bits above `base`, 0 for none; before one would not fit, all are brought down by 32 KiB, and those that fall off
@@ -20,20 +20,21 @@ pub(super) struct Match {
     pub(super) distance: usize,
 }
 
-/// How many bytes make the hash of the one chain and of the other.
+/// How many bytes make the hash of a chain.
 const MANY: usize = 7;
-const FEW: usize = 4;
 
 /// A match of three bytes pays up to here.
 const FAR_FOR_THREE: usize = 8 * 1024;
 
 const HEADS: usize = 1 << 16;
+const HEADS_OF_FEW: usize = 1 << 15;
 const HEADS_OF_THREE: usize = 1 << 15;
 
 /// The positions of what was passed.
 pub(super) struct Finder {
     many: Chains,
-    few: Chains,
+    /// By the hash of four bytes, the two latest positions, the latest in the low half.
+    few: Box<[u32; HEADS_OF_FEW]>,
     /// By the hash of three bytes, the latest position.
     threes: Box<[u16; HEADS_OF_THREE]>,
     base: usize,
@@ -42,19 +43,19 @@ pub(super) struct Finder {
 /// Where to begin to look.
 struct Heads {
     many: u16,
-    few: u16,
+    few: u32,
     three: u16,
 }
 
 impl Finder {
     pub(super) fn new() -> Finder {
-        Finder { many: Chains::new(), few: Chains::new(), threes: table(), base: 0 }
+        Finder { many: Chains::new(), few: table(), threes: table(), base: 0 }
     }
 
     /// Forgets all positions. Links may stay: only heads lead to them, and these go where links are new.
     pub(super) fn clear(&mut self) {
         self.many.heads.fill(0);
-        self.few.heads.fill(0);
+        self.few.fill(0);
         self.threes.fill(0);
         self.base = 0;
     }
@@ -80,11 +81,11 @@ impl Finder {
         let relative = self.relative(at);
         let out_of_reach = relative.saturating_sub(REACH_16);
         let walk = Walk { window, at, base: self.base, out_of_reach, limit, enough: effort.enough };
-        let found = walk.along(&self.many, heads.many, than.max(MANY - 1), effort.many >> less);
+        let found = walk.along(&self.many, heads.many, than.max(MANY - 1), effort.steps >> less);
         if found.length > 0 || than + 1 >= MANY {
             return found;
         }
-        let found = walk.along(&self.few, heads.few, than.max(FEW - 1), effort.few >> less);
+        let found = walk.try_both(heads.few, than.max(3));
         if found.length > 0 || than >= 3 || limit < 3 || heads.three <= out_of_reach {
             return found;
         }
@@ -105,9 +106,10 @@ impl Finder {
         let relative = self.relative(at);
         let eight = window.eight(at);
         let four = (eight & 0xffff_ffff) as u32;
+        let latest = &mut self.few[hash_of_few(four)];
         Heads {
             many: self.many.enter(hash_of_many(eight), at, relative),
-            few: self.few.enter(hash_of_few(four), at, relative),
+            few: std::mem::replace(latest, *latest << 16 | u32::from(relative)),
             three: std::mem::replace(&mut self.threes[hash_of_three(four)], relative),
         }
     }
@@ -121,11 +123,13 @@ impl Finder {
     #[inline(never)]
     fn rebase(&mut self) {
         let down = |table: &mut [u16]| table.iter_mut().for_each(|at| *at = at.saturating_sub(REACH_16));
-        for chains in [&mut self.many, &mut self.few] {
-            down(&mut chains.heads[..]);
-            down(&mut chains.links[..]);
-        }
+        down(&mut self.many.heads[..]);
+        down(&mut self.many.links[..]);
         down(&mut self.threes[..]);
+        for both in &mut *self.few {
+            let [latest, before] = halves(*both).map(|at| at.saturating_sub(REACH_16));
+            *both = u32::from(before) << 16 | u32::from(latest);
+        }
         self.base += REACH;
     }
 }
@@ -153,8 +157,14 @@ impl Chains {
     }
 }
 
-fn table<const N: usize>() -> Box<[u16; N]> {
-    vec![0; N].into_boxed_slice().try_into().expect("as long as the array")
+/// The low half and the high one.
+#[inline(always)]
+fn halves(both: u32) -> [u16; 2] {
+    [(both & 0xffff) as u16, (both >> 16) as u16]
+}
+
+fn table<T: Default + Copy + std::fmt::Debug, const N: usize>() -> Box<[T; N]> {
+    vec![T::default(); N].into_boxed_slice().try_into().expect("as long as the array")
 }
 
 /// The golden ratio's bits: what it multiplies is spread over the highest.
@@ -168,7 +178,7 @@ fn hash_of_many(eight: u64) -> usize {
 
 #[inline(always)]
 fn hash_of_few(four: u32) -> usize {
-    (four.wrapping_mul(GOLDEN) >> 16) as usize
+    (four.wrapping_mul(GOLDEN) >> 17) as usize
 }
 
 #[inline(always)]
@@ -187,6 +197,24 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// The longest match at the two positions that is longer than `than`, which is three or more.
+    #[inline(always)]
+    fn try_both(&self, both: u32, than: usize) -> Match {
+        let (window, at) = (self.window, self.at);
+        let mut best = Match { length: than, distance: 0 };
+        let four = window.four(at);
+        for next in halves(both) {
+            let other = self.base + usize::from(next);
+            if next > self.out_of_reach && window.four(other) == four {
+                let length = window.common(at, other, self.limit);
+                if length > best.length {
+                    best = Match { length, distance: at - other };
+                }
+            }
+        }
+        if best.distance == 0 { Match::default() } else { best }
+    }
+
     /// The longest match in a chain that is longer than `than`, of which three bytes are sure to be there.
     #[inline(always)]
     fn along(&self, chains: &Chains, head: u16, than: usize, steps: u32) -> Match {

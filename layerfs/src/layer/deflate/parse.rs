@@ -11,9 +11,8 @@ use super::window::{LONGEST, Window};
 /// How hard to look for matches.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Effort {
-    /// How many positions to look at that have seven bytes in common by hash, and how many that have four.
-    pub(super) many: u32,
-    pub(super) few: u32,
+    /// How many positions of a chain to look at.
+    pub(super) steps: u32,
     /// A match of this length is not improved on.
     pub(super) enough: usize,
     /// From this length on, only a quarter as many positions are looked at for a better match a byte later.
@@ -27,23 +26,23 @@ pub(super) struct Effort {
 impl Effort {
     /// For a level of 1, the fastest, to 9; others are brought into range.
     pub(super) fn of(level: u32) -> Effort {
-        let (many, few, enough, good, lazy, seen) = match level {
-            0 | 1 => (1, 1, 16, 0, 0, 8),
-            2 => (2, 1, 32, 0, 0, 32),
-            3 => (4, 2, 32, 0, 0, LONGEST),
-            4 => (6, 2, 64, 8, 16, LONGEST),
-            5 => (16, 2, 64, 8, 32, LONGEST),
-            6 => (32, 3, 128, 16, 128, LONGEST),
-            7 => (96, 8, LONGEST, 32, LONGEST, LONGEST),
-            8 => (384, 16, LONGEST, 64, LONGEST, LONGEST),
-            _ => (2048, 64, LONGEST, LONGEST, LONGEST, LONGEST),
+        let (steps, enough, good, lazy, seen) = match level {
+            0 | 1 => (1, 16, 0, 0, 8),
+            2 => (2, 32, 0, 0, 32),
+            3 => (4, 32, 0, 0, LONGEST),
+            4 => (6, 64, 8, 16, LONGEST),
+            5 => (16, 64, 8, 32, LONGEST),
+            6 => (32, 64, 8, 32, LONGEST),
+            7 => (96, LONGEST, 32, LONGEST, LONGEST),
+            8 => (384, LONGEST, 64, LONGEST, LONGEST),
+            _ => (2048, LONGEST, LONGEST, LONGEST, LONGEST),
         };
-        Effort { many, few, enough, good, lazy, seen }
+        Effort { steps, enough, good, lazy, seen }
     }
 }
 
 /// Tokens are counted by stretches of about so many bytes.
-const CHUNK: usize = 4096;
+const CHUNK: usize = 8192;
 
 /// Parses the block that is in the window.
 pub(super) fn parse(window: &Window, finder: &mut Finder, tokens: &mut Tokens, effort: Effort) {
