@@ -20,6 +20,7 @@ use layerfs::checksum;
 use layerfs::confined::Root;
 use layerfs::copy::{Filters, select};
 use layerfs::layer::codec::{Codec, decoder};
+use layerfs::layer::deflate::Deflate;
 use layerfs::layer::pack::{PackOptions, pack};
 use layerfs::layer::unpack::unpack_layer;
 use layerfs::snapshot::SnapshotId;
@@ -148,6 +149,38 @@ fn compress<const THREADS: usize>(bencher: Bencher<'_, '_>, compression: Compres
     bencher.counter(BytesCount::new(TEXT.len())).bench(|| {
         let mut out = io::sink();
         Codec::new(compression).compress(&mut &TEXT[..], &mut out, THREADS).expect("a stream");
+    });
+}
+
+/// Our own deflate on one thread, a block after the other.
+#[divan::bench(args = [1, 3, 6, 9], sample_count = 5)]
+fn deflate(bencher: Bencher<'_, '_>, level: u32) {
+    let mut deflate = Deflate::new(level);
+    bencher.counter(BytesCount::new(TEXT.len())).bench_local(|| {
+        let mut before: &[u8] = &[];
+        for block in TEXT.chunks(128 * 1024) {
+            black_box(deflate.block(before, block, false));
+            before = block;
+        }
+    });
+}
+
+/// The same by zlib-rs.
+#[divan::bench(args = [1, 3, 6, 9], sample_count = 5)]
+fn deflate_by_zlib_rs(bencher: Bencher<'_, '_>, level: u32) {
+    let mut deflate = flate2::Compress::new(flate2::Compression::new(level), false);
+    let mut out = Vec::with_capacity(1 << 18);
+    bencher.counter(BytesCount::new(TEXT.len())).bench_local(|| {
+        let mut before: &[u8] = &[];
+        for block in TEXT.chunks(128 * 1024) {
+            deflate.reset();
+            if !before.is_empty() {
+                deflate.set_dictionary(&before[before.len() - 32 * 1024..]).expect("a dictionary");
+            }
+            out.clear();
+            deflate.compress_vec(block, &mut out, flate2::FlushCompress::Sync).expect("a block");
+            before = block;
+        }
     });
 }
 

@@ -59,8 +59,7 @@ impl Store {
             return tar;
         }
         let name = match codec.compression {
-            // Since its tables are bounded.
-            Compression::Zstd => "zstd2",
+            Compression::Zstd => "zstd",
             _ => "gzip",
         };
         let name = format!("{}-{LAYER_FORMAT}-{name}-{}.json", diff_id.0.hex(), codec.level);

@@ -15,7 +15,7 @@ use layerfs::file_index::{FileTree, scan};
 use layerfs::layer::pack::{PackOptions, Packed, pack};
 use layerfs::layer::tar::Writer;
 use layerfs::layer::unpack::unpack_layer;
-use layerfs::snapshot::{SnapshotId, Snapshotter};
+use layerfs::snapshot::SnapshotId;
 
 const ACCESS: &str = "system.posix_acl_access";
 const DEFAULT: &str = "system.posix_acl_default";

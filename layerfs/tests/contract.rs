@@ -83,7 +83,7 @@ const STEPS: [&str; 24] = [
     "echo 1 > a; ln a b; mkdir -p d; ln a d/c; ln -s a l; ln l m",
 ];
 
-const EPOCH: PackOptions = PackOptions { epoch: Some(1_000_000_000) };
+const EPOCH: PackOptions = PackOptions { epoch: Some(1_000_000_000), acls: false };
 
 fn layer(store: &Store, name: &str) -> Vec<u8> {
     let mut tar = Vec::new();

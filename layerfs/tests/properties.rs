@@ -197,7 +197,7 @@ fn a_layer_has_the_same_bytes_whatever_it_is_made_of() {
             hasher.update(&packed(&test, &snapshot));
         }
     }
-    assert_eq!(layerfs::layer::pack::LAYER_FORMAT, 2);
+    assert_eq!(layerfs::layer::pack::LAYER_FORMAT, 3);
     assert_eq!(hasher.finish(), Digest::from_hex(GOLDEN).unwrap());
 }
 

@@ -1,9 +1,8 @@
 //! Compression of layers, both ways.
 //!
 //! What is written depends on the bytes, the method and the level, never on the number of threads:
-//! * gzip is one member, made as pigz makes it: blocks of 128 KiB, each compressed on its own with the last
-//!   32 KiB of the block before as dictionary, joined by an empty stored block (RFC 1951, 3.2.4); a block that would
-//!   not get smaller is stored as it is;
+//! * gzip is one member, made as pigz makes it: blocks of 128 KiB, each compressed on its own (`deflate`) with the last
+//!   32 KiB of the block before as dictionary, joined at whole bytes;
 //! * zstd always runs its multi-threaded form, with a fixed job size.
 //!
 //! What it takes of memory depends on neither the layer nor the machine: so many threads work as fit into
@@ -18,9 +17,11 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use flate2::{Compress, Crc, FlushCompress, Status};
+use flate2::Crc;
 use oci::Compression;
 use zstd::zstd_safe::CParameter;
+
+use super::deflate::Deflate;
 
 /// How to compress: the method and how hard to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,20 +200,37 @@ fn skip_zeros(source: &mut impl BufRead) -> io::Result<bool> {
 /// The unit of parallel work, in bytes. Part of the format: another size gives other bytes.
 const BLOCK: usize = 128 * 1024;
 
-/// How far deflate looks back.
-const WINDOW: usize = 32 * 1024;
-
 /// Some bytes of the source, and what a worker makes of them.
 struct Job {
     block: Arc<Vec<u8>>,
     before: Option<Arc<Vec<u8>>>,
     last: bool,
-    result: SyncSender<io::Result<Vec<u8>>>,
+    result: SyncSender<Vec<u8>>,
+}
+
+/// How a member begins: deflate; no name, no time; an unknown system.
+const GZIP_HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+
+/// A gzip member of some bytes that are at hand: what `Codec` makes of them.
+pub(super) fn gzip_member(deflate: &mut Deflate, bytes: &[u8]) -> Vec<u8> {
+    let mut out = GZIP_HEAD.to_vec();
+    let mut crc = Crc::new();
+    crc.update(bytes);
+    let mut at = 0;
+    loop {
+        let end = bytes.len().min(at + BLOCK);
+        out.extend(deflate.block(&bytes[..at], &bytes[at..end], end == bytes.len()));
+        at = end;
+        if at == bytes.len() {
+            out.extend(crc.sum().to_le_bytes());
+            out.extend(crc.amount().to_le_bytes());
+            return out;
+        }
+    }
 }
 
 fn gzip(source: &mut dyn Read, out: &mut dyn Write, level: u32, threads: usize) -> io::Result<()> {
-    // Deflate; no name, no time; an unknown system.
-    out.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255])?;
+    out.write_all(&GZIP_HEAD)?;
     let (jobs, queue) = sync_channel::<Job>(threads);
     // The workers alone keep the queue, so that where they have all panicked nobody waits for them.
     let queue = Arc::new(std::sync::Mutex::new(queue));
@@ -237,11 +255,11 @@ fn feed(
     threads: usize,
 ) -> io::Result<Crc> {
     let mut crc = Crc::new();
-    let mut waiting: VecDeque<Receiver<io::Result<Vec<u8>>>> = VecDeque::new();
-    let mut collect = |waiting: &mut VecDeque<Receiver<io::Result<Vec<u8>>>>, most: usize| {
+    let mut waiting: VecDeque<Receiver<Vec<u8>>> = VecDeque::new();
+    let mut collect = |waiting: &mut VecDeque<Receiver<Vec<u8>>>, most: usize| {
         while waiting.len() > most {
             let first = waiting.pop_front().expect("there are more than `most`");
-            out.write_all(&first.recv().map_err(|_| gone())??)?;
+            out.write_all(&first.recv().map_err(|_| gone())?)?;
         }
         io::Result::Ok(())
     };
@@ -265,82 +283,17 @@ fn feed(
 }
 
 fn work(queue: &std::sync::Mutex<Receiver<Job>>, level: u32) {
-    let mut deflate = Compress::new(flate2::Compression::new(level), false);
-    let mut probe = Compress::new(flate2::Compression::fast(), false);
+    let mut deflate = Deflate::new(level);
     loop {
         let job = match queue.lock() {
             Ok(queue) => queue.recv(),
             Err(_poisoned) => return,
         };
         let Ok(job) = job else { return };
-        let compressed = match is_dense(&job.block, &mut probe) {
-            true => Ok(store_block(&job)),
-            false => compress_block(&mut deflate, &job),
-        };
-        if job.result.send(compressed).is_err() {
+        let before = job.before.as_ref().map_or(&[][..], |before| &before[..]);
+        if job.result.send(deflate.block(before, &job.block, job.last)).is_err() {
             return;
         }
-    }
-}
-
-/// Whether a block would not get smaller, as what is compressed already: all bytes are about as frequent, and its
-/// beginning repeats nothing. Decided by whole numbers from the bytes alone, so that it is the same everywhere.
-fn is_dense(block: &[u8], probe: &mut Compress) -> bool {
-    const SAMPLE: usize = 32 * 1024;
-    if block.len() < SAMPLE {
-        return false;
-    }
-    let mut counts = [0u64; 256];
-    block.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
-    let squares: u64 = counts.iter().map(|count| count * count).sum();
-    let length = block.len() as u64;
-    // Were all equally frequent, this would be 1; with text it is above 10.
-    if squares * 256 > length * length / 50 * 51 {
-        return false;
-    }
-    probe.reset();
-    let mut out = Vec::with_capacity(room_for(SAMPLE));
-    let status = probe.compress_vec(&block[..SAMPLE], &mut out, FlushCompress::Finish);
-    !matches!(status, Ok(Status::StreamEnd)) || out.len() > SAMPLE / 100 * 99
-}
-
-/// More than so many bytes can become. The fastest level of zlib-rs panics where it runs out of room.
-fn room_for(bytes: usize) -> usize {
-    bytes + bytes / 8 + 1024
-}
-
-/// Stored blocks (RFC 1951, 3.2.4). They begin and end at whole bytes, as all that is joined here.
-fn store_block(job: &Job) -> Vec<u8> {
-    let mut out = Vec::with_capacity(job.block.len() + 16);
-    let pieces = job.block.chunks(usize::from(u16::MAX));
-    let count = pieces.len();
-    for (nth, piece) in pieces.enumerate() {
-        let length = u16::try_from(piece.len()).expect("pieces are as long as 16 bits can tell");
-        out.push(u8::from(job.last && nth + 1 == count));
-        out.extend(length.to_le_bytes());
-        out.extend((!length).to_le_bytes());
-        out.extend_from_slice(piece);
-    }
-    out
-}
-
-fn compress_block(deflate: &mut Compress, job: &Job) -> io::Result<Vec<u8>> {
-    deflate.reset();
-    if let Some(before) = &job.before {
-        deflate.set_dictionary(&before[before.len() - WINDOW..])?;
-    }
-    let flush = if job.last { FlushCompress::Finish } else { FlushCompress::Sync };
-    let mut out = Vec::with_capacity(room_for(job.block.len()));
-    loop {
-        let read =
-            usize::try_from(deflate.total_in()).map_or(job.block.len(), |read| read.min(job.block.len()));
-        let status = deflate.compress_vec(&job.block[read..], &mut out, flush)?;
-        let all_read = deflate.total_in() == job.block.len() as u64;
-        // Room that is left over says that nothing is waiting to be put out.
-        if status == Status::StreamEnd || (!job.last && all_read && out.len() < out.capacity()) {
-            return Ok(out);
-        }
-        out.reserve(job.block.len() / 4 + 1024);
     }
 }
 
@@ -438,27 +391,12 @@ mod tests {
     }
 
     #[test]
-    fn what_would_not_get_smaller_is_stored() {
-        let mut state = 7_u64;
-        let mut noise = |length: usize| -> Vec<u8> {
-            let mut next = || {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                state.to_le_bytes()[3]
-            };
-            (0..length).map(|_| next()).collect()
-        };
-        let mut probe = Compress::new(flate2::Compression::fast(), false);
-        let block = noise(BLOCK);
-        assert!(is_dense(&block, &mut probe));
-        assert!(!is_dense(&block[..1000], &mut probe), "too short to tell");
-        assert!(!is_dense(&block[..8192].repeat(16), &mut probe), "dense bytes that repeat");
-        assert!(!is_dense(&sample(3 * BLOCK)[..BLOCK], &mut probe), "text");
-        let bytes = noise(4 * BLOCK);
-        let packed = compress(&bytes, Compression::Gzip, 2);
-        assert!(packed.len() < bytes.len() + bytes.len() / 1000, "{}", packed.len());
-        assert!(decompress(&packed).unwrap() == bytes);
+    fn a_member_of_bytes_at_hand_is_that_of_a_stream() {
+        for length in [0, 1, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 9] {
+            let bytes = sample(length);
+            let member = gzip_member(&mut Deflate::new(6), &bytes);
+            assert!(member == compress(&bytes, Compression::Gzip, 2), "{length}");
+        }
     }
 
     #[test]

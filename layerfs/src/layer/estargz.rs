@@ -21,6 +21,8 @@ use oci::{Digest, Hasher};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::codec::gzip_member;
+use super::deflate::Deflate;
 use super::tar::{BLOCK, Limits, Reader, Writer};
 use crate::entry::{Entry, Kind, Time};
 use crate::{Error, Result};
@@ -270,10 +272,11 @@ impl<'a> Pieces<'a> {
         let level = self.level;
         let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        let members: Vec<io::Result<Vec<u8>>> =
-            batch.into_par_iter().map(|piece| member(&piece, level)).collect();
+        let members: Vec<Vec<u8>> = batch
+            .into_par_iter()
+            .map_init(|| Deflate::new(level), |deflate, piece| gzip_member(deflate, &piece))
+            .collect();
         for member in members {
-            let member = member.map_err(write_error)?;
             self.offsets.push(self.written);
             self.written += member.len() as u64;
             self.out.write_all(&member).map_err(write_error)?;
@@ -430,13 +433,6 @@ impl Table {
         file.rewind()?;
         Ok((file, self.hasher.bytes(), self.hasher.finish()))
     }
-}
-
-fn member(piece: &[u8], level: u32) -> io::Result<Vec<u8>> {
-    let mut encoder =
-        GzBuilder::new().write(Vec::with_capacity(piece.len() / 2 + 64), Compression::new(level));
-    encoder.write_all(piece)?;
-    encoder.finish()
 }
 
 /// A member without content, 51 bytes long, whose extra field says where the table's member begins.

@@ -18,7 +18,7 @@ use crate::{Error, Result, whiteout};
 
 /// Changes whenever the same tree would give other bytes, compressed or not: it belongs into every key under
 /// which a layer is remembered.
-pub const LAYER_FORMAT: u32 = 2;
+pub const LAYER_FORMAT: u32 = 3;
 
 /// Up to this length in bytes a file is read by the walk.
 const SHORT: u64 = 64 * 1024;

@@ -142,3 +142,23 @@ pub fn sum(block: &mut [u8]) {
     let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
+
+/// Whatever is compressed comes back, as one block and as several. The first byte says the level, the second how often
+/// the rest is repeated, the third where it is cut.
+pub fn deflate(data: &[u8]) {
+    let [level, times, cut, rest @ ..] = data else { return };
+    let bytes = rest.repeat(usize::from(*times).min((1 << 18) / rest.len().max(1)) + 1);
+    let bytes = &bytes[..bytes.len().min(layerfs::layer::deflate::MOST)];
+    let (before, block) = bytes.split_at(bytes.len() * usize::from(*cut) / 256);
+    let mut compressor = layerfs::layer::deflate::Deflate::new(u32::from(level % 10));
+    let mut packed = compressor.block(&[], before, false);
+    packed.extend(compressor.block(before, block, true));
+    packed.extend(compressor.block(&[], bytes, true));
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    let mut decoder = flate2::bufread::DeflateDecoder::new(&packed[..]);
+    decoder.read_to_end(&mut first).expect("a stream of two blocks");
+    let mut decoder = flate2::bufread::DeflateDecoder::new(decoder.into_inner());
+    decoder.read_to_end(&mut second).expect("a stream of one");
+    assert!(decoder.into_inner().is_empty(), "nothing is left over");
+    assert!(first == bytes && second == bytes, "what was compressed comes back");
+}
