@@ -34,18 +34,22 @@ impl Victim {
         Victim { world, cgroups }
     }
 
-    /// Runs a command and kills it after `part` of `whole`, which is how long it takes; whether it was still there.
-    fn kill(&self, args: &[&str], whole: Duration, round: u32) -> bool {
+    /// Runs a command and kills it after a part of `whole`, which is about how long it takes; whether it was still there.
+    /// What others do on this machine changes how long that is, so it is learnt: from each that had ended, and from
+    /// those that had not.
+    fn kill(&self, args: &[&str], whole: &mut Duration, round: u32) -> bool {
         let mut command = command_in_cgroups(&self.world, &self.cgroups, args);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("lbuild");
-        thread::sleep(whole * round / KILLS);
+        thread::sleep(*whole * round / KILLS);
         child.kill().expect("a kill");
         let ended = child.wait().expect("its end");
         // What it started ends after it, however long that takes.
         while self.cgroups.iter().any(|cgroup| !cgroups_below(cgroup).is_empty()) {
             thread::sleep(Duration::from_millis(1));
         }
-        ended.code().is_none()
+        let was_there = ended.code().is_none();
+        *whole = if was_there { *whole * 33 / 32 } else { *whole * 3 / 4 };
+        was_there
     }
 
     /// How long a command takes that nobody kills.
@@ -93,11 +97,11 @@ fn a_killed_build_leaves_nothing_wrong() {
         busybox()
     );
     fs::write(victim.world.path("Dockerfile"), text).expect("a Dockerfile");
-    let whole = victim.measure(&build("ROUND=measured"));
+    let mut whole = victim.measure(&build("ROUND=measured"));
     let mut killed = 0;
     for round in 0..KILLS {
         let argument = format!("ROUND={round}");
-        killed += u32::from(victim.kill(&build(&argument), whole, round));
+        killed += u32::from(victim.kill(&build(&argument), &mut whole, round));
         if round % LOOK == LOOK - 1 {
             victim.look();
             victim.world.lbuild(&build(&argument)).success();
@@ -120,11 +124,11 @@ fn a_killed_pull_leaves_nothing_wrong() {
     };
     forget();
     let pull = ["pull", "-q", &name];
-    let whole = victim.measure(&pull);
+    let mut whole = victim.measure(&pull);
     let mut killed = 0;
     for round in 0..KILLS {
         forget();
-        killed += u32::from(victim.kill(&pull, whole, round));
+        killed += u32::from(victim.kill(&pull, &mut whole, round));
         if round % LOOK == LOOK - 1 {
             victim.look();
             victim.world.lbuild(&pull).success();
@@ -140,11 +144,11 @@ fn a_killed_push_leaves_nothing_wrong() {
     let name = |round: u32| format!("{}/killed-push-{round}:1", registry::open());
     let tag = |round: u32| victim.world.lbuild(&["tag", "kept", &name(round)]).success();
     tag(KILLS);
-    let whole = victim.measure(&["push", "-q", &name(KILLS)]);
+    let mut whole = victim.measure(&["push", "-q", &name(KILLS)]);
     let mut killed = 0;
     for round in 0..KILLS {
         tag(round);
-        killed += u32::from(victim.kill(&["push", "-q", &name(round)], whole, round));
+        killed += u32::from(victim.kill(&["push", "-q", &name(round)], &mut whole, round));
         if round % LOOK == LOOK - 1 {
             victim.look();
             victim.world.lbuild(&["push", "-q", &name(round)]).success();
@@ -172,12 +176,12 @@ fn a_killed_prune_leaves_nothing_wrong() {
     };
     fill(1_000);
     fill(1_001);
-    let whole = victim.measure(&["prune", "--all"]);
+    let mut whole = victim.measure(&["prune", "--all"]);
     let mut killed = 0;
     for round in 0..KILLS {
         fill(round);
         let args: &[&str] = if round % 2 == 0 { &["prune"] } else { &["prune", "--all"] };
-        killed += u32::from(victim.kill(args, whole, round));
+        killed += u32::from(victim.kill(args, &mut whole, round));
         if round % LOOK == LOOK - 1 {
             victim.look();
             victim.world.lbuild(&["prune"]).success();
