@@ -6,7 +6,7 @@
 //! * zstd always runs its multi-threaded form, with a fixed job size.
 //!
 //! What it takes of memory depends on neither the layer nor the machine: so many threads work as fit into
-//! [`MEMORY_BYTES`], and zstd's tables stop growing at level 12. The last per cent that larger ones would save costs a
+//! `MEMORY_BYTES`, and zstd's tables stop growing at level 12. The last per cent that larger ones would save costs a
 //! hundred megabytes a thread, and then as much to read.
 //!
 //! What is read may be several gzip members or zstd frames one after the other, as RFC 1952 and RFC 8878 allow
