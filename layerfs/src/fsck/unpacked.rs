@@ -24,10 +24,10 @@ type Layers = Vec<(Descriptor, DiffId, SnapshotId)>;
 impl Store {
     /// `blobs` are those whose bytes are what they should be.
     pub(super) fn check_unpacked(&self, blobs: &BTreeSet<Digest>, findings: &mut Vec<Finding>) -> Result<()> {
-        for snapshots in self.everywhere().each() {
+        for snapshots in self.readers() {
             let mut seen = BTreeSet::new();
             for layers in blobs.iter().filter_map(|digest| self.layers_of(digest, blobs)) {
-                self.check_stack(&layers, snapshots, blobs, &mut seen, findings)?;
+                self.check_stack(&layers, &*snapshots, blobs, &mut seen, findings)?;
             }
         }
         Ok(())
