@@ -92,7 +92,11 @@ fn describe(components: &[Component]) -> String {
                 value("script").lines().next().filter(|line| !line.is_empty()).unwrap_or(command)
             )
         }
-        "COPY" => format!("COPY {} {}", all("source"), value("destination")),
+        "COPY" => {
+            // What comes from the context is known by its content alone.
+            let sources = Some(all("source")).filter(|sources| !sources.is_empty());
+            format!("COPY {} {}", sources.as_deref().unwrap_or("…"), value("destination"))
+        }
         "WORKDIR" => format!("WORKDIR {}", value("path")),
         other => other.to_owned(),
     }
@@ -104,13 +108,14 @@ mod tests {
 
     #[test]
     fn steps_are_told_by_their_parts() {
-        let steps: [(&[(&str, &str)], &str); 4] = [
+        let steps: [(&[(&str, &str)], &str); 5] = [
             (
                 &[("step", "RUN"), ("argument", "/bin/sh"), ("argument", "-c"), ("argument", "make")],
                 "RUN make",
             ),
             (&[("step", "RUN"), ("argument", "/bin/sh"), ("script", "a\nb")], "RUN a"),
             (&[("step", "COPY"), ("destination", "/d"), ("source", "a"), ("source", "b")], "COPY a b /d"),
+            (&[("step", "COPY"), ("destination", "/d"), ("content", "sha256:0")], "COPY … /d"),
             (&[("step", "WORKDIR"), ("path", "/w")], "WORKDIR /w"),
         ];
         for (parts, expected) in steps {
