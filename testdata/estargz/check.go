@@ -8,6 +8,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"sort"
 
 	"github.com/containerd/stargz-snapshotter/estargz"
 	"github.com/opencontainers/go-digest"
@@ -43,10 +44,18 @@ func main() {
 			}
 			fmt.Println(entry.Name, entry.Size, chunks)
 		}
-		entry.ForeachChild(func(_ string, child *estargz.TOCEntry) bool {
-			visit(child)
+		// The library keeps children in a map, which Go walks in another order each time.
+		children := map[string]*estargz.TOCEntry{}
+		names := []string{}
+		entry.ForeachChild(func(name string, child *estargz.TOCEntry) bool {
+			children[name] = child
+			names = append(names, name)
 			return true
 		})
+		sort.Strings(names)
+		for _, name := range names {
+			visit(children[name])
+		}
 	}
 	root, ok := reader.Lookup("")
 	if !ok {
