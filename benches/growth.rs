@@ -39,7 +39,7 @@ const GROWTHS: &[Growth] = &[
         title: "COPY of n files, cached",
         units: "files",
         sizes: &[1_000, 10_000, 100_000],
-        rounds: 5,
+        rounds: 15,
         measure: files_cached,
     },
     Growth {
@@ -55,7 +55,7 @@ const GROWTHS: &[Growth] = &[
         title: "run an image of n layers",
         units: "layers",
         sizes: &[10, 50, 120],
-        rounds: 7,
+        rounds: 31,
         measure: layers,
     },
     Growth {
@@ -63,7 +63,7 @@ const GROWTHS: &[Growth] = &[
         title: "n RUN steps, cached",
         units: "steps",
         sizes: &[10, 100, 400],
-        rounds: 7,
+        rounds: 15,
         measure: steps_cached,
     },
     Growth {
