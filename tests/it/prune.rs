@@ -46,11 +46,11 @@ fn age(world: &World, step: &str, age: Duration) {
             File::open(&path).and_then(|file| file.set_modified(then)).expect("a time");
         }
     }
-    // What a record does not say is said by the snapshot's own time.
+    // What a record does not say is said by the time at which the snapshot was made.
     for entry in fs::read_dir(world.path("root/snapshots")).expect("the snapshots") {
         let path = entry.expect("an entry").path();
         if path.join("fs").join(step).exists() && !path.is_symlink() {
-            File::open(&path).and_then(|file| file.set_modified(then)).expect("a time");
+            File::open(path.join("meta.json")).and_then(|file| file.set_modified(then)).expect("a time");
         }
     }
 }
@@ -132,6 +132,19 @@ fn the_least_recently_used_goes_first() {
     {
         world.lbuild(&["prune", "--filter", filter]).failure(2).says(error);
     }
+}
+
+#[test]
+fn looking_is_no_use() {
+    let world = World::new();
+    let text = format!("{}FROM scratch\nCOPY --from=0 /old /\n", dockerfile(&["old"]));
+    world.build(&text).args(&["-t", "x"]).success();
+    age(&world, "old", DAY * 3);
+    // The first look measures, and remembers what it found.
+    world.lbuild(&["du"]).success();
+    let said = world.lbuild(&["prune", "--filter", "until=48h"]).success().stdout;
+    assert!(said.contains("> /old"), "{said}");
+    assert!(!has(&world, "> /old"));
 }
 
 #[test]
