@@ -5,8 +5,8 @@
 //! hashed as well, and every snapshot that layers were unpacked to is held against them (`unpacked`). The builder's records
 //! are its own (crate `builder`), and so is whether a snapshot is still the layer that it was packed to.
 //!
-//! Repairing puts what is damaged into `quarantine/` and deletes what is left over; nothing is made anew here.
-//! Whoever needs it next, a build or a pull, does that.
+//! Repairing puts what is damaged into `quarantine/` and deletes what is left over; nothing is made anew here but the
+//! layout's two files. Whoever needs the rest next, a build or a pull, does that.
 
 mod unpacked;
 
@@ -81,7 +81,8 @@ impl Store {
         Ok(findings)
     }
 
-    /// Puts away what was found, unless it is not there at all; says whether it did.
+    /// Puts away what was found, unless it is not there at all; says whether it did. A file of the layout that went is
+    /// made anew: without them the store is none.
     ///
     /// # Errors
     /// When it cannot be moved or deleted.
@@ -96,6 +97,7 @@ impl Store {
                 self.discard(&path)?;
             }
         }
+        self.init_layout()?;
         Ok(true)
     }
 

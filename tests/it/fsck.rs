@@ -181,6 +181,28 @@ fn after_a_power_cut_only_what_was_synced_is_trusted() {
     world.lbuild(&["fsck", "--deep"]).success();
 }
 
+#[test]
+fn a_store_stays_one_when_its_layout_is_repaired() {
+    let world = World::new();
+    let text = format!("FROM {}\nRUN echo text > /f\n", busybox());
+    world.build(&text).args(&["-t", "x"]).success();
+    // A folder that not every store has.
+    world.lbuild(&["history", "--sizes", "x"]).success();
+    fs::write(world.path("root/oci-layout"), "garbage").expect("damage");
+    world.lbuild(&["fsck"]).failure(1);
+    let report = world.lbuild(&["fsck", "--repair"]).success().stdout;
+    assert!(report.contains("`oci-layout`: does not say"), "{report}");
+    let again = world.build(&text).args(&["-t", "x"]).success();
+    assert!(again.stderr.contains("CACHED"), "{}", again.stderr);
+
+    // Without its list the store has no images, and is still one.
+    fs::write(world.path("root/index.json"), "garbage").expect("damage");
+    let report = world.lbuild(&["fsck", "--repair"]).success().stdout;
+    assert!(report.contains("`index.json`: is no list of images"), "{report}");
+    world.build(&text).args(&["-t", "x"]).success();
+    world.lbuild(&["fsck", "--deep"]).success();
+}
+
 /// The snapshot whose own files have this one.
 fn snapshot_with(world: &World, file: &str) -> PathBuf {
     let all = fs::read_dir(world.path("root/snapshots")).expect("snapshots");
