@@ -69,7 +69,9 @@ impl Store {
         self.check_layout(&mut findings)?;
         let whole = self.check_blobs(deep, &mut findings)?;
         self.check_snapshots(&mut findings)?;
-        self.check_unpacked(&whole, &mut findings)?;
+        if deep {
+            self.check_unpacked(&whole, &mut findings)?;
+        }
         for (path, memo) in self.memos()? {
             let is_of_use = memo.is_some_and(|memo| self.size_of(&memo.blob.digest) == Some(memo.blob.size));
             if !is_of_use {
