@@ -4,6 +4,8 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{FILE, TestStore, diff_id, id, listing, listing_of, run, step, store, tar, view};
@@ -183,6 +185,33 @@ fn exports_are_whole_and_always_the_same() {
         assert!(matches!(store.export(&image, &names, target), Err(Error::MissingBlob { .. })));
     }
     assert_eq!(std::fs::read_dir(test.dir.path()).unwrap().count(), before);
+}
+
+#[test]
+fn what_is_exported_is_verified_and_anybody_may_read_it() {
+    let test = store();
+    let store = &test.store;
+    step(store, None, "a", "echo a > a");
+    let image = image(store, "a");
+    let (dir, plain) = (test.dir.path().join("layout"), test.dir.path().join("plain"));
+    store.export(&image, &[], Target::Directory(&dir)).unwrap();
+    std::fs::write(&plain, "").unwrap();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    for name in ["index.json".to_owned(), image.digest.blob_path()] {
+        assert_eq!(mode(&dir.join(&name)), mode(&plain), "{name}");
+    }
+    let layer = store.manifest(&image).unwrap().value().layers[0].digest;
+    let path = store.blob_path(&layer);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
+    let other = test.dir.path().join("other");
+    let error = store.export(&image, &[], Target::Directory(&other)).unwrap_err();
+    assert!(matches!(error, Error::ReadBlob { digest, .. } if digest == layer), "{error:?}");
+    assert!(!other.exists() && !store.has(&layer));
 }
 
 #[test]
