@@ -30,9 +30,7 @@ impl Ingest {
         let _making = self.lock_shared()?;
         let path = self.path.join(random_name());
         rustix::fs::mkdir(&path, Mode::from_raw_mode(SNAPSHOT_IN_MEMORY)).at("create", &path)?;
-        let lock = open_dir(&path).at("open", &path)?;
-        lock::try_exclusive(&lock).at("lock", &path)?;
-        Ok(NewDir { path, lock })
+        NewDir::lock(path)
     }
 
     /// Replaces `path` by a file with these bytes, in one step: a reader sees the old file or the new one.
@@ -106,6 +104,16 @@ pub(crate) struct NewDir {
     pub(crate) lock: OwnedFd,
 }
 
+impl NewDir {
+    /// Takes what was made at `path`.
+    fn lock(path: PathBuf) -> Result<NewDir> {
+        let lock = open_dir(&path).at("open", &path)?;
+        // Somebody who only looks may have it for a moment.
+        lock::wait_exclusive(&lock).at("lock", &path)?;
+        Ok(NewDir { path, lock })
+    }
+}
+
 impl Drop for NewDir {
     fn drop(&mut self) {
         // Once it was moved there is nothing; what cannot be deleted now is cleared by the next open.
@@ -128,4 +136,28 @@ pub(crate) fn random_name() -> String {
 
 pub(crate) fn open_dir(path: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_directory_is_locked_whoever_looks() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("new");
+        std::fs::create_dir(&path).unwrap();
+        let onlooker = open_dir(&path).unwrap();
+        lock::wait_shared(&onlooker).unwrap();
+        std::thread::scope(|scope| {
+            let maker = scope.spawn(|| NewDir::lock(path.clone()).unwrap());
+            // However long the maker is given, it has not got what another one has.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!maker.is_finished());
+            drop(onlooker);
+            let _made = maker.join().unwrap();
+            assert_eq!(lock::try_shared(open_dir(&path).unwrap()), Ok(false));
+        });
+        assert!(!path.exists());
+    }
 }
