@@ -207,9 +207,9 @@ impl Store {
             tar.entry(&entry(part.path.clone(), kind)).map_err(failed)?;
             match &part.content {
                 Content::Bytes(bytes) => tar.write_data(bytes).map_err(failed)?,
-                Content::Blob { digest, size_bytes } => self.copy_blob(digest, *size_bytes, &mut |bytes| {
-                    tar.write_data(bytes).map_err(failed)
-                })?,
+                Content::Blob { digest, size_bytes } => {
+                    self.copy_blob(digest, *size_bytes, &mut |bytes| tar.write_data(bytes).map_err(failed))?
+                }
             }
         }
         tar.finish().and_then(|out| out.flush()).map_err(failed)
