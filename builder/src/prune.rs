@@ -9,10 +9,10 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
+use layerfs::Result;
 use layerfs::gc::{Marks, Roots};
 use layerfs::snapshot::SnapshotId;
 use layerfs::store::Store;
-use layerfs::{IoResultExt, Result};
 use oci::Digest;
 
 use crate::cache::LocalCache;
@@ -229,14 +229,14 @@ pub fn prune(store: &Store, policy: &Policy) -> Result<Pruned> {
     for item in &items {
         bytes += match item.place {
             Place::Mount(at) => store.cache_mounts().remove(&usage.mounts[at])?.unwrap_or(0),
-            Place::Repository(at) => remote::forget_repository(&usage.repositories[at].lock)?,
+            Place::Repository(at) => remote::forget_repository(store, &usage.repositories[at].lock)?,
             Place::Node(_) => 0,
         };
     }
     let mut gone = BTreeSet::new();
     let freed = store.collect(|in_use| {
         gone = nodes.difference(&in_use.snapshots).copied().collect();
-        forget(&usage, policy, &gone, in_use)?;
+        forget(store, &usage, policy, &gone, in_use)?;
         let snapshots = store.snapshots();
         let (mut snapshots, blobs) = LocalCache::new(store, &*snapshots).references()?;
         snapshots.extend(remote::references(store)?);
@@ -253,17 +253,20 @@ pub fn prune(store: &Store, policy: &Policy) -> Result<Pruned> {
 }
 
 /// Deletes the records of what goes.
-fn forget(usage: &Usage, policy: &Policy, gone: &BTreeSet<SnapshotId>, in_use: &Marks) -> Result<()> {
+fn forget(
+    store: &Store,
+    usage: &Usage,
+    policy: &Policy,
+    gone: &BTreeSet<SnapshotId>,
+    in_use: &Marks,
+) -> Result<()> {
     let nodes = gone.iter().filter_map(|id| usage.nodes.get(id));
     let bases = usage.bases.iter().filter(|base| {
         let is_held = base.top.is_some_and(|top| in_use.snapshots.contains(&top));
         !is_held && policy.takes(base, gone)
     });
     for path in nodes.flat_map(|node| &node.records).chain(bases.map(|base| &base.place)) {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            deleted => deleted.at("delete", path)?,
-        }
+        store.delete(path)?;
     }
     Ok(())
 }

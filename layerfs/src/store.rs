@@ -289,19 +289,9 @@ impl Store {
     /// Deletes a blob that has another size than it should: a power cut leaves such.
     pub(crate) fn remove_damaged(&self, digest: &Digest, size_bytes: u64) -> Result<()> {
         match self.size_of(digest) {
-            Some(size) if size != size_bytes => {
-                let path = self.blob_path(digest);
-                std::fs::remove_file(&path).at("delete", path)
-            }
+            Some(size) if size != size_bytes => self.delete(&self.blob_path(digest)).map(drop),
             _ => Ok(()),
         }
-    }
-
-    /// Replaces the file `path`, relative to the store, in one step: a reader sees the old bytes or the new.
-    ///
-    /// For records of the builder in `cache/` and `resolved/`.
-    pub fn write_record(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        self.ingest().replace_file(&self.root.join(path), bytes)
     }
 
     pub(crate) fn ingest(&self) -> Ingest {

@@ -117,23 +117,18 @@ impl<'a> LocalCache<'a> {
         for (path, file) in self.files()? {
             let snapshot = file.snapshot();
             if gone.contains(&snapshot) && !keep.contains(&snapshot) {
-                fs::remove_file(&path).at("delete", &path)?;
+                self.store.delete(&path)?;
             }
         }
         Ok(())
     }
 
-    /// Deletes the records of results that are gone.
+    /// Deletes the records of results that are gone, and what cannot be read.
     ///
     /// # Errors
     /// When a record cannot be deleted.
     pub fn forget_missing(&self) -> layerfs::Result<()> {
-        for (path, file) in self.files()? {
-            if !self.store.has_snapshot(&file.snapshot()) {
-                fs::remove_file(&path).at("delete", &path)?;
-            }
-        }
-        Ok(())
+        self.useless()?.iter().try_for_each(|path| self.store.delete(path).map(drop))
     }
 
     /// Every record that can be read, for those who show and free them.
