@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::SystemTime;
 
+use layerfs::Arrival;
 use layerfs::download::Rest;
 use layerfs::snapshot::{SnapshotId, Snapshotter};
 use layerfs::store::Store;
-use layerfs::{Arrival, IoResultExt};
 use oci::{
     ChainId, Descriptor, DiffId, Digest, Document, ImageConfig, Index, Manifest, Platform, Raw, Reference,
 };
@@ -282,10 +282,8 @@ pub(crate) struct Remembered {
 
 /// All base images that are remembered.
 pub(crate) fn remembered(store: &Store) -> layerfs::Result<Vec<Remembered>> {
-    let directory = store.root().join("resolved");
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(&directory).at("list", &directory)? {
-        let path = entry.at("list", &directory)?.path();
+    for path in store.records("resolved")? {
         let Ok(file) = File::open(&path) else { continue };
         let last_used = file.metadata().and_then(|metadata| metadata.modified());
         if let Ok(Resolved { reference, descriptor, .. }) = serde_json::from_reader(BufReader::new(&file)) {

@@ -91,9 +91,6 @@ impl Usage {
     /// # Errors
     /// When the store cannot be read. What is damaged or vanishes meanwhile is left out.
     pub fn read(store: &Store) -> Result<Usage> {
-        if !store.root().exists() {
-            return Ok(Usage::default());
-        }
         let mut reader = Reader::new(store)?;
         reader.snapshots()?;
         reader.cache()?;

@@ -19,7 +19,7 @@ use rayon::prelude::*;
 
 use crate::snapshot::{SnapshotId, Snapshotter};
 use crate::store::Store;
-use crate::{Error, Result, download, ingest, lock};
+use crate::{Error, Result, download, ingest, lock, site};
 
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,7 +109,9 @@ impl Store {
 
     fn check_layout(&self, findings: &mut Vec<Finding>) -> Result<()> {
         let read = |name: &str| std::fs::read(self.root().join(name)).ok();
-        if self.root().exists() && read("oci-layout").as_deref() != Some(crate::layout::LAYOUT) {
+        // Where nothing is yet, the first build makes it.
+        let is_begun = self.names("")?.iter().any(|name| name != site::LOST_AND_FOUND);
+        if is_begun && read("oci-layout").as_deref() != Some(crate::layout::LAYOUT) {
             findings.push(Finding::damage("oci-layout", "does not say that this is an OCI image layout"));
         }
         let Some(bytes) = read("index.json") else { return Ok(()) };

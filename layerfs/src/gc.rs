@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use oci::{ChainId, Digest, ImageConfig, MAX_DOCUMENT_BYTES};
@@ -123,7 +123,7 @@ impl Store {
         let listed = self.images()?;
         let mut blobs: Vec<Digest> = listed.iter().map(|image| image.descriptor.digest).collect();
         blobs.retain(|digest| !forgotten.contains(digest));
-        for path in files(&self.root().join("resolved"))? {
+        for path in self.records("resolved")? {
             // A record that cannot be read is of use to nobody, so it keeps nothing.
             if let Some(record) = read(&path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
                 digests(&record, &mut |digest| blobs.push(digest));
@@ -192,7 +192,7 @@ impl Store {
         let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
         let (mut blobs, mut snapshots) = (0, 0);
         for all in self.everywhere().each() {
-            for path in files(&self.root().join(all.layout().folder()))? {
+            for path in self.records(all.layout().folder())? {
                 let id = name(&path).and_then(|name| name.parse::<SnapshotId>().ok());
                 // An alias goes with what it stands for.
                 let goes = |id| !marks.snapshots.contains(&id) || forsaken.contains(&all.resolve(&id));
@@ -219,11 +219,7 @@ impl Store {
     /// What is known of directories goes when it has not been added to for long: most of them are gone as well.
     fn sweep_contexts(&self) -> Result<()> {
         const LONG: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-        let folder = self.root().join("contexts");
-        if !folder.exists() {
-            return Ok(());
-        }
-        for path in files(&folder)? {
+        for path in self.records("contexts")? {
             let age = path.metadata().and_then(|metadata| metadata.modified()).ok();
             if age.and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age > LONG) {
                 self.discard(&path)?;
@@ -246,7 +242,7 @@ impl Store {
         // So that others know that somebody is at it.
         let _is_alone = lock::try_exclusive(&trash).at("lock", &path)?;
         let mut bytes = 0;
-        for name in files(&path)? {
+        for name in self.records(&path)? {
             let name = name.file_name().unwrap_or_default().as_encoded_bytes().to_vec();
             bytes += remove_tree(&trash, &name).at("empty", &path)?;
         }
@@ -270,9 +266,4 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         bytes => bytes.at("read", path).map(Some),
     }
-}
-
-fn files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(dir).at("read", dir)?;
-    entries.map(|entry| Ok(entry.at("read", dir)?.path())).collect()
 }

@@ -22,12 +22,7 @@ impl Store {
     /// # Errors
     /// When it cannot be listed.
     pub fn records(&self, folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
-        let folder = self.root().join(folder);
-        let entries = match std::fs::read_dir(&folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.at("list", &folder)?,
-        };
-        entries.map(|entry| Ok(entry.at("list", &folder)?.path())).collect()
+        list(&self.root().join(folder))
     }
 
     /// Deletes a file, or a directory with all that is in it; says how many bytes of disk that frees. Somebody else may
@@ -45,6 +40,15 @@ impl Store {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         remove::remove_tree(&folder, name).at("delete", &path)
     }
+}
+
+/// The paths of what is in `folder`; none if it is missing.
+pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.at("list", folder)?,
+    };
+    entries.map(|entry| Ok(entry.at("list", folder)?.path())).collect()
 }
 
 #[cfg(test)]

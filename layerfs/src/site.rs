@@ -39,7 +39,7 @@ const FOLDERS: [&str; 12] = [
 const EARLY: [&str; 5] = ["lock", "oci-layout", "index.json", "index.lock", "state.json"];
 
 /// What a new file system has.
-const LOST_AND_FOUND: &str = "lost+found";
+pub(crate) const LOST_AND_FOUND: &str = "lost+found";
 
 /// Why a directory is no place for a store.
 #[derive(Clone, Debug, PartialEq, Eq)]

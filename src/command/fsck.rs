@@ -73,9 +73,6 @@ pub(crate) fn fsck(args: &FsckArgs, session: &Session) -> Result<Exit, Failure> 
 
 fn findings(home: &Home, deep: bool) -> layerfs::Result<Vec<Finding>> {
     let store = &home.store;
-    if !store.root().exists() {
-        return Ok(Vec::new());
-    }
     let mut findings = store.check(deep)?;
     for snapshots in deep.then(|| store.readers()).into_iter().flatten() {
         let path = |id: SnapshotId| PathBuf::from(snapshots.layout().folder()).join(id.to_string());

@@ -294,6 +294,26 @@ fn a_read_only_store_can_be_looked_at() {
 }
 
 #[test]
+fn where_no_store_is_yet_nothing_is_found() {
+    let world = World::new();
+    let root = world.path("root");
+    let look = || {
+        for args in [&["images"][..], &["du"], &["prune", "--dry-run"], &["fsck"], &["fsck", "--deep"]] {
+            world.lbuild(args).success();
+        }
+        assert!(world.lbuild(&["du"]).stdout.contains("Total:       0B"));
+    };
+    look();
+    assert!(!root.exists());
+    fs::create_dir(&root).expect("a place");
+    look();
+    // What a new disk has.
+    fs::create_dir(root.join("lost+found")).expect("a folder");
+    look();
+    assert_eq!(fs::read_dir(&root).expect("the place").count(), 1, "looking makes nothing");
+}
+
+#[test]
 fn a_store_of_a_later_version_is_left_alone() {
     let world = World::new();
     world.build("FROM scratch\nCOPY Dockerfile /\n").output();

@@ -183,18 +183,12 @@ impl<'a> LocalCache<'a> {
     /// # Errors
     /// When the directory cannot be listed.
     pub fn useless(&self) -> layerfs::Result<Vec<PathBuf>> {
-        let directory = self.store.root().join("cache");
-        let mut useless = Vec::new();
-        for entry in fs::read_dir(&directory).at("list", &directory)? {
-            let path = entry.at("list", &directory)?.path();
-            if path.file_name().is_some_and(|name| name == LOCKS) {
-                continue;
-            }
-            if parse(&path).is_none_or(|file| !self.store.has_snapshot(&file.snapshot())) {
-                useless.push(path);
-            }
-        }
-        Ok(useless)
+        let mut paths = self.store.records("cache")?;
+        paths.retain(|path| {
+            let is_lock = path.file_name().is_some_and(|name| name == LOCKS);
+            !is_lock && parse(path).is_none_or(|file| !self.store.has_snapshot(&file.snapshot()))
+        });
+        Ok(paths)
     }
 
     /// The snapshots with all below them; those that are not there count for nothing.
@@ -209,13 +203,8 @@ impl<'a> LocalCache<'a> {
 
     /// Every record that can be read.
     fn files(&self) -> layerfs::Result<Vec<(PathBuf, CacheFile)>> {
-        let directory = self.store.root().join("cache");
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&directory).at("list", &directory)? {
-            let path = entry.at("list", &directory)?.path();
-            files.extend(parse(&path).map(|file| (path, file)));
-        }
-        Ok(files)
+        let paths = self.store.records("cache")?.into_iter();
+        Ok(paths.filter_map(|path| parse(&path).map(|file| (path, file))).collect())
     }
 
     fn path(&self, prefix: &str, digest: Digest) -> PathBuf {
