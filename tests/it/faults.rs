@@ -280,6 +280,7 @@ fn a_read_only_store_can_be_looked_at() {
         &["images"][..],
         &["inspect", "kept"],
         &["history", "kept"],
+        &["history", "--sizes", "kept"],
         &["du"],
         &["fsck", "--deep"],
         &["prune", "--dry-run"],
