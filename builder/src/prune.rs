@@ -222,7 +222,7 @@ pub fn prune(store: &Store, policy: &Policy) -> Result<Pruned> {
     let nodes: BTreeSet<SnapshotId> = items.iter().filter_map(Item::node).collect();
     let nameless = usage.nameless.iter().filter(|image| policy.takes(image, &nodes));
     let nameless: BTreeSet<Digest> = nameless.map(|image| image.place).collect();
-    let unlist = || nameless.iter().try_for_each(|image| store.forget(image).map(drop));
+    let unlist = || nameless.iter().try_for_each(|image| store.forget_nameless(image).map(drop));
     // A full disk has room for a shorter list only when something has gone.
     let is_late = unlist().is_err();
     let mut bytes = 0;

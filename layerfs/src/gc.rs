@@ -33,7 +33,7 @@ pub struct Roots {
     /// Snapshots that go although an image consists of them, unless something else needs them: they can be unpacked
     /// again.
     pub forsaken: BTreeSet<SnapshotId>,
-    /// Images that are about to go off the list.
+    /// Images without names that are about to go off the list.
     pub forgotten: BTreeSet<Digest>,
     /// Downloads that nobody is at go if nothing has come since, beside those of yesterday.
     pub downloads_before: Option<SystemTime>,
@@ -120,9 +120,9 @@ impl Store {
 
     /// Marks what is on a list that everybody reads.
     fn mark_listed(&self, forgotten: &BTreeSet<Digest>, marks: &mut Marks) -> Result<()> {
-        let listed = self.images()?;
+        let mut listed = self.images()?;
+        listed.retain(|image| image.reference.is_some() || !forgotten.contains(&image.descriptor.digest));
         let mut blobs: Vec<Digest> = listed.iter().map(|image| image.descriptor.digest).collect();
-        blobs.retain(|digest| !forgotten.contains(digest));
         for path in self.records("resolved")? {
             // A record that cannot be read is of use to nobody, so it keeps nothing.
             if let Some(record) = read(&path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {

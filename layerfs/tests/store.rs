@@ -103,6 +103,10 @@ fn names_come_and_go() {
     store.keep(&b).unwrap();
     store.keep(&a).unwrap();
     assert_eq!(store.images().unwrap().len(), 2);
+    assert!(!store.forget_nameless(&a.digest).unwrap(), "it is `again:1`");
+    assert!(store.forget_nameless(&b.digest).unwrap());
+    assert!(!store.forget_nameless(&b.digest).unwrap());
+    assert_eq!(store.images().unwrap().len(), 1);
 }
 
 #[test]
@@ -281,6 +285,22 @@ fn collection_frees_what_nothing_names() {
     assert!(matches!(freed, Collected { blobs: 4, snapshots: 1, .. }), "{freed:?}");
     assert_eq!(std::fs::read_dir(test.store.root().join("memo")).unwrap().count(), 0);
     assert_eq!(std::fs::read_dir(test.store.root().join("trash")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_named_meanwhile_stays() {
+    let mut test = store();
+    step(&test.store, None, "a", "echo a > a");
+    step(&test.store, None, "b", "echo b > b");
+    let (a, b) = (image(&test.store, "a"), image(&test.store, "b"));
+    test.store.keep(&a).unwrap();
+    test.store.keep(&b).unwrap();
+    // Both had no name when it was decided that they go.
+    test.store.tag(&reference("app:1"), &a).unwrap();
+    test.store.release();
+    let forgotten = [a.digest, b.digest].into();
+    test.store.collect(|_| Ok(Roots { forgotten, ..Roots::default() })).unwrap();
+    assert!(test.store.has(&a.digest) && !test.store.has(&b.digest));
 }
 
 #[test]
