@@ -446,13 +446,7 @@ impl<'a> Images<'a> {
 
     /// How many layers, counted from the bottom, are unpacked already.
     fn unpacked(&self, diff_ids: &[DiffId]) -> usize {
-        let chains: Vec<SnapshotId> = diff_ids
-            .iter()
-            .scan(None, |below: &mut Option<ChainId>, id| {
-                *below = Some(below.map_or(ChainId::bottom(*id), |chain| chain.with(*id)));
-                below.map(SnapshotId::chain)
-            })
-            .collect();
+        let chains: Vec<SnapshotId> = ChainId::each(diff_ids).map(SnapshotId::chain).collect();
         chains.iter().rposition(|chain| self.snapshots.contains(chain)).map_or(0, |top| top + 1)
     }
 }

@@ -255,11 +255,9 @@ impl<'a> Reader<'a> {
     fn stack(&mut self, manifest: &Manifest, what: &str) -> Option<SnapshotId> {
         let config = self.store.config(manifest).ok()?;
         let mut below: Vec<SnapshotId> = Vec::new();
-        let mut chain: Option<ChainId> = None;
-        for (layer, diff_id) in manifest.layers.iter().zip(&config.value().rootfs.diff_ids) {
-            let here = chain.map_or(ChainId::bottom(*diff_id), |below| below.with(*diff_id));
-            chain = Some(here);
-            let id = self.store.resolve(&SnapshotId::chain(here));
+        let diff_ids = &config.value().rootfs.diff_ids;
+        for ((layer, diff_id), chain) in manifest.layers.iter().zip(diff_ids).zip(ChainId::each(diff_ids)) {
+            let id = self.store.resolve(&SnapshotId::chain(chain));
             let node = self.node(id, &below);
             if node.what.is_empty() {
                 what.clone_into(&mut node.what);

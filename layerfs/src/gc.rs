@@ -174,15 +174,8 @@ impl Store {
         let document = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
         let Some(document) = document else { return Ok(()) };
         digests(&document, &mut |digest| left.push(digest));
-        if let Ok(config) = serde_json::from_value::<ImageConfig>(document)
-            && let Some((bottom, layers)) = config.rootfs.diff_ids.split_first()
-        {
-            let mut chain = ChainId::bottom(*bottom);
-            marks.snapshots.insert(SnapshotId::chain(chain));
-            for layer in layers {
-                chain = chain.with(*layer);
-                marks.snapshots.insert(SnapshotId::chain(chain));
-            }
+        if let Ok(config) = serde_json::from_value::<ImageConfig>(document) {
+            marks.snapshots.extend(ChainId::each(&config.rootfs.diff_ids).map(SnapshotId::chain));
         }
         Ok(())
     }

@@ -46,12 +46,9 @@ impl Store {
         let manifest = manifest.value();
         let config: ImageConfig = serde_json::from_slice(&document(&manifest.config.digest)?).ok()?;
         let diff_ids = config.rootfs.diff_ids;
-        let mut chain: Option<ChainId> = None;
-        let layers = manifest.layers.iter().zip(&diff_ids).map(|(layer, diff_id)| {
-            let here = chain.map_or_else(|| ChainId::bottom(*diff_id), |below| below.with(*diff_id));
-            chain = Some(here);
-            (layer.clone(), *diff_id, SnapshotId::chain(here))
-        });
+        let snapshots = ChainId::each(&diff_ids).map(SnapshotId::chain);
+        let layers = manifest.layers.iter().zip(&diff_ids).zip(snapshots);
+        let layers = layers.map(|((layer, diff_id), snapshot)| (layer.clone(), *diff_id, snapshot));
         (diff_ids.len() == manifest.layers.len()).then(|| layers.collect())
     }
 
