@@ -15,7 +15,7 @@ use layerfs::snapshot::SnapshotId;
 use layerfs::store::Store;
 use oci::Digest;
 
-use crate::cache::LocalCache;
+use crate::cache::records;
 use crate::remote;
 use crate::usage::{Node, Root, Usage};
 
@@ -237,19 +237,26 @@ pub fn prune(store: &Store, policy: &Policy) -> Result<Pruned> {
     let freed = store.collect(|in_use| {
         gone = nodes.difference(&in_use.snapshots).copied().collect();
         forget(store, &usage, policy, &gone, in_use)?;
-        let snapshots = store.snapshots();
-        let (mut snapshots, blobs) = LocalCache::new(store, &*snapshots).references()?;
-        snapshots.extend(remote::references(store)?);
         let forsaken = if policy.all { gone.clone() } else { BTreeSet::new() };
         let forgotten = if is_late { nameless.clone() } else { BTreeSet::new() };
         let downloads_before = policy.takes_all_kinds().then(|| policy.until.unwrap_or_else(SystemTime::now));
-        Ok(Roots { blobs, snapshots, forsaken, forgotten, downloads_before })
+        Ok(Roots { forsaken, forgotten, downloads_before, ..roots(store)? })
     })?;
     if is_late {
         unlist()?;
     }
     items.retain(|item| item.node().is_none_or(|id| gone.contains(&id)));
     Ok(Pruned { items, bytes: bytes + freed.bytes })
+}
+
+/// What the builder's records lead to, for a collection that keeps it.
+///
+/// # Errors
+/// When they cannot be listed.
+pub fn roots(store: &Store) -> Result<Roots> {
+    let (mut snapshots, blobs) = records::references(store)?;
+    snapshots.extend(remote::references(store)?);
+    Ok(Roots { blobs, snapshots, ..Roots::default() })
 }
 
 /// Deletes the records of what goes.

@@ -19,7 +19,7 @@ use layerfs::snapshot::SnapshotId;
 use layerfs::store::Store;
 use oci::{ChainId, Descriptor, Digest, Document, Manifest};
 
-use crate::cache::LocalCache;
+use crate::cache::records;
 use crate::remote::{self, Repository};
 use crate::source;
 
@@ -182,8 +182,7 @@ impl<'a> Reader<'a> {
     }
 
     fn cache(&mut self) -> Result<()> {
-        let snapshots = self.store.snapshots();
-        for entry in LocalCache::new(self.store, &*snapshots).entries()? {
+        for entry in records::entries(self.store)? {
             let id = self.store.resolve(&entry.snapshot);
             // A record of nothing is the next collection's.
             let Some(node) = self.usage.nodes.get_mut(&id) else { continue };

@@ -3,7 +3,7 @@
 
 use std::thread;
 
-use builder::cache::{CacheBackend as _, Key, LocalCache, Record};
+use builder::cache::{CacheBackend as _, Key, LocalCache, Record, records};
 use layerfs::snapshot::SnapshotId;
 use layerfs::store::Store;
 use oci::Digest;
@@ -44,7 +44,7 @@ fn those_who_forget_do_not_disturb_each_other() {
         std::fs::create_dir_all(repository.join("refs")).unwrap();
         std::fs::write(repository.with_extension("lock"), "").unwrap();
     }
-    at_once(|| cache.forget_missing());
+    at_once(|| records::forget_missing(&store));
     at_once(|| builder::source::forget(&store, &name.parse().unwrap()));
     at_once(|| builder::remote::forget_all(&store));
     for folder in ["cache", "resolved", "remote/git"] {

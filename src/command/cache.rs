@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use builder::cache::LocalCache;
+use builder::cache::records;
 use builder::remote;
 use layerfs::cache_mount::CacheMountInfo;
 use layerfs::gc::Roots;
@@ -97,8 +97,7 @@ fn is_meant(mount: &CacheMountInfo, args: &CachePruneArgs) -> bool {
 fn forget_steps(home: &Home) -> Result<u64, Failure> {
     let fail = home.failure("forget the steps");
     let freed = home.store.collect(|_| Ok(Roots::default())).map_err(&fail)?;
-    let snapshots = home.store.snapshots();
-    LocalCache::new(&home.store, &*snapshots).forget_missing().map_err(&fail)?;
+    records::forget_missing(&home.store).map_err(&fail)?;
     Ok(freed.bytes + remote::forget_all(&home.store).map_err(fail)?)
 }
 

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use builder::cache::LocalCache;
+use builder::cache::{LocalCache, records};
 use layerfs::fsck::{Finding, Severity};
 use layerfs::snapshot::SnapshotId;
 use serde::Serialize;
@@ -79,7 +79,7 @@ fn findings(home: &Home, deep: bool) -> layerfs::Result<Vec<Finding>> {
         let altered = LocalCache::new(store, &*snapshots).altered()?;
         findings.extend(altered.into_iter().map(|(id, problem)| Finding::damage(path(id), problem)));
     }
-    for path in LocalCache::new(store, &*store.snapshots()).useless()? {
+    for path in records::useless(store)? {
         let path = path.strip_prefix(store.root()).unwrap_or(&path).to_owned();
         findings.push(Finding::leftover(path, "a record of something that is not here"));
     }

@@ -3,8 +3,8 @@
 //! Steps: take images off the list; let the builder forget the steps that only they were made of; collect. What
 //! the builder knows besides, such as stages that end in no image, stays for its next run.
 
-use builder::cache::LocalCache;
-use layerfs::gc::Roots;
+use builder::cache::records;
+use builder::prune;
 use layerfs::layout::StoredImage;
 use layerfs::snapshot::SnapshotId;
 use layerfs::store::Store;
@@ -107,15 +107,8 @@ fn collect(mut home: Home, removed: &[StoredImage]) -> Result<(), Failure> {
     let (gone, kept) = (chains(removed, &home.store), chains(&remaining, &home.store));
     // What was read to find the images is of no more use.
     home.store.release();
-    let snapshots = home.store.snapshots();
-    let cache = LocalCache::new(&home.store, &*snapshots);
-    cache.prune(&gone, &kept).map_err(fail)?;
-    let roots = |_: &_| {
-        let (mut snapshots, blobs) = cache.references()?;
-        snapshots.extend(builder::remote::references(&home.store)?);
-        Ok(Roots { blobs, snapshots, ..Roots::default() })
-    };
-    home.store.collect(roots).map_err(fail)?;
+    records::prune(&home.store, &gone, &kept).map_err(fail)?;
+    home.store.collect(|_| prune::roots(&home.store)).map_err(fail)?;
     Ok(())
 }
 
