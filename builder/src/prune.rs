@@ -216,27 +216,51 @@ pub fn preview(store: &Store, policy: &Policy) -> Result<Pruned> {
 /// # Errors
 /// When something cannot be read or deleted; what has gone by then stays so.
 pub fn prune(store: &Store, policy: &Policy) -> Result<Pruned> {
-    // Only looked at, or reading the images would hold them.
-    let usage = Usage::read(&Store::look(store.root())?)?;
-    let mut items = usage.choose(policy);
-    let nodes: BTreeSet<SnapshotId> = items.iter().filter_map(Item::node).collect();
+    free(store, policy, &look(store)?)
+}
+
+/// Frees the least recently used, if what builds keep takes more bytes than this. What is in use stays.
+///
+/// # Errors
+/// As [`prune`].
+pub fn keep_within(store: &Store, bytes: u64) -> Result<()> {
+    let usage = look(store)?;
+    if usage.cache_bytes() > bytes {
+        free(store, &Policy { keep_bytes: Some(bytes), ..Policy::default() }, &usage)?;
+    }
+    Ok(())
+}
+
+/// Only looked at, or reading the images would hold them.
+fn look(store: &Store) -> Result<Usage> {
+    Usage::read(&Store::look(store.root())?)
+}
+
+fn free(store: &Store, policy: &Policy, usage: &Usage) -> Result<Pruned> {
+    let chosen = usage.choose(policy);
+    let nodes: BTreeSet<SnapshotId> = chosen.iter().filter_map(Item::node).collect();
     let nameless = usage.nameless.iter().filter(|image| policy.takes(image, &nodes));
     let nameless: BTreeSet<Digest> = nameless.map(|image| image.place).collect();
     let unlist = || nameless.iter().try_for_each(|image| store.forget_nameless(image).map(drop));
     // A full disk has room for a shorter list only when something has gone.
     let is_late = unlist().is_err();
-    let mut bytes = 0;
-    for item in &items {
-        bytes += match item.place {
-            Place::Mount(at) => store.cache_mounts().remove(&usage.mounts[at])?.unwrap_or(0),
+    let (mut bytes, mut items) = (0, Vec::new());
+    for item in chosen {
+        let freed = match item.place {
+            Place::Mount(at) => store.cache_mounts().remove(&usage.mounts[at])?,
             Place::Repository(at) => remote::forget_repository(store, &usage.repositories[at].lock)?,
-            Place::Node(_) => 0,
+            Place::Node(_) => Some(0),
         };
+        // None: somebody has come to use it meanwhile.
+        if let Some(freed) = freed {
+            bytes += freed;
+            items.push(item);
+        }
     }
     let mut gone = BTreeSet::new();
     let freed = store.collect(|in_use| {
         gone = nodes.difference(&in_use.snapshots).copied().collect();
-        forget(store, &usage, policy, &gone, in_use)?;
+        forget(store, usage, policy, &gone, in_use)?;
         let forsaken = if policy.all { gone.clone() } else { BTreeSet::new() };
         let forgotten = if is_late { nameless.clone() } else { BTreeSet::new() };
         let downloads_before = policy.takes_all_kinds().then(|| policy.until.unwrap_or_else(SystemTime::now));
@@ -293,5 +317,34 @@ impl Item {
             Place::Node(id) => Some(id),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use layerfs::cache_mount::Sharing;
+
+    use super::*;
+
+    #[test]
+    fn what_is_taken_meanwhile_is_not_said_to_be_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let take = |id| store.cache_mounts().take(id, Sharing::Locked, &|_| Ok(()), &|| false).unwrap();
+        let git = store.root().join("remote/git");
+        for name in ["held", "free"] {
+            drop(take(name));
+            std::fs::create_dir_all(git.join(name)).unwrap();
+            std::fs::write(git.join(name).with_extension("lock"), "").unwrap();
+        }
+        let usage = look(&store).unwrap();
+        assert_eq!(usage.choose(&Policy::default()).len(), 4);
+        let _mount = take("held");
+        let lock = std::fs::File::open(git.join("held.lock")).unwrap();
+        lock.lock().unwrap();
+        let pruned = free(&store, &Policy::default(), &usage).unwrap();
+        let went: Vec<(&str, Kind)> = pruned.items.iter().map(|item| (&*item.id, item.kind)).collect();
+        assert_eq!(went.len(), 2, "{went:?}");
+        assert!(went.contains(&("free", Kind::CacheMount)) && went.contains(&("free", Kind::Repository)));
     }
 }

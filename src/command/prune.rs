@@ -103,14 +103,7 @@ pub(crate) fn du(args: &DuArgs, session: &Session) -> Result<Exit, Failure> {
 /// Frees the least recently used, if the cache takes more than `limit`. What a build just made is in use.
 pub(crate) fn keep_within(limit: Bytes, home: &Home) {
     let Bytes(bytes) = limit;
-    let keep = || {
-        let looked = layerfs::store::Store::look(home.store.root())?;
-        if Usage::read(&looked)?.cache_bytes() > bytes {
-            prune::prune(&home.store, &Policy { keep_bytes: Some(bytes), ..Policy::default() })?;
-        }
-        Ok::<(), layerfs::Error>(())
-    };
-    if let Err(error) = keep() {
+    if let Err(error) = prune::keep_within(&home.store, bytes) {
         // The image is there all the same. And nobody may be left to tell.
         let error = text::printable(&error.to_string());
         writeln!(std::io::stderr().lock(), "warning: cannot keep the cache within its limit: {error}").ok();

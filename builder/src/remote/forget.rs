@@ -23,7 +23,7 @@ pub fn forget_all(store: &Store) -> layerfs::Result<u64> {
     let mut bytes = 0;
     for path in store.records(record::GIT_FOLDER)? {
         if path.extension().is_some_and(|extension| extension == "lock") {
-            bytes += forget_repository(store, &path)?;
+            bytes += forget_repository(store, &path)?.unwrap_or(0);
         }
     }
     for path in store.records(record::FOLDER)? {
@@ -79,24 +79,27 @@ fn size(store: &Store, path: &Path) -> u64 {
 }
 
 /// Deletes the repository of a lock, and then the lock; gives the number of bytes that were freed. One that somebody
-/// fetches from stays.
+/// fetches from stays: then it is `None`.
 ///
 /// # Errors
 /// When something cannot be deleted.
-pub(crate) fn forget_repository(store: &Store, lock: &Path) -> layerfs::Result<u64> {
+pub(crate) fn forget_repository(store: &Store, lock: &Path) -> layerfs::Result<Option<u64>> {
     let file = match File::open(lock) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(0)),
         opened => opened.at("open", lock)?,
     };
-    // Another one may have deleted it in between, and somebody begun anew.
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() || !is_at(&file, lock) {
-        return Ok(0);
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(None);
+    }
+    if !is_at(&file, lock) {
+        // Somebody else has deleted it in between. What is there now is another one.
+        return Ok(Some(0));
     }
     let mut bytes = 0;
     for path in [lock.with_extension(""), lock.with_extension("new"), lock.to_owned()] {
         bytes += store.delete(&path)?;
     }
-    Ok(bytes)
+    Ok(Some(bytes))
 }
 
 /// Whether this is still the file of this name.
