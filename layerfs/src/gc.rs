@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use oci::{ChainId, Digest, ImageConfig, MAX_DOCUMENT_BYTES};
@@ -18,8 +18,9 @@ use serde_json::Value;
 
 use crate::ingest::{open_dir, random_name};
 use crate::lease::{self, Held};
+use crate::memo::Memo;
 use crate::remove::remove_tree;
-use crate::snapshot::{SnapshotId, Snapshotter};
+use crate::snapshot::{Everywhere, SnapshotId, Snapshotter};
 use crate::store::Store;
 use crate::{IoResultExt, Result, download, lock};
 
@@ -70,14 +71,14 @@ impl Store {
     /// Those of `roots`, and what cannot be read or moved. Whatever has been moved by then is deleted by the next.
     pub fn collect(&self, roots: impl FnOnce(&Marks) -> Result<Roots>) -> Result<Collected> {
         let shut = lease::shut(self.root())?;
-        let mut marks = Marks::default();
-        self.mark_held(shut.held(self.root())?, &mut marks)?;
-        let Roots { blobs, snapshots, forsaken, forgotten, downloads_before } = roots(&marks)?;
-        self.mark(&blobs, snapshots, &mut marks)?;
-        let forsaken = forsaken.difference(&marks.snapshots).copied().collect();
-        self.mark_listed(&forgotten, &mut marks)?;
-        self.mark_referrers(&mut marks)?;
-        let swept = self.sweep(&marks, &forsaken);
+        let mut marking = Marking::begin(self)?;
+        marking.add_held(shut.held(self.root())?)?;
+        let Roots { blobs, snapshots, forsaken, forgotten, downloads_before } = roots(&marking.marks)?;
+        marking.add(&blobs, snapshots)?;
+        let forsaken = forsaken.difference(&marking.marks.snapshots).copied().collect();
+        marking.add_listed(&forgotten)?;
+        self.mark_referrers(&mut marking.marks)?;
+        let swept = self.sweep(&marking, &forsaken);
         drop(shut);
         let (blobs, snapshots) = swept?;
         self.forget_lost_referrers()?;
@@ -92,9 +93,9 @@ impl Store {
     /// # Errors
     /// When something that is held cannot be read.
     pub fn in_use(&self) -> Result<Marks> {
-        let mut marks = Marks::default();
-        self.mark_held(lease::held_now(self.root()), &mut marks)?;
-        Ok(marks)
+        let mut marking = Marking::begin(self)?;
+        marking.add_held(lease::held_now(self.root()))?;
+        Ok(marking.marks)
     }
 
     /// The blobs and the snapshots that `document` names, itself included, as they are named.
@@ -105,53 +106,6 @@ impl Store {
         let mut marks = Marks::default();
         self.mark_blob(document, &mut marks)?;
         Ok(marks)
-    }
-
-    fn mark_held(&self, held: BTreeSet<Held>, marks: &mut Marks) -> Result<()> {
-        let (mut blobs, mut snapshots) = (Vec::new(), Vec::new());
-        for thing in held {
-            match thing {
-                Held::Blob(digest) => blobs.push(digest),
-                Held::Snapshot(id) => snapshots.push(id),
-            }
-        }
-        self.mark(&blobs, snapshots, marks)
-    }
-
-    /// Marks what is on a list that everybody reads.
-    fn mark_listed(&self, forgotten: &BTreeSet<Digest>, marks: &mut Marks) -> Result<()> {
-        let mut listed = self.images()?;
-        listed.retain(|image| image.reference.is_some() || !forgotten.contains(&image.descriptor.digest));
-        let mut blobs: Vec<Digest> = listed.iter().map(|image| image.descriptor.digest).collect();
-        for path in self.records("resolved")? {
-            // A record that cannot be read is of use to nobody, so it keeps nothing.
-            if let Some(record) = read(&path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-                digests(&record, &mut |digest| blobs.push(digest));
-            }
-        }
-        self.mark(&blobs, Vec::new(), marks)
-    }
-
-    fn mark(&self, blobs: &[Digest], snapshots: Vec<SnapshotId>, marks: &mut Marks) -> Result<()> {
-        for digest in blobs {
-            self.mark_blob(digest, marks)?;
-        }
-        // What a layer was compressed to stays as long as the layer, and gives nothing a longer life.
-        for (_, memo) in self.memos()? {
-            if let Some(memo) = memo.filter(|memo| marks.blobs.contains(&memo.diff_id.0)) {
-                marks.blobs.insert(memo.blob.digest);
-            }
-        }
-        let everywhere = self.everywhere();
-        marks.snapshots.extend(snapshots);
-        for id in marks.snapshots.clone() {
-            for all in everywhere.each() {
-                if let Ok(ancestors) = all.ancestors(&id) {
-                    marks.snapshots.extend(ancestors.iter().chain([&id]).map(|id| all.resolve(id)));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Marks a blob and all that it leads to, one after the other: a chain of documents may be longer than the stack.
@@ -181,10 +135,11 @@ impl Store {
     }
 
     /// Moves what is not marked to the trash; says how many blobs and snapshots that were.
-    fn sweep(&self, marks: &Marks, forsaken: &BTreeSet<SnapshotId>) -> Result<(u64, u64)> {
+    fn sweep(&self, marking: &Marking<'_>, forsaken: &BTreeSet<SnapshotId>) -> Result<(u64, u64)> {
+        let Marking { marks, memos, everywhere, .. } = marking;
         let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
         let (mut blobs, mut snapshots) = (0, 0);
-        for all in self.everywhere().each() {
+        for all in everywhere.each() {
             for path in self.records(all.layout().folder())? {
                 let id = name(&path).and_then(|name| name.parse::<SnapshotId>().ok());
                 // An alias goes with what it stands for.
@@ -199,9 +154,9 @@ impl Store {
                 blobs += u64::from(self.discard(&self.root().join(path))?);
             }
         }
-        for (path, memo) in self.memos()? {
-            if memo.is_none_or(|memo| !marks.blobs.contains(&memo.blob.digest)) {
-                self.discard(&path)?;
+        for (path, memo) in memos {
+            if memo.as_ref().is_none_or(|memo| !marks.blobs.contains(&memo.blob.digest)) {
+                self.discard(path)?;
             }
         }
         self.sweep_file_indexes(|diff_id| marks.blobs.contains(diff_id))?;
@@ -240,6 +195,71 @@ impl Store {
             bytes += remove_tree(&trash, &name).at("empty", &path)?;
         }
         Ok(bytes)
+    }
+}
+
+/// What is marked so far, and what marking reads but once: meanwhile others wait.
+struct Marking<'a> {
+    store: &'a Store,
+    memos: Vec<(PathBuf, Option<Memo>)>,
+    everywhere: Everywhere,
+    /// Closed after each addition: with what is in it, all that this stands on.
+    marks: Marks,
+}
+
+impl<'a> Marking<'a> {
+    fn begin(store: &'a Store) -> Result<Marking<'a>> {
+        let (memos, everywhere) = (store.memos()?, store.everywhere());
+        Ok(Marking { store, memos, everywhere, marks: Marks::default() })
+    }
+
+    fn add_held(&mut self, held: BTreeSet<Held>) -> Result<()> {
+        let (mut blobs, mut snapshots) = (Vec::new(), Vec::new());
+        for thing in held {
+            match thing {
+                Held::Blob(digest) => blobs.push(digest),
+                Held::Snapshot(id) => snapshots.push(id),
+            }
+        }
+        self.add(&blobs, snapshots)
+    }
+
+    /// Adds what is on a list that everybody reads.
+    fn add_listed(&mut self, forgotten: &BTreeSet<Digest>) -> Result<()> {
+        let mut listed = self.store.images()?;
+        listed.retain(|image| image.reference.is_some() || !forgotten.contains(&image.descriptor.digest));
+        let mut blobs: Vec<Digest> = listed.iter().map(|image| image.descriptor.digest).collect();
+        for path in self.store.records("resolved")? {
+            // A record that cannot be read is of use to nobody, so it keeps nothing.
+            if let Some(record) = read(&path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+                digests(&record, &mut |digest| blobs.push(digest));
+            }
+        }
+        self.add(&blobs, Vec::new())
+    }
+
+    fn add(&mut self, blobs: &[Digest], snapshots: Vec<SnapshotId>) -> Result<()> {
+        let Marking { store, memos, everywhere, marks } = self;
+        let before = marks.snapshots.clone();
+        for digest in blobs {
+            store.mark_blob(digest, marks)?;
+        }
+        // What a layer was compressed to stays as long as the layer, and gives nothing a longer life.
+        for memo in memos.iter().filter_map(|(_, memo)| memo.as_ref()) {
+            if marks.blobs.contains(&memo.diff_id.0) {
+                marks.blobs.insert(memo.blob.digest);
+            }
+        }
+        marks.snapshots.extend(snapshots);
+        let mut left: Vec<SnapshotId> = marks.snapshots.difference(&before).copied().collect();
+        while let Some(id) = left.pop() {
+            for all in everywhere.each() {
+                let Ok(ancestors) = all.ancestors(&id) else { continue };
+                let below = ancestors.iter().chain([&id]).map(|id| all.resolve(id));
+                left.extend(below.filter(|id| marks.snapshots.insert(*id)));
+            }
+        }
+        Ok(())
     }
 }
 
