@@ -6,6 +6,8 @@
 //!
 //! Invariants: an image that has a name stays whole, whatever is asked for; what something stands on goes after that.
 
+mod usual;
+
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
@@ -18,6 +20,8 @@ use oci::Digest;
 use crate::cache::records;
 use crate::remote;
 use crate::usage::{Node, Root, Usage};
+
+pub use usual::keep_within_usual;
 
 /// What may go.
 #[derive(Clone, Debug, Default)]

@@ -17,6 +17,7 @@
 //!   resolved/, cache/        the builder's records; digests in `resolved/` keep blobs alive
 //!   trash/                   what a collection or a commit has taken out of sight and is deleting
 //!   lock, leases/            who uses what; see `lease`
+//!   pruned                   its time is that of the builder's last look at how much is kept
 //!   quarantine/              what was found to be damaged
 //! ```
 //!

@@ -14,7 +14,7 @@ use crate::args::{DuArgs, Format, PruneArgs};
 use crate::command::Session;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::home::Home;
+use crate::home::{Home, KeepStorage};
 use crate::value::{Bytes, PruneFilter, kind_name};
 use crate::{output, text};
 
@@ -100,10 +100,14 @@ pub(crate) fn du(args: &DuArgs, session: &Session) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Frees the least recently used, if the cache takes more than `limit`. What a build just made is in use.
-pub(crate) fn keep_within(limit: Bytes, home: &Home) {
-    let Bytes(bytes) = limit;
-    if let Err(error) = prune::keep_within(&home.store, bytes) {
+/// Frees the least recently used, if builds keep more than `limit`. What a build just made is in use.
+pub(crate) fn keep_within(limit: KeepStorage, home: &Home) {
+    let kept = match limit {
+        KeepStorage::Usual => prune::keep_within_usual(&home.store),
+        KeepStorage::Within(Bytes(bytes)) => prune::keep_within(&home.store, bytes),
+        KeepStorage::Unlimited => Ok(()),
+    };
+    if let Err(error) = kept {
         // The image is there all the same. And nobody may be left to tell.
         let error = text::printable(&error.to_string());
         writeln!(std::io::stderr().lock(), "warning: cannot keep the cache within its limit: {error}").ok();
