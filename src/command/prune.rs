@@ -2,13 +2,11 @@
 //! keeps the cache within.
 
 use std::io::Write;
-use std::time::SystemTime;
 
 use builder::prune::{self, Item, Policy};
 use builder::usage::Usage;
 use serde::Serialize;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::args::{DuArgs, Format, PruneArgs};
 use crate::command::Session;
@@ -47,8 +45,8 @@ impl Row {
             reclaimable: !item.in_use && !item.in_image,
             in_use: item.in_use,
             in_image: item.in_image,
-            created: rfc3339(item.created),
-            last_used: rfc3339(item.last_used),
+            created: text::rfc3339(item.created),
+            last_used: text::rfc3339(item.last_used),
         }
     }
 }
@@ -120,7 +118,7 @@ fn table(rows: &[Row], now: OffsetDateTime) -> String {
                 _ => "yes",
             };
             [
-                text::shorten(&row.id, 12).replace('…', ""),
+                row.id.chars().take(12).collect(),
                 text::size(row.size),
                 state.to_owned(),
                 text::age(&row.last_used, now),
@@ -150,9 +148,4 @@ fn blocks(rows: &[Row]) -> String {
         lines.concat() + "\n"
     };
     rows.iter().map(block).collect()
-}
-
-fn rfc3339(time: SystemTime) -> String {
-    // A time before the year 0 or after 9999 is a clock that is wrong.
-    OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_default()
 }

@@ -155,6 +155,11 @@ fn sizes_are_those_of_the_disk() {
     world.build(&format!("{}LABEL x=y\n", dockerfile(&["a", "b"]))).args(&["-t", "two"]).success();
     let table = world.lbuild(&["du"]).success().stdout;
     assert!(table.contains("RUN head -c 3000000 /dev/urandom > /a"), "{table}");
+    for row in listed(&world) {
+        // As short as Docker's, and short ones are given to `--filter id=`.
+        let id = row["ID"].as_str().expect("an id").get(..12).expect("12 digits");
+        assert!(table.contains(&format!("\n{id}   ")), "{id}: {table}");
+    }
     let sum: u64 = listed(&world).iter().map(size).sum();
     let root = world.path("root");
     let real = bytes_on_disk(&root.join("blobs")) + bytes_on_disk(&root.join("snapshots"));
