@@ -4,13 +4,14 @@
 //! has moved on. Whoever clears takes that lock exclusively, so that what has no lock then belongs to nobody.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::store::link_unnamed;
 use crate::trust::SNAPSHOT_IN_MEMORY;
 use crate::{IoResultExt, Result, lock, remove};
 
@@ -35,24 +36,31 @@ impl Ingest {
 
     /// Replaces `path` by a file with these bytes, in one step: a reader sees the old file or the new one.
     pub(crate) fn replace_file(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        self.replace(path, bytes, |_| Ok(()))
+        self.replace(path, |temporary| std::fs::write(temporary, bytes).at("write", temporary))
     }
 
     /// The same of a file of which nothing may be lost in a power cut: afterwards, too, there is the old or the new.
     pub(crate) fn replace_file_on_disk(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        self.replace(path, bytes, File::sync_data)
+        self.replace(path, |temporary| {
+            let write = || {
+                let mut file = File::create(temporary)?;
+                file.write_all(bytes)?;
+                file.sync_data()
+            };
+            write().at("write", temporary)
+        })
     }
 
-    fn replace(&self, path: &Path, bytes: &[u8], sync: fn(&File) -> io::Result<()>) -> Result<()> {
+    /// The same by a file that is there and has no name.
+    pub(crate) fn replace_by(&self, path: &Path, unnamed: &File) -> Result<()> {
+        self.replace(path, |temporary| link_unnamed(unnamed, temporary).at("create", temporary))
+    }
+
+    fn replace(&self, path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let _making = self.lock_shared()?;
         let temporary = self.path.join(random_name());
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(bytes)?;
-            sync(&file)
-        };
-        let written = write().at("write", &temporary);
-        written.and_then(|()| std::fs::rename(&temporary, path).at("replace", path)).inspect_err(|_| {
+        let made = make(&temporary);
+        made.and_then(|()| std::fs::rename(&temporary, path).at("replace", path)).inspect_err(|_| {
             // The error that matters is the one being returned.
             let _left_over = std::fs::remove_file(&temporary);
         })

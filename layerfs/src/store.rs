@@ -3,6 +3,7 @@
 //! ```text
 //! <root>/                 0700
 //!   oci-layout, index.json   the layout's two files; see `layout`
+//!   index.lock               held by whoever changes the list of images
 //!   state.json               the format of all this, and when it was last trusted; see `trust`
 //!   blobs/sha256/<hex>       complete, never written to again; blobs/sha512/<hex> where others call a blob so
 //!   downloads/               blobs that have come in part; see `download`
@@ -15,6 +16,7 @@
 //!   contexts/                what is known of the files of contexts; see `checksum::Known`
 //!   uploads/, drafts/        transfers and indexes in the making, of the command
 //!   resolved/, cache/        the builder's records; digests in `resolved/` keep blobs alive
+//!   remote/                  what the builder has fetched: records, and copies of repositories
 //!   trash/                   what a collection or a commit has taken out of sight and is deleting
 //!   lock, leases/            who uses what; see `lease`
 //!   quarantine/              what was found to be damaged
@@ -414,7 +416,7 @@ impl Shelf {
     pub(crate) fn link(&self, file: &File, digest: &Digest) -> Result<()> {
         let path = self.place(digest)?;
         match link_unnamed(file, &path) {
-            Err(Errno::EXIST) if trust::is_in_doubt(&path) => self.replace(file, &path),
+            Err(Errno::EXIST) if trust::is_in_doubt(&path) => Ingest::new(&self.root).replace_by(&path, file),
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(errno) => Err(errno).at("create", path),
         }
@@ -431,12 +433,6 @@ impl Shelf {
             moved => moved.at("create", path),
         }
     }
-
-    fn replace(&self, file: &File, twin: &Path) -> Result<()> {
-        let trash = self.root.join("trash").join(ingest::random_name());
-        link_unnamed(file, &trash).at("create", &trash)?;
-        std::fs::rename(&trash, twin).at("replace", twin)
-    }
 }
 
 impl Write for BlobWriter {
@@ -452,7 +448,7 @@ impl Write for BlobWriter {
 }
 
 /// Gives a name to a file that has none.
-fn link_unnamed(file: &File, path: &Path) -> rustix::io::Result<()> {
+pub(crate) fn link_unnamed(file: &File, path: &Path) -> rustix::io::Result<()> {
     let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
     rustix::fs::linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)
 }
