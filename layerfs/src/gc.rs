@@ -8,6 +8,7 @@
 //! So an image keeps its layers, the tars of its diff ids and the snapshots of its chain. Cache mounts are nobody's
 //! part, and stay until they are removed. Downloads that broke stay for a day.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -137,16 +138,11 @@ impl Store {
     /// Moves what is not marked to the trash; says how many blobs and snapshots that were.
     fn sweep(&self, marking: &Marking<'_>, forsaken: &BTreeSet<SnapshotId>) -> Result<(u64, u64)> {
         let Marking { marks, memos, everywhere, .. } = marking;
-        let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
         let (mut blobs, mut snapshots) = (0, 0);
         for all in everywhere.each() {
-            for path in self.records(all.layout().folder())? {
-                let id = name(&path).and_then(|name| name.parse::<SnapshotId>().ok());
-                // An alias goes with what it stands for.
-                let goes = |id| !marks.snapshots.contains(&id) || forsaken.contains(&all.resolve(&id));
-                if id.is_some_and(goes) {
-                    snapshots += u64::from(self.discard(&path)?);
-                }
+            let folder = self.root().join(all.layout().folder());
+            for id in self.doomed(all, marks, forsaken)? {
+                snapshots += u64::from(self.discard(&folder.join(id.to_string()))?);
             }
         }
         for path in self.blob_files()? {
@@ -162,6 +158,21 @@ impl Store {
         self.sweep_file_indexes(|diff_id| marks.blobs.contains(diff_id))?;
         self.sweep_contexts()?;
         Ok((blobs, snapshots))
+    }
+
+    /// The snapshots of a layout that go, each before what it stands on: whoever is killed in between leaves none without.
+    fn doomed(
+        &self,
+        all: &dyn Snapshotter,
+        marks: &Marks,
+        forsaken: &BTreeSet<SnapshotId>,
+    ) -> Result<Vec<SnapshotId>> {
+        let names = self.names(all.layout().folder())?;
+        let mut doomed: Vec<SnapshotId> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        // An alias goes with what it stands for.
+        doomed.retain(|id| !marks.snapshots.contains(id) || forsaken.contains(&all.resolve(id)));
+        doomed.sort_by_cached_key(|id| Reverse(all.ancestors(id).map_or(0, |ancestors| ancestors.len())));
+        Ok(doomed)
     }
 
     /// What is known of directories goes when it has not been added to for long: most of them are gone as well.
@@ -278,5 +289,25 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     match std::fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         bytes => bytes.at("read", path).map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_on_something_goes_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let snapshots = store.snapshots();
+        let ids: Vec<SnapshotId> = (0..8u8).map(|at| SnapshotId::key(Digest::of(&[at]))).collect();
+        for (at, id) in ids.iter().enumerate() {
+            let parent = at.checked_sub(1).map(|below| &ids[below]);
+            snapshots.commit(snapshots.prepare(parent).unwrap(), id).unwrap();
+        }
+        let marks = Marks { snapshots: ids[..2].iter().copied().collect(), ..Marks::default() };
+        let doomed = store.doomed(&*snapshots, &marks, &BTreeSet::new()).unwrap();
+        assert_eq!(doomed, [7, 6, 5, 4, 3, 2].map(|at: usize| ids[at]));
     }
 }
