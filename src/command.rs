@@ -38,7 +38,6 @@ use builder::deliver::{self, Artifact, Complete};
 use builder::error::ImageError;
 use builder::source;
 use builder::{Event, VertexId};
-use layerfs::layout::StoredImage;
 use layerfs::snapshot::Choice;
 use layerfs::store::Store;
 use oci::{Descriptor, Digest, Platform, Reference};
@@ -111,10 +110,9 @@ fn rename(
     names: &[Reference],
 ) -> Result<(), builder::Error> {
     deliver::name(store, to, names)?;
-    let fail = |source| builder::Error::Store { act: "name the image", source };
-    let has_name = |image: &StoredImage| image.reference.is_some() && image.descriptor.digest == from.digest;
-    if to.digest != from.digest && !store.images().map_err(fail)?.iter().any(has_name) {
-        store.forget(&from.digest).map_err(fail)?;
+    if to.digest != from.digest {
+        let fail = |source| builder::Error::Store { act: "name the image", source };
+        store.forget_nameless(&from.digest).map_err(fail)?;
     }
     Ok(())
 }

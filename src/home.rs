@@ -26,6 +26,17 @@ const SYSTEM_ROOT: &str = "/var/lib/lbuild";
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Environment(BTreeMap<OsString, OsString>);
 
+/// How much builds keep for later ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeepStorage {
+    /// What [`builder::prune::keep_within_usual`] allows, looked at once a day.
+    Usual,
+    /// This much, looked at by every build.
+    Within(Bytes),
+    /// All of it.
+    Unlimited,
+}
+
 impl Environment {
     /// Those of this process.
     #[expect(clippy::disallowed_methods, reason = "this is the only reader of the environment")]
@@ -88,15 +99,18 @@ impl Environment {
         Ok(Choice { programs, ..wanted })
     }
 
-    /// `$LBUILD_KEEP_STORAGE`: how much builds may keep for later ones, if that is limited.
+    /// `$LBUILD_KEEP_STORAGE`: how much builds may keep for later ones.
     ///
     /// # Errors
-    /// When it is no size.
-    pub(crate) fn keep_storage(&self) -> Result<Option<Bytes>, Failure> {
-        let text = self.get("LBUILD_KEEP_STORAGE").filter(|text| !text.is_empty());
-        text.map(str::parse::<Bytes>)
-            .transpose()
-            .map_err(|expected| Failure::usage(format!("`$LBUILD_KEEP_STORAGE` is no size: {expected}")))
+    /// When it is neither a size nor `unlimited`.
+    pub(crate) fn keep_storage(&self) -> Result<KeepStorage, Failure> {
+        match self.get("LBUILD_KEEP_STORAGE").unwrap_or_default() {
+            "" => Ok(KeepStorage::Usual),
+            "unlimited" => Ok(KeepStorage::Unlimited),
+            text => text.parse().map(KeepStorage::Within).map_err(|expected| {
+                Failure::usage(format!("`$LBUILD_KEEP_STORAGE` is no size: {expected}, `unlimited`"))
+            }),
+        }
     }
 
     /// Files that may hold registry credentials, the first that knows a registry wins.

@@ -4,7 +4,7 @@
 //! visible and [`plain_line`] takes them out.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -93,6 +93,11 @@ pub(crate) fn size(bytes: u64) -> String {
 /// A duration in seconds: `1.2s`.
 pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.1}s", duration.as_secs_f64())
+}
+
+/// A time as RFC 3339 writes it, in UTC; empty before the year 0 and after 9999, where a clock is wrong.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_default()
 }
 
 /// How long ago an RFC 3339 time was: `3 hours ago`; empty where the text is no time.

@@ -6,18 +6,22 @@
 //!
 //! Invariants: an image that has a name stays whole, whatever is asked for; what something stands on goes after that.
 
+mod usual;
+
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
+use layerfs::Result;
 use layerfs::gc::{Marks, Roots};
 use layerfs::snapshot::SnapshotId;
 use layerfs::store::Store;
-use layerfs::{IoResultExt, Result};
 use oci::Digest;
 
-use crate::cache::LocalCache;
+use crate::cache::records;
 use crate::remote;
 use crate::usage::{Node, Root, Usage};
+
+pub use usual::keep_within_usual;
 
 /// What may go.
 #[derive(Clone, Debug, Default)]
@@ -216,34 +220,55 @@ pub fn preview(store: &Store, policy: &Policy) -> Result<Pruned> {
 /// # Errors
 /// When something cannot be read or deleted; what has gone by then stays so.
 pub fn prune(store: &Store, policy: &Policy) -> Result<Pruned> {
-    // Only looked at, or reading the images would hold them.
-    let usage = Usage::read(&Store::look(store.root())?)?;
-    let mut items = usage.choose(policy);
-    let nodes: BTreeSet<SnapshotId> = items.iter().filter_map(Item::node).collect();
+    free(store, policy, &look(store)?)
+}
+
+/// Frees the least recently used, if what builds keep takes more bytes than this. What is in use stays.
+///
+/// # Errors
+/// As [`prune`].
+pub fn keep_within(store: &Store, bytes: u64) -> Result<()> {
+    let usage = look(store)?;
+    if usage.cache_bytes() > bytes {
+        free(store, &Policy { keep_bytes: Some(bytes), ..Policy::default() }, &usage)?;
+    }
+    Ok(())
+}
+
+/// Only looked at, or reading the images would hold them.
+fn look(store: &Store) -> Result<Usage> {
+    Usage::read(&Store::look(store.root())?)
+}
+
+fn free(store: &Store, policy: &Policy, usage: &Usage) -> Result<Pruned> {
+    let chosen = usage.choose(policy);
+    let nodes: BTreeSet<SnapshotId> = chosen.iter().filter_map(Item::node).collect();
     let nameless = usage.nameless.iter().filter(|image| policy.takes(image, &nodes));
     let nameless: BTreeSet<Digest> = nameless.map(|image| image.place).collect();
-    let unlist = || nameless.iter().try_for_each(|image| store.forget(image).map(drop));
+    let unlist = || nameless.iter().try_for_each(|image| store.forget_nameless(image).map(drop));
     // A full disk has room for a shorter list only when something has gone.
     let is_late = unlist().is_err();
-    let mut bytes = 0;
-    for item in &items {
-        bytes += match item.place {
-            Place::Mount(at) => store.cache_mounts().remove(&usage.mounts[at])?.unwrap_or(0),
-            Place::Repository(at) => remote::forget_repository(&usage.repositories[at].lock)?,
-            Place::Node(_) => 0,
+    let (mut bytes, mut items) = (0, Vec::new());
+    for item in chosen {
+        let freed = match item.place {
+            Place::Mount(at) => store.cache_mounts().remove(&usage.mounts[at])?,
+            Place::Repository(at) => remote::forget_repository(store, &usage.repositories[at].lock)?,
+            Place::Node(_) => Some(0),
         };
+        // None: somebody has come to use it meanwhile.
+        if let Some(freed) = freed {
+            bytes += freed;
+            items.push(item);
+        }
     }
     let mut gone = BTreeSet::new();
     let freed = store.collect(|in_use| {
         gone = nodes.difference(&in_use.snapshots).copied().collect();
-        forget(&usage, policy, &gone, in_use)?;
-        let snapshots = store.snapshots();
-        let (mut snapshots, blobs) = LocalCache::new(store, &*snapshots).references()?;
-        snapshots.extend(remote::references(store)?);
+        forget(store, usage, policy, &gone, in_use)?;
         let forsaken = if policy.all { gone.clone() } else { BTreeSet::new() };
         let forgotten = if is_late { nameless.clone() } else { BTreeSet::new() };
         let downloads_before = policy.takes_all_kinds().then(|| policy.until.unwrap_or_else(SystemTime::now));
-        Ok(Roots { blobs, snapshots, forsaken, forgotten, downloads_before })
+        Ok(Roots { forsaken, forgotten, downloads_before, ..roots(store)? })
     })?;
     if is_late {
         unlist()?;
@@ -252,18 +277,31 @@ pub fn prune(store: &Store, policy: &Policy) -> Result<Pruned> {
     Ok(Pruned { items, bytes: bytes + freed.bytes })
 }
 
+/// What the builder's records lead to, for a collection that keeps it.
+///
+/// # Errors
+/// When they cannot be listed.
+pub fn roots(store: &Store) -> Result<Roots> {
+    let (mut snapshots, blobs) = records::references(store)?;
+    snapshots.extend(remote::references(store)?);
+    Ok(Roots { blobs, snapshots, ..Roots::default() })
+}
+
 /// Deletes the records of what goes.
-fn forget(usage: &Usage, policy: &Policy, gone: &BTreeSet<SnapshotId>, in_use: &Marks) -> Result<()> {
+fn forget(
+    store: &Store,
+    usage: &Usage,
+    policy: &Policy,
+    gone: &BTreeSet<SnapshotId>,
+    in_use: &Marks,
+) -> Result<()> {
     let nodes = gone.iter().filter_map(|id| usage.nodes.get(id));
     let bases = usage.bases.iter().filter(|base| {
         let is_held = base.top.is_some_and(|top| in_use.snapshots.contains(&top));
         !is_held && policy.takes(base, gone)
     });
     for path in nodes.flat_map(|node| &node.records).chain(bases.map(|base| &base.place)) {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            deleted => deleted.at("delete", path)?,
-        }
+        store.delete(path)?;
     }
     Ok(())
 }
@@ -283,5 +321,34 @@ impl Item {
             Place::Node(id) => Some(id),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use layerfs::cache_mount::Sharing;
+
+    use super::*;
+
+    #[test]
+    fn what_is_taken_meanwhile_is_not_said_to_be_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let take = |id| store.cache_mounts().take(id, Sharing::Locked, &|_| Ok(()), &|| false).unwrap();
+        let git = store.root().join("remote/git");
+        for name in ["held", "free"] {
+            drop(take(name));
+            std::fs::create_dir_all(git.join(name)).unwrap();
+            std::fs::write(git.join(name).with_extension("lock"), "").unwrap();
+        }
+        let usage = look(&store).unwrap();
+        assert_eq!(usage.choose(&Policy::default()).len(), 4);
+        let _mount = take("held");
+        let lock = std::fs::File::open(git.join("held.lock")).unwrap();
+        lock.lock().unwrap();
+        let pruned = free(&store, &Policy::default(), &usage).unwrap();
+        let went: Vec<(&str, Kind)> = pruned.items.iter().map(|item| (&*item.id, item.kind)).collect();
+        assert_eq!(went.len(), 2, "{went:?}");
+        assert!(went.contains(&("free", Kind::CacheMount)) && went.contains(&("free", Kind::Repository)));
     }
 }

@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::SystemTime;
 
+use layerfs::Arrival;
 use layerfs::download::Rest;
 use layerfs::snapshot::{SnapshotId, Snapshotter};
 use layerfs::store::Store;
-use layerfs::{Arrival, IoResultExt};
 use oci::{
     ChainId, Descriptor, DiffId, Digest, Document, ImageConfig, Index, Manifest, Platform, Raw, Reference,
 };
@@ -243,18 +243,10 @@ struct Resolved {
 /// # Errors
 /// When the records cannot be listed or deleted.
 pub fn forget(store: &Store, reference: &Reference) -> layerfs::Result<bool> {
-    let directory = store.root().join("resolved");
-    let mut is_known = false;
-    for entry in std::fs::read_dir(&directory).at("list", &directory)? {
-        let path = entry.at("list", &directory)?.path();
-        let record =
-            std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Resolved>(&bytes).ok());
-        if record.is_some_and(|record| record.reference == reference.to_string()) {
-            std::fs::remove_file(&path).at("delete", &path)?;
-            is_known = true;
-        }
-    }
-    Ok(is_known)
+    let mut known = remembered(store)?;
+    known.retain(|record| record.reference == reference.to_string());
+    known.iter().try_for_each(|record| store.delete(&record.path).map(drop))?;
+    Ok(!known.is_empty())
 }
 
 fn record_path(store: &Store, reference: &Reference, platform: &Platform) -> std::path::PathBuf {
@@ -290,10 +282,8 @@ pub(crate) struct Remembered {
 
 /// All base images that are remembered.
 pub(crate) fn remembered(store: &Store) -> layerfs::Result<Vec<Remembered>> {
-    let directory = store.root().join("resolved");
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(&directory).at("list", &directory)? {
-        let path = entry.at("list", &directory)?.path();
+    for path in store.records("resolved")? {
         let Ok(file) = File::open(&path) else { continue };
         let last_used = file.metadata().and_then(|metadata| metadata.modified());
         if let Ok(Resolved { reference, descriptor, .. }) = serde_json::from_reader(BufReader::new(&file)) {
@@ -318,7 +308,7 @@ impl<'a> Images<'a> {
         if let Some(image) = tagged.filter(|image| platform.accepts(&image.config.value().platform())) {
             return Some(image);
         }
-        if let Ok(file) = File::open(self.record_path(reference, platform))
+        if let Ok(file) = File::open(record_path(self.store, reference, platform))
             && let Ok(record) = serde_json::from_reader::<_, Resolved>(BufReader::new(&file))
             && let Some(image) = self.load(reference, record.descriptor)
         {
@@ -359,10 +349,6 @@ impl<'a> Images<'a> {
         BaseImage::new(reference.clone(), descriptor, manifest, config).ok()
     }
 
-    fn record_path(&self, reference: &Reference, platform: &Platform) -> std::path::PathBuf {
-        record_path(self.store, reference, platform)
-    }
-
     fn remember(&self, image: &BaseImage, platform: &Platform) -> Result<(), ImageError> {
         let record = Resolved {
             reference: image.reference.to_string(),
@@ -370,7 +356,7 @@ impl<'a> Images<'a> {
             descriptor: image.descriptor.clone(),
         };
         let bytes = Raw::write(record);
-        let path = self.record_path(&image.reference, platform);
+        let path = record_path(self.store, &image.reference, platform);
         self.store.write_record(&path, bytes.bytes()).map_err(ImageError::Store)
     }
 
@@ -460,13 +446,7 @@ impl<'a> Images<'a> {
 
     /// How many layers, counted from the bottom, are unpacked already.
     fn unpacked(&self, diff_ids: &[DiffId]) -> usize {
-        let chains: Vec<SnapshotId> = diff_ids
-            .iter()
-            .scan(None, |below: &mut Option<ChainId>, id| {
-                *below = Some(below.map_or(ChainId::bottom(*id), |chain| chain.with(*id)));
-                below.map(SnapshotId::chain)
-            })
-            .collect();
+        let chains: Vec<SnapshotId> = ChainId::each(diff_ids).map(SnapshotId::chain).collect();
         chains.iter().rposition(|chain| self.snapshots.contains(chain)).map_or(0, |top| top + 1)
     }
 }

@@ -19,7 +19,7 @@ use layerfs::snapshot::SnapshotId;
 use layerfs::store::Store;
 use oci::{ChainId, Descriptor, Digest, Document, Manifest};
 
-use crate::cache::LocalCache;
+use crate::cache::records;
 use crate::remote::{self, Repository};
 use crate::source;
 
@@ -91,9 +91,6 @@ impl Usage {
     /// # Errors
     /// When the store cannot be read. What is damaged or vanishes meanwhile is left out.
     pub fn read(store: &Store) -> Result<Usage> {
-        if !store.root().exists() {
-            return Ok(Usage::default());
-        }
         let mut reader = Reader::new(store)?;
         reader.snapshots()?;
         reader.cache()?;
@@ -185,8 +182,7 @@ impl<'a> Reader<'a> {
     }
 
     fn cache(&mut self) -> Result<()> {
-        let snapshots = self.store.snapshots();
-        for entry in LocalCache::new(self.store, &*snapshots).entries()? {
+        for entry in records::entries(self.store)? {
             let id = self.store.resolve(&entry.snapshot);
             // A record of nothing is the next collection's.
             let Some(node) = self.usage.nodes.get_mut(&id) else { continue };
@@ -258,11 +254,9 @@ impl<'a> Reader<'a> {
     fn stack(&mut self, manifest: &Manifest, what: &str) -> Option<SnapshotId> {
         let config = self.store.config(manifest).ok()?;
         let mut below: Vec<SnapshotId> = Vec::new();
-        let mut chain: Option<ChainId> = None;
-        for (layer, diff_id) in manifest.layers.iter().zip(&config.value().rootfs.diff_ids) {
-            let here = chain.map_or(ChainId::bottom(*diff_id), |below| below.with(*diff_id));
-            chain = Some(here);
-            let id = self.store.resolve(&SnapshotId::chain(here));
+        let diff_ids = &config.value().rootfs.diff_ids;
+        for ((layer, diff_id), chain) in manifest.layers.iter().zip(diff_ids).zip(ChainId::each(diff_ids)) {
+            let id = self.store.resolve(&SnapshotId::chain(chain));
             let node = self.node(id, &below);
             if node.what.is_empty() {
                 what.clone_into(&mut node.what);

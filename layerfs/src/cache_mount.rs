@@ -28,7 +28,7 @@ use crate::confined::{NewDirectory, Root};
 use crate::ingest::{Ingest, open_dir, random_name};
 use crate::mount::bind;
 use crate::store::Store;
-use crate::{IoResultExt, Result, lock, remove};
+use crate::{IoResultExt, Result, lock, record, remove};
 
 /// How long a waiter sleeps between two looks, at first and at most. `flock(2)` itself has no time limit, so waiting in
 /// it could not be given up.
@@ -133,11 +133,10 @@ impl CacheMounts {
 
     /// All directories, sorted by id and instance.
     pub fn list(&self) -> Result<Vec<CacheMountInfo>> {
-        let dir = self.dir();
         let mut infos = Vec::new();
-        for entry in std::fs::read_dir(&dir).at("list", &dir)? {
-            let name = entry.at("list", &dir)?.file_name();
-            if let Some((name, instance)) = name.to_str().and_then(parse_name) {
+        for path in record::list(&self.dir())? {
+            let name = path.file_name().and_then(|name| name.to_str());
+            if let Some((name, instance)) = name.and_then(parse_name) {
                 infos.extend(self.info(name, instance)?);
             }
         }

@@ -5,8 +5,8 @@
 //! hashed as well, and every snapshot that layers were unpacked to is held against them (`unpacked`). The builder's records
 //! are its own (crate `builder`), and so is whether a snapshot is still the layer that it was packed to.
 //!
-//! Repairing puts what is damaged into `quarantine/` and deletes what is left over; nothing is made anew here.
-//! Whoever needs it next, a build or a pull, does that.
+//! Repairing puts what is damaged into `quarantine/` and deletes what is left over; nothing is made anew here but the
+//! layout's two files. Whoever needs the rest next, a build or a pull, does that.
 
 mod unpacked;
 
@@ -19,7 +19,7 @@ use rayon::prelude::*;
 
 use crate::snapshot::{SnapshotId, Snapshotter};
 use crate::store::Store;
-use crate::{Error, Result, download, ingest, lock};
+use crate::{Error, Result, download, ingest, lock, site};
 
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,7 +69,9 @@ impl Store {
         self.check_layout(&mut findings)?;
         let whole = self.check_blobs(deep, &mut findings)?;
         self.check_snapshots(&mut findings)?;
-        self.check_unpacked(&whole, &mut findings)?;
+        if deep {
+            self.check_unpacked(&whole, &mut findings)?;
+        }
         for (path, memo) in self.memos()? {
             let is_of_use = memo.is_some_and(|memo| self.size_of(&memo.blob.digest) == Some(memo.blob.size));
             if !is_of_use {
@@ -81,7 +83,8 @@ impl Store {
         Ok(findings)
     }
 
-    /// Puts away what was found, unless it is not there at all; says whether it did.
+    /// Puts away what was found, unless it is not there at all; says whether it did. A file of the layout that went is
+    /// made anew: without them the store is none.
     ///
     /// # Errors
     /// When it cannot be moved or deleted.
@@ -96,6 +99,7 @@ impl Store {
                 self.discard(&path)?;
             }
         }
+        self.init_layout()?;
         Ok(true)
     }
 
@@ -105,7 +109,9 @@ impl Store {
 
     fn check_layout(&self, findings: &mut Vec<Finding>) -> Result<()> {
         let read = |name: &str| std::fs::read(self.root().join(name)).ok();
-        if self.root().exists() && read("oci-layout").as_deref() != Some(crate::layout::LAYOUT) {
+        // Where nothing is yet, the first build makes it.
+        let is_begun = self.names("")?.iter().any(|name| name != site::LOST_AND_FOUND);
+        if is_begun && read("oci-layout").as_deref() != Some(crate::layout::LAYOUT) {
             findings.push(Finding::damage("oci-layout", "does not say that this is an OCI image layout"));
         }
         let Some(bytes) = read("index.json") else { return Ok(()) };

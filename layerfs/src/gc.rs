@@ -8,6 +8,7 @@
 //! So an image keeps its layers, the tars of its diff ids and the snapshots of its chain. Cache mounts are nobody's
 //! part, and stay until they are removed. Downloads that broke stay for a day.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,9 @@ use serde_json::Value;
 
 use crate::ingest::{open_dir, random_name};
 use crate::lease::{self, Held};
+use crate::memo::Memo;
 use crate::remove::remove_tree;
-use crate::snapshot::{SnapshotId, Snapshotter};
+use crate::snapshot::{Everywhere, SnapshotId, Snapshotter};
 use crate::store::Store;
 use crate::{IoResultExt, Result, download, lock};
 
@@ -33,7 +35,7 @@ pub struct Roots {
     /// Snapshots that go although an image consists of them, unless something else needs them: they can be unpacked
     /// again.
     pub forsaken: BTreeSet<SnapshotId>,
-    /// Images that are about to go off the list.
+    /// Images without names that are about to go off the list.
     pub forgotten: BTreeSet<Digest>,
     /// Downloads that nobody is at go if nothing has come since, beside those of yesterday.
     pub downloads_before: Option<SystemTime>,
@@ -70,14 +72,14 @@ impl Store {
     /// Those of `roots`, and what cannot be read or moved. Whatever has been moved by then is deleted by the next.
     pub fn collect(&self, roots: impl FnOnce(&Marks) -> Result<Roots>) -> Result<Collected> {
         let shut = lease::shut(self.root())?;
-        let mut marks = Marks::default();
-        self.mark_held(shut.held(self.root())?, &mut marks)?;
-        let Roots { blobs, snapshots, forsaken, forgotten, downloads_before } = roots(&marks)?;
-        self.mark(&blobs, snapshots, &mut marks)?;
-        let forsaken = forsaken.difference(&marks.snapshots).copied().collect();
-        self.mark_listed(&forgotten, &mut marks)?;
-        self.mark_referrers(&mut marks)?;
-        let swept = self.sweep(&marks, &forsaken);
+        let mut marking = Marking::begin(self)?;
+        marking.add_held(shut.held(self.root())?)?;
+        let Roots { blobs, snapshots, forsaken, forgotten, downloads_before } = roots(&marking.marks)?;
+        marking.add(&blobs, snapshots)?;
+        let forsaken = forsaken.difference(&marking.marks.snapshots).copied().collect();
+        marking.add_listed(&forgotten)?;
+        self.mark_referrers(&mut marking.marks)?;
+        let swept = self.sweep(&marking, &forsaken);
         drop(shut);
         let (blobs, snapshots) = swept?;
         self.forget_lost_referrers()?;
@@ -92,9 +94,9 @@ impl Store {
     /// # Errors
     /// When something that is held cannot be read.
     pub fn in_use(&self) -> Result<Marks> {
-        let mut marks = Marks::default();
-        self.mark_held(lease::held_now(self.root()), &mut marks)?;
-        Ok(marks)
+        let mut marking = Marking::begin(self)?;
+        marking.add_held(lease::held_now(self.root()))?;
+        Ok(marking.marks)
     }
 
     /// The blobs and the snapshots that `document` names, itself included, as they are named.
@@ -105,53 +107,6 @@ impl Store {
         let mut marks = Marks::default();
         self.mark_blob(document, &mut marks)?;
         Ok(marks)
-    }
-
-    fn mark_held(&self, held: BTreeSet<Held>, marks: &mut Marks) -> Result<()> {
-        let (mut blobs, mut snapshots) = (Vec::new(), Vec::new());
-        for thing in held {
-            match thing {
-                Held::Blob(digest) => blobs.push(digest),
-                Held::Snapshot(id) => snapshots.push(id),
-            }
-        }
-        self.mark(&blobs, snapshots, marks)
-    }
-
-    /// Marks what is on a list that everybody reads.
-    fn mark_listed(&self, forgotten: &BTreeSet<Digest>, marks: &mut Marks) -> Result<()> {
-        let listed = self.images()?;
-        let mut blobs: Vec<Digest> = listed.iter().map(|image| image.descriptor.digest).collect();
-        blobs.retain(|digest| !forgotten.contains(digest));
-        for path in files(&self.root().join("resolved"))? {
-            // A record that cannot be read is of use to nobody, so it keeps nothing.
-            if let Some(record) = read(&path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-                digests(&record, &mut |digest| blobs.push(digest));
-            }
-        }
-        self.mark(&blobs, Vec::new(), marks)
-    }
-
-    fn mark(&self, blobs: &[Digest], snapshots: Vec<SnapshotId>, marks: &mut Marks) -> Result<()> {
-        for digest in blobs {
-            self.mark_blob(digest, marks)?;
-        }
-        // What a layer was compressed to stays as long as the layer, and gives nothing a longer life.
-        for (_, memo) in self.memos()? {
-            if let Some(memo) = memo.filter(|memo| marks.blobs.contains(&memo.diff_id.0)) {
-                marks.blobs.insert(memo.blob.digest);
-            }
-        }
-        let everywhere = self.everywhere();
-        marks.snapshots.extend(snapshots);
-        for id in marks.snapshots.clone() {
-            for all in everywhere.each() {
-                if let Ok(ancestors) = all.ancestors(&id) {
-                    marks.snapshots.extend(ancestors.iter().chain([&id]).map(|id| all.resolve(id)));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Marks a blob and all that it leads to, one after the other: a chain of documents may be longer than the stack.
@@ -174,31 +129,20 @@ impl Store {
         let document = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
         let Some(document) = document else { return Ok(()) };
         digests(&document, &mut |digest| left.push(digest));
-        if let Ok(config) = serde_json::from_value::<ImageConfig>(document)
-            && let Some((bottom, layers)) = config.rootfs.diff_ids.split_first()
-        {
-            let mut chain = ChainId::bottom(*bottom);
-            marks.snapshots.insert(SnapshotId::chain(chain));
-            for layer in layers {
-                chain = chain.with(*layer);
-                marks.snapshots.insert(SnapshotId::chain(chain));
-            }
+        if let Ok(config) = serde_json::from_value::<ImageConfig>(document) {
+            marks.snapshots.extend(ChainId::each(&config.rootfs.diff_ids).map(SnapshotId::chain));
         }
         Ok(())
     }
 
     /// Moves what is not marked to the trash; says how many blobs and snapshots that were.
-    fn sweep(&self, marks: &Marks, forsaken: &BTreeSet<SnapshotId>) -> Result<(u64, u64)> {
-        let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    fn sweep(&self, marking: &Marking<'_>, forsaken: &BTreeSet<SnapshotId>) -> Result<(u64, u64)> {
+        let Marking { marks, memos, everywhere, .. } = marking;
         let (mut blobs, mut snapshots) = (0, 0);
-        for all in self.everywhere().each() {
-            for path in files(&self.root().join(all.layout().folder()))? {
-                let id = name(&path).and_then(|name| name.parse::<SnapshotId>().ok());
-                // An alias goes with what it stands for.
-                let goes = |id| !marks.snapshots.contains(&id) || forsaken.contains(&all.resolve(&id));
-                if id.is_some_and(goes) {
-                    snapshots += u64::from(self.discard(&path)?);
-                }
+        for all in everywhere.each() {
+            let folder = self.root().join(all.layout().folder());
+            for id in self.doomed(all, marks, forsaken)? {
+                snapshots += u64::from(self.discard(&folder.join(id.to_string()))?);
             }
         }
         for path in self.blob_files()? {
@@ -206,9 +150,9 @@ impl Store {
                 blobs += u64::from(self.discard(&self.root().join(path))?);
             }
         }
-        for (path, memo) in self.memos()? {
-            if memo.is_none_or(|memo| !marks.blobs.contains(&memo.blob.digest)) {
-                self.discard(&path)?;
+        for (path, memo) in memos {
+            if memo.as_ref().is_none_or(|memo| !marks.blobs.contains(&memo.blob.digest)) {
+                self.discard(path)?;
             }
         }
         self.sweep_file_indexes(|diff_id| marks.blobs.contains(diff_id))?;
@@ -216,14 +160,25 @@ impl Store {
         Ok((blobs, snapshots))
     }
 
+    /// The snapshots of a layout that go, each before what it stands on: whoever is killed in between leaves none without.
+    fn doomed(
+        &self,
+        all: &dyn Snapshotter,
+        marks: &Marks,
+        forsaken: &BTreeSet<SnapshotId>,
+    ) -> Result<Vec<SnapshotId>> {
+        let names = self.names(all.layout().folder())?;
+        let mut doomed: Vec<SnapshotId> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        // An alias goes with what it stands for.
+        doomed.retain(|id| !marks.snapshots.contains(id) || forsaken.contains(&all.resolve(id)));
+        doomed.sort_by_cached_key(|id| Reverse(all.ancestors(id).map_or(0, |ancestors| ancestors.len())));
+        Ok(doomed)
+    }
+
     /// What is known of directories goes when it has not been added to for long: most of them are gone as well.
     fn sweep_contexts(&self) -> Result<()> {
         const LONG: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-        let folder = self.root().join("contexts");
-        if !folder.exists() {
-            return Ok(());
-        }
-        for path in files(&folder)? {
+        for path in self.records("contexts")? {
             let age = path.metadata().and_then(|metadata| metadata.modified()).ok();
             if age.and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age > LONG) {
                 self.discard(&path)?;
@@ -246,11 +201,76 @@ impl Store {
         // So that others know that somebody is at it.
         let _is_alone = lock::try_exclusive(&trash).at("lock", &path)?;
         let mut bytes = 0;
-        for name in files(&path)? {
+        for name in self.records(&path)? {
             let name = name.file_name().unwrap_or_default().as_encoded_bytes().to_vec();
             bytes += remove_tree(&trash, &name).at("empty", &path)?;
         }
         Ok(bytes)
+    }
+}
+
+/// What is marked so far, and what marking reads but once: meanwhile others wait.
+struct Marking<'a> {
+    store: &'a Store,
+    memos: Vec<(PathBuf, Option<Memo>)>,
+    everywhere: Everywhere,
+    /// Closed after each addition: with what is in it, all that this stands on.
+    marks: Marks,
+}
+
+impl<'a> Marking<'a> {
+    fn begin(store: &'a Store) -> Result<Marking<'a>> {
+        let (memos, everywhere) = (store.memos()?, store.everywhere());
+        Ok(Marking { store, memos, everywhere, marks: Marks::default() })
+    }
+
+    fn add_held(&mut self, held: BTreeSet<Held>) -> Result<()> {
+        let (mut blobs, mut snapshots) = (Vec::new(), Vec::new());
+        for thing in held {
+            match thing {
+                Held::Blob(digest) => blobs.push(digest),
+                Held::Snapshot(id) => snapshots.push(id),
+            }
+        }
+        self.add(&blobs, snapshots)
+    }
+
+    /// Adds what is on a list that everybody reads.
+    fn add_listed(&mut self, forgotten: &BTreeSet<Digest>) -> Result<()> {
+        let mut listed = self.store.images()?;
+        listed.retain(|image| image.reference.is_some() || !forgotten.contains(&image.descriptor.digest));
+        let mut blobs: Vec<Digest> = listed.iter().map(|image| image.descriptor.digest).collect();
+        for path in self.store.records("resolved")? {
+            // A record that cannot be read is of use to nobody, so it keeps nothing.
+            if let Some(record) = read(&path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+                digests(&record, &mut |digest| blobs.push(digest));
+            }
+        }
+        self.add(&blobs, Vec::new())
+    }
+
+    fn add(&mut self, blobs: &[Digest], snapshots: Vec<SnapshotId>) -> Result<()> {
+        let Marking { store, memos, everywhere, marks } = self;
+        let before = marks.snapshots.clone();
+        for digest in blobs {
+            store.mark_blob(digest, marks)?;
+        }
+        // What a layer was compressed to stays as long as the layer, and gives nothing a longer life.
+        for memo in memos.iter().filter_map(|(_, memo)| memo.as_ref()) {
+            if marks.blobs.contains(&memo.diff_id.0) {
+                marks.blobs.insert(memo.blob.digest);
+            }
+        }
+        marks.snapshots.extend(snapshots);
+        let mut left: Vec<SnapshotId> = marks.snapshots.difference(&before).copied().collect();
+        while let Some(id) = left.pop() {
+            for all in everywhere.each() {
+                let Ok(ancestors) = all.ancestors(&id) else { continue };
+                let below = ancestors.iter().chain([&id]).map(|id| all.resolve(id));
+                left.extend(below.filter(|id| marks.snapshots.insert(*id)));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -272,7 +292,22 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-fn files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(dir).at("read", dir)?;
-    entries.map(|entry| Ok(entry.at("read", dir)?.path())).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_on_something_goes_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let snapshots = store.snapshots();
+        let ids: Vec<SnapshotId> = (0..8u8).map(|at| SnapshotId::key(Digest::of(&[at]))).collect();
+        for (at, id) in ids.iter().enumerate() {
+            let parent = at.checked_sub(1).map(|below| &ids[below]);
+            snapshots.commit(snapshots.prepare(parent).unwrap(), id).unwrap();
+        }
+        let marks = Marks { snapshots: ids[..2].iter().copied().collect(), ..Marks::default() };
+        let doomed = store.doomed(&*snapshots, &marks, &BTreeSet::new()).unwrap();
+        assert_eq!(doomed, [7, 6, 5, 4, 3, 2].map(|at: usize| ids[at]));
+    }
 }

@@ -4,13 +4,14 @@
 //! has moved on. Whoever clears takes that lock exclusively, so that what has no lock then belongs to nobody.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::store::link_unnamed;
 use crate::trust::SNAPSHOT_IN_MEMORY;
 use crate::{IoResultExt, Result, lock, remove};
 
@@ -30,31 +31,36 @@ impl Ingest {
         let _making = self.lock_shared()?;
         let path = self.path.join(random_name());
         rustix::fs::mkdir(&path, Mode::from_raw_mode(SNAPSHOT_IN_MEMORY)).at("create", &path)?;
-        let lock = open_dir(&path).at("open", &path)?;
-        lock::try_exclusive(&lock).at("lock", &path)?;
-        Ok(NewDir { path, lock })
+        NewDir::lock(path)
     }
 
     /// Replaces `path` by a file with these bytes, in one step: a reader sees the old file or the new one.
     pub(crate) fn replace_file(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        self.replace(path, bytes, |_| Ok(()))
+        self.replace(path, |temporary| std::fs::write(temporary, bytes).at("write", temporary))
     }
 
     /// The same of a file of which nothing may be lost in a power cut: afterwards, too, there is the old or the new.
     pub(crate) fn replace_file_on_disk(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        self.replace(path, bytes, File::sync_data)
+        self.replace(path, |temporary| {
+            let write = || {
+                let mut file = File::create(temporary)?;
+                file.write_all(bytes)?;
+                file.sync_data()
+            };
+            write().at("write", temporary)
+        })
     }
 
-    fn replace(&self, path: &Path, bytes: &[u8], sync: fn(&File) -> io::Result<()>) -> Result<()> {
+    /// The same by a file that is there and has no name.
+    pub(crate) fn replace_by(&self, path: &Path, unnamed: &File) -> Result<()> {
+        self.replace(path, |temporary| link_unnamed(unnamed, temporary).at("create", temporary))
+    }
+
+    fn replace(&self, path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let _making = self.lock_shared()?;
         let temporary = self.path.join(random_name());
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(bytes)?;
-            sync(&file)
-        };
-        let written = write().at("write", &temporary);
-        written.and_then(|()| std::fs::rename(&temporary, path).at("replace", path)).inspect_err(|_| {
+        let made = make(&temporary);
+        made.and_then(|()| std::fs::rename(&temporary, path).at("replace", path)).inspect_err(|_| {
             // The error that matters is the one being returned.
             let _left_over = std::fs::remove_file(&temporary);
         })
@@ -106,6 +112,16 @@ pub(crate) struct NewDir {
     pub(crate) lock: OwnedFd,
 }
 
+impl NewDir {
+    /// Takes what was made at `path`.
+    fn lock(path: PathBuf) -> Result<NewDir> {
+        let lock = open_dir(&path).at("open", &path)?;
+        // Somebody who only looks may have it for a moment.
+        lock::wait_exclusive(&lock).at("lock", &path)?;
+        Ok(NewDir { path, lock })
+    }
+}
+
 impl Drop for NewDir {
     fn drop(&mut self) {
         // Once it was moved there is nothing; what cannot be deleted now is cleared by the next open.
@@ -128,4 +144,28 @@ pub(crate) fn random_name() -> String {
 
 pub(crate) fn open_dir(path: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_directory_is_locked_whoever_looks() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("new");
+        std::fs::create_dir(&path).unwrap();
+        let onlooker = open_dir(&path).unwrap();
+        lock::wait_shared(&onlooker).unwrap();
+        std::thread::scope(|scope| {
+            let maker = scope.spawn(|| NewDir::lock(path.clone()).unwrap());
+            // However long the maker is given, it has not got what another one has.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!maker.is_finished());
+            drop(onlooker);
+            let _made = maker.join().unwrap();
+            assert_eq!(lock::try_shared(open_dir(&path).unwrap()), Ok(false));
+        });
+        assert!(!path.exists());
+    }
 }

@@ -126,6 +126,12 @@ impl Store {
         })
     }
 
+    /// Takes an image off the list unless it has a name, which somebody may have just given to it; says whether it did.
+    pub fn forget_nameless(&self, manifest: &Digest) -> Result<bool> {
+        let is_it = |image: &StoredImage| image.reference.is_none() && image.descriptor.digest == *manifest;
+        self.edit(|images| !take(images, is_it).is_empty())
+    }
+
     /// Finds an image by what people type: a name, an image id (the digest of its configuration), the digest of
     /// its manifest, or at least four digits that one of them begins with.
     pub fn find(&self, text: &str) -> Result<Option<StoredImage>> {

@@ -26,7 +26,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::ingest::random_name;
 use crate::snapshot::SnapshotId;
-use crate::{Error, IoResultExt, Result, lock};
+use crate::{Error, IoResultExt, Result, lock, record};
 
 /// What can be held. A blob is held with all that it names, a snapshot with its ancestors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,39 +159,36 @@ pub(crate) fn shut(root: &Path) -> Result<Shut> {
 impl Shut {
     /// All that living users hold; what dead ones left is cleared away.
     pub(crate) fn held(&self, root: &Path) -> Result<BTreeSet<Held>> {
-        let dir = root.join("leases");
-        let mut held = BTreeSet::new();
-        for entry in std::fs::read_dir(&dir).at("list", &dir)? {
-            let path = entry.at("list", &dir)?.path();
-            let file = match File::open(&path) {
-                // Its owner has ended.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                opened => opened.at("open", &path)?,
-            };
-            if lock::try_shared(&file).at("lock", &path)? {
-                // Its owner may have ended in between and taken it along.
-                let _gone = std::fs::remove_file(&path);
-                continue;
-            }
-            let text = std::io::read_to_string(&file).at("read", &path)?;
-            held.extend(text.lines().filter_map(|line| line.parse::<Held>().ok()));
-        }
-        Ok(held)
+        held_by_living(root, &|path| {
+            // Its owner may have ended in between and taken it along.
+            let _gone = std::fs::remove_file(path);
+        })
     }
 }
 
 /// What living users of the store in `root` hold just now: for showing, since it may change at once.
 pub(crate) fn held_now(root: &Path) -> BTreeSet<Held> {
-    let Ok(entries) = std::fs::read_dir(root.join("leases")) else { return BTreeSet::new() };
+    // Where it cannot be found out, as on a file system without locks, nothing is shown as held.
+    held_by_living(root, &|_| ()).unwrap_or_default()
+}
+
+/// Calls `dead` for each lease whose owner has ended.
+fn held_by_living(root: &Path, dead: &dyn Fn(&Path)) -> Result<BTreeSet<Held>> {
     let mut held = BTreeSet::new();
-    for entry in entries.flatten() {
-        let Ok(file) = File::open(entry.path()) else { continue };
-        if lock::try_shared(&file) == Ok(false) {
-            let text = std::io::read_to_string(&file).unwrap_or_default();
-            held.extend(text.lines().filter_map(|line| line.parse::<Held>().ok()));
+    for path in record::list(&root.join("leases"))? {
+        let file = match File::open(&path) {
+            // Its owner has ended.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            opened => opened.at("open", &path)?,
+        };
+        if lock::try_shared(&file).at("lock", &path)? {
+            dead(&path);
+            continue;
         }
+        let text = std::io::read_to_string(&file).at("read", &path)?;
+        held.extend(text.lines().filter_map(|line| line.parse::<Held>().ok()));
     }
-    held
+    Ok(held)
 }
 
 fn open_gate(root: &Path) -> Result<OwnedFd> {

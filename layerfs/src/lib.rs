@@ -39,6 +39,7 @@ pub mod lease;
 pub mod lock;
 mod memo;
 mod mount;
+mod record;
 mod remove;
 mod site;
 pub mod snapshot;

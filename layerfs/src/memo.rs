@@ -9,7 +9,7 @@ use crate::layer::codec::Codec;
 use crate::layer::pack::LAYER_FORMAT;
 use crate::layer::{estargz, expand};
 use crate::store::Store;
-use crate::{Error, IoResultExt, Result};
+use crate::{Error, Result};
 
 /// A file in `memo/`.
 #[derive(Serialize, Deserialize)]
@@ -141,13 +141,10 @@ impl Store {
 
     /// All memos that can be read, with the files they are in.
     pub(crate) fn memos(&self) -> Result<Vec<(std::path::PathBuf, Option<Memo>)>> {
-        let dir = self.root().join("memo");
-        let mut memos = Vec::new();
-        for entry in std::fs::read_dir(&dir).at("read", &dir)? {
-            let path = entry.at("read", &dir)?.path();
+        let read = |path: std::path::PathBuf| {
             let memo = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            memos.push((path, memo));
-        }
-        Ok(memos)
+            (path, memo)
+        };
+        Ok(self.records("memo")?.into_iter().map(read).collect())
     }
 }

@@ -36,10 +36,10 @@ const FOLDERS: [&str; 12] = [
 ];
 
 /// What a store has from its beginning; one that was killed there may have some of these and nothing else.
-const EARLY: [&str; 5] = ["lock", "oci-layout", "index.json", "index.lock", "state.json"];
+const EARLY: [&str; 6] = ["lock", "oci-layout", "index.json", "index.lock", "state.json", "pruned"];
 
 /// What a new file system has.
-const LOST_AND_FOUND: &str = "lost+found";
+pub(crate) const LOST_AND_FOUND: &str = "lost+found";
 
 /// Why a directory is no place for a store.
 #[derive(Clone, Debug, PartialEq, Eq)]

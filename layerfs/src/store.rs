@@ -3,6 +3,7 @@
 //! ```text
 //! <root>/                 0700
 //!   oci-layout, index.json   the layout's two files; see `layout`
+//!   index.lock               held by whoever changes the list of images
 //!   state.json               the format of all this, and when it was last trusted; see `trust`
 //!   blobs/sha256/<hex>       complete, never written to again; blobs/sha512/<hex> where others call a blob so
 //!   downloads/               blobs that have come in part; see `download`
@@ -15,8 +16,10 @@
 //!   contexts/                what is known of the files of contexts; see `checksum::Known`
 //!   uploads/, drafts/        transfers and indexes in the making, of the command
 //!   resolved/, cache/        the builder's records; digests in `resolved/` keep blobs alive
+//!   remote/                  what the builder has fetched: records, and copies of repositories
 //!   trash/                   what a collection or a commit has taken out of sight and is deleting
 //!   lock, leases/            who uses what; see `lease`
+//!   pruned                   its time is that of the builder's last look at how much is kept
 //!   quarantine/              what was found to be damaged
 //! ```
 //!
@@ -289,19 +292,9 @@ impl Store {
     /// Deletes a blob that has another size than it should: a power cut leaves such.
     pub(crate) fn remove_damaged(&self, digest: &Digest, size_bytes: u64) -> Result<()> {
         match self.size_of(digest) {
-            Some(size) if size != size_bytes => {
-                let path = self.blob_path(digest);
-                std::fs::remove_file(&path).at("delete", path)
-            }
+            Some(size) if size != size_bytes => self.delete(&self.blob_path(digest)).map(drop),
             _ => Ok(()),
         }
-    }
-
-    /// Replaces the file `path`, relative to the store, in one step: a reader sees the old bytes or the new.
-    ///
-    /// For records of the builder in `cache/` and `resolved/`.
-    pub fn write_record(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        self.ingest().replace_file(&self.root.join(path), bytes)
     }
 
     pub(crate) fn ingest(&self) -> Ingest {
@@ -424,7 +417,7 @@ impl Shelf {
     pub(crate) fn link(&self, file: &File, digest: &Digest) -> Result<()> {
         let path = self.place(digest)?;
         match link_unnamed(file, &path) {
-            Err(Errno::EXIST) if trust::is_in_doubt(&path) => self.replace(file, &path),
+            Err(Errno::EXIST) if trust::is_in_doubt(&path) => Ingest::new(&self.root).replace_by(&path, file),
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(errno) => Err(errno).at("create", path),
         }
@@ -441,12 +434,6 @@ impl Shelf {
             moved => moved.at("create", path),
         }
     }
-
-    fn replace(&self, file: &File, twin: &Path) -> Result<()> {
-        let trash = self.root.join("trash").join(ingest::random_name());
-        link_unnamed(file, &trash).at("create", &trash)?;
-        std::fs::rename(&trash, twin).at("replace", twin)
-    }
 }
 
 impl Write for BlobWriter {
@@ -462,7 +449,7 @@ impl Write for BlobWriter {
 }
 
 /// Gives a name to a file that has none.
-fn link_unnamed(file: &File, path: &Path) -> rustix::io::Result<()> {
+pub(crate) fn link_unnamed(file: &File, path: &Path) -> rustix::io::Result<()> {
     let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
     rustix::fs::linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)
 }

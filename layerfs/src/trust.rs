@@ -28,7 +28,7 @@ use rustix::fs::{Mode, syncfs};
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::Layout;
-use crate::store::Store;
+use crate::store::{Store, retry_read};
 use crate::{Error, IoResultExt, Result, ingest, lease};
 
 /// Counts the meanings that the files of a store have had.
@@ -111,8 +111,7 @@ impl Store {
             set_mode(&path, BLOB_IN_DOUBT)?;
         }
         for path in snapshots_in_memory(self.root())? {
-            let trash = self.root().join("trash").join(ingest::random_name());
-            std::fs::rename(&path, trash).at("delete", &path)?;
+            self.discard(&path)?;
         }
         Ok(())
     }
@@ -264,11 +263,9 @@ fn set_mode(path: &Path, mode: u32) -> Result<()> {
 pub(crate) fn hash(reader: &mut impl Read, algorithm: Algorithm) -> io::Result<Digest> {
     let (mut hasher, mut buffer) = (Hasher::of(algorithm), vec![0; 256 * 1024]);
     loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(count) => hasher.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        match retry_read(reader, &mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            count => hasher.update(&buffer[..count]),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What takes the disk: blobs and snapshots with what each of them takes, for those who show or free it.
 //!
 //! Sizes are what the file system has allocated, in bytes; a file with several links in one snapshot counts once. A
-//! snapshot is measured once: a file `usage` beside it remembers it, since a snapshot never changes.
+//! snapshot is measured once: a file `usage` beside it remembers it, since a snapshot never changes. When it was made is
+//! said by its `meta.json`, since that file changes the time of the directory.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -71,7 +72,8 @@ impl Store {
                 let path = folder.join(&name);
                 let Ok(metadata) = path.symlink_metadata() else { continue };
                 let (true, Ok(ancestors)) = (metadata.is_dir(), all.ancestors(&id)) else { continue };
-                let made = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                let written = path.join("meta.json").metadata().and_then(|metadata| metadata.modified());
+                let made = written.unwrap_or(SystemTime::UNIX_EPOCH);
                 let bytes = self.measure(&path)?;
                 match found.entry(id) {
                     Entry::Vacant(place) => {

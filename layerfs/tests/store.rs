@@ -4,6 +4,8 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{FILE, TestStore, diff_id, id, listing, listing_of, run, step, store, tar, view};
@@ -101,6 +103,10 @@ fn names_come_and_go() {
     store.keep(&b).unwrap();
     store.keep(&a).unwrap();
     assert_eq!(store.images().unwrap().len(), 2);
+    assert!(!store.forget_nameless(&a.digest).unwrap(), "it is `again:1`");
+    assert!(store.forget_nameless(&b.digest).unwrap());
+    assert!(!store.forget_nameless(&b.digest).unwrap());
+    assert_eq!(store.images().unwrap().len(), 1);
 }
 
 #[test]
@@ -186,6 +192,33 @@ fn exports_are_whole_and_always_the_same() {
 }
 
 #[test]
+fn what_is_exported_is_verified_and_anybody_may_read_it() {
+    let test = store();
+    let store = &test.store;
+    step(store, None, "a", "echo a > a");
+    let image = image(store, "a");
+    let (dir, plain) = (test.dir.path().join("layout"), test.dir.path().join("plain"));
+    store.export(&image, &[], Target::Directory(&dir)).unwrap();
+    std::fs::write(&plain, "").unwrap();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    for name in ["index.json".to_owned(), image.digest.blob_path()] {
+        assert_eq!(mode(&dir.join(&name)), mode(&plain), "{name}");
+    }
+    let layer = store.manifest(&image).unwrap().value().layers[0].digest;
+    let path = store.blob_path(&layer);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
+    let other = test.dir.path().join("other");
+    let error = store.export(&image, &[], Target::Directory(&other)).unwrap_err();
+    assert!(matches!(error, Error::ReadBlob { digest, .. } if digest == layer), "{error:?}");
+    assert!(!other.exists() && !store.has(&layer));
+}
+
+#[test]
 fn layers_are_compressed_once() {
     let test = store();
     let bytes = tar(&[("a", FILE)]);
@@ -252,6 +285,22 @@ fn collection_frees_what_nothing_names() {
     assert!(matches!(freed, Collected { blobs: 4, snapshots: 1, .. }), "{freed:?}");
     assert_eq!(std::fs::read_dir(test.store.root().join("memo")).unwrap().count(), 0);
     assert_eq!(std::fs::read_dir(test.store.root().join("trash")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_named_meanwhile_stays() {
+    let mut test = store();
+    step(&test.store, None, "a", "echo a > a");
+    step(&test.store, None, "b", "echo b > b");
+    let (a, b) = (image(&test.store, "a"), image(&test.store, "b"));
+    test.store.keep(&a).unwrap();
+    test.store.keep(&b).unwrap();
+    // Both had no name when it was decided that they go.
+    test.store.tag(&reference("app:1"), &a).unwrap();
+    test.store.release();
+    let forgotten = [a.digest, b.digest].into();
+    test.store.collect(|_| Ok(Roots { forgotten, ..Roots::default() })).unwrap();
+    assert!(test.store.has(&a.digest) && !test.store.has(&b.digest));
 }
 
 #[test]

@@ -29,8 +29,15 @@ impl ChainId {
 
     /// The chain of all `layers`, bottom first; none for no layers.
     pub fn of(layers: &[DiffId]) -> Option<ChainId> {
-        let (first, rest) = layers.split_first()?;
-        Some(rest.iter().fold(ChainId::bottom(*first), |chain, layer| chain.with(*layer)))
+        ChainId::each(layers).last()
+    }
+
+    /// The chain of each layer with all below it, bottom first.
+    pub fn each(layers: &[DiffId]) -> impl Iterator<Item = ChainId> {
+        layers.iter().scan(None, |below: &mut Option<ChainId>, layer| {
+            *below = Some(below.map_or_else(|| ChainId::bottom(*layer), |chain| chain.with(*layer)));
+            *below
+        })
     }
 }
 
@@ -63,5 +70,7 @@ mod tests {
         let expected = Digest::of(format!("{a} {b}").as_bytes());
         assert_eq!(ChainId::of(&[a, b]), Some(ChainId(expected)));
         assert_ne!(ChainId::of(&[a, b]), ChainId::of(&[b, a]));
+        let each: Vec<ChainId> = ChainId::each(&[a, b, a]).collect();
+        assert_eq!(each, [&[a][..], &[a, b], &[a, b, a]].map(|layers| ChainId::of(layers).unwrap()));
     }
 }

@@ -38,3 +38,10 @@ pub use process::{Exit, Io, Process, Resource, Rlimit, Status, Usage, WindowSize
 pub use sandbox::{
     Devices, FileMount, Mount, MountSource, Network, Sandbox, Seccomp, Security, detached_tree,
 };
+
+/// How many instructions the default profile's program has for a process with these capabilities.
+#[cfg(feature = "testing")]
+#[must_use]
+pub fn filter_length(capabilities: CapabilitySet) -> usize {
+    seccomp::compile(capabilities).len()
+}

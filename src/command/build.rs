@@ -91,9 +91,7 @@ pub(crate) fn build(
     let names: Vec<String> = delivery.names.iter().map(Reference::familiar).collect();
     progress.summary(&command::summary(&artifact, &names));
     progress.warn();
-    if let Some(limit) = keep_storage {
-        command::prune::keep_within(limit, &home);
-    }
+    command::prune::keep_within(keep_storage, &home);
     Ok(Exit::Done)
 }
 

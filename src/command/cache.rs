@@ -1,15 +1,12 @@
 //! `lbuild cache`: what builds keep for later ones. `ls` lists the directories of `RUN --mount=type=cache`, `prune`
 //! removes them; with `--all` it also forgets the steps that are part of no image, and what was fetched for them.
 
-use std::time::SystemTime;
-
-use builder::cache::LocalCache;
+use builder::cache::records;
 use builder::remote;
 use layerfs::cache_mount::CacheMountInfo;
 use layerfs::gc::Roots;
 use serde::Serialize;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::args::{CacheLsArgs, CachePruneArgs, Format};
 use crate::command::Session;
@@ -39,8 +36,8 @@ impl Row {
             id: mount.id.clone(),
             instance: mount.instance,
             size: mount.size_bytes,
-            created: rfc3339(mount.created),
-            last_used: rfc3339(mount.last_used),
+            created: text::rfc3339(mount.created),
+            last_used: text::rfc3339(mount.last_used),
             in_use: mount.in_use,
         }
     }
@@ -97,8 +94,7 @@ fn is_meant(mount: &CacheMountInfo, args: &CachePruneArgs) -> bool {
 fn forget_steps(home: &Home) -> Result<u64, Failure> {
     let fail = home.failure("forget the steps");
     let freed = home.store.collect(|_| Ok(Roots::default())).map_err(&fail)?;
-    let snapshots = home.store.snapshots();
-    LocalCache::new(&home.store, &*snapshots).forget_missing().map_err(&fail)?;
+    records::forget_missing(&home.store).map_err(&fail)?;
     Ok(freed.bytes + remote::forget_all(&home.store).map_err(fail)?)
 }
 
@@ -120,20 +116,15 @@ fn table(rows: &[Row], now: OffsetDateTime) -> String {
     text::table(["ID", "SIZE", "CREATED", "LAST USED", "IN USE"], &cells) + &format!("Total: {total}\n")
 }
 
-fn rfc3339(time: SystemTime) -> String {
-    // A time before the year 0 or after 9999 is a clock that is wrong.
-    OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
 
     #[test]
     fn the_table_has_a_total() {
-        let at = |seconds| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        let at = |seconds| text::rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
         let row = |id: &str, size, in_use| Row {
             id: id.into(),
             instance: 0,

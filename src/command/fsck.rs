@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use builder::cache::LocalCache;
+use builder::cache::{LocalCache, records};
 use layerfs::fsck::{Finding, Severity};
 use layerfs::snapshot::SnapshotId;
 use serde::Serialize;
@@ -73,16 +73,13 @@ pub(crate) fn fsck(args: &FsckArgs, session: &Session) -> Result<Exit, Failure> 
 
 fn findings(home: &Home, deep: bool) -> layerfs::Result<Vec<Finding>> {
     let store = &home.store;
-    if !store.root().exists() {
-        return Ok(Vec::new());
-    }
     let mut findings = store.check(deep)?;
     for snapshots in deep.then(|| store.readers()).into_iter().flatten() {
         let path = |id: SnapshotId| PathBuf::from(snapshots.layout().folder()).join(id.to_string());
         let altered = LocalCache::new(store, &*snapshots).altered()?;
         findings.extend(altered.into_iter().map(|(id, problem)| Finding::damage(path(id), problem)));
     }
-    for path in LocalCache::new(store, &*store.snapshots()).useless()? {
+    for path in records::useless(store)? {
         let path = path.strip_prefix(store.root()).unwrap_or(&path).to_owned();
         findings.push(Finding::leftover(path, "a record of something that is not here"));
     }

@@ -2,19 +2,17 @@
 //! keeps the cache within.
 
 use std::io::Write;
-use std::time::SystemTime;
 
 use builder::prune::{self, Item, Policy};
 use builder::usage::Usage;
 use serde::Serialize;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::args::{DuArgs, Format, PruneArgs};
 use crate::command::Session;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::home::Home;
+use crate::home::{Home, KeepStorage};
 use crate::value::{Bytes, PruneFilter, kind_name};
 use crate::{output, text};
 
@@ -47,8 +45,8 @@ impl Row {
             reclaimable: !item.in_use && !item.in_image,
             in_use: item.in_use,
             in_image: item.in_image,
-            created: rfc3339(item.created),
-            last_used: rfc3339(item.last_used),
+            created: text::rfc3339(item.created),
+            last_used: text::rfc3339(item.last_used),
         }
     }
 }
@@ -100,17 +98,14 @@ pub(crate) fn du(args: &DuArgs, session: &Session) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Frees the least recently used, if the cache takes more than `limit`. What a build just made is in use.
-pub(crate) fn keep_within(limit: Bytes, home: &Home) {
-    let Bytes(bytes) = limit;
-    let keep = || {
-        let looked = layerfs::store::Store::look(home.store.root())?;
-        if Usage::read(&looked)?.cache_bytes() > bytes {
-            prune::prune(&home.store, &Policy { keep_bytes: Some(bytes), ..Policy::default() })?;
-        }
-        Ok::<(), layerfs::Error>(())
+/// Frees the least recently used, if builds keep more than `limit`. What a build just made is in use.
+pub(crate) fn keep_within(limit: KeepStorage, home: &Home) {
+    let kept = match limit {
+        KeepStorage::Usual => prune::keep_within_usual(&home.store),
+        KeepStorage::Within(Bytes(bytes)) => prune::keep_within(&home.store, bytes),
+        KeepStorage::Unlimited => Ok(()),
     };
-    if let Err(error) = keep() {
+    if let Err(error) = kept {
         // The image is there all the same. And nobody may be left to tell.
         let error = text::printable(&error.to_string());
         writeln!(std::io::stderr().lock(), "warning: cannot keep the cache within its limit: {error}").ok();
@@ -127,7 +122,7 @@ fn table(rows: &[Row], now: OffsetDateTime) -> String {
                 _ => "yes",
             };
             [
-                text::shorten(&row.id, 12).replace('…', ""),
+                row.id.chars().take(12).collect(),
                 text::size(row.size),
                 state.to_owned(),
                 text::age(&row.last_used, now),
@@ -157,9 +152,4 @@ fn blocks(rows: &[Row]) -> String {
         lines.concat() + "\n"
     };
     rows.iter().map(block).collect()
-}
-
-fn rfc3339(time: SystemTime) -> String {
-    // A time before the year 0 or after 9999 is a clock that is wrong.
-    OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_default()
 }

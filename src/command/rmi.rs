@@ -3,13 +3,12 @@
 //! Steps: take images off the list; let the builder forget the steps that only they were made of; collect. What
 //! the builder knows besides, such as stages that end in no image, stays for its next run.
 
-use builder::cache::LocalCache;
-use builder::deliver::{Artifact, Complete};
-use layerfs::gc::Roots;
+use builder::cache::records;
+use builder::prune;
 use layerfs::layout::StoredImage;
 use layerfs::snapshot::SnapshotId;
 use layerfs::store::Store;
-use oci::{ChainId, Reference};
+use oci::Reference;
 
 use crate::args::RmiArgs;
 use crate::command::Session;
@@ -108,31 +107,13 @@ fn collect(mut home: Home, removed: &[StoredImage]) -> Result<(), Failure> {
     let (gone, kept) = (chains(removed, &home.store), chains(&remaining, &home.store));
     // What was read to find the images is of no more use.
     home.store.release();
-    let snapshots = home.store.snapshots();
-    let cache = LocalCache::new(&home.store, &*snapshots);
-    cache.prune(&gone, &kept).map_err(fail)?;
-    let roots = |_: &_| {
-        let (mut snapshots, blobs) = cache.references()?;
-        snapshots.extend(builder::remote::references(&home.store)?);
-        Ok(Roots { blobs, snapshots, ..Roots::default() })
-    };
-    home.store.collect(roots).map_err(fail)?;
+    records::prune(&home.store, &gone, &kept).map_err(fail)?;
+    home.store.collect(|_| prune::roots(&home.store)).map_err(fail)?;
     Ok(())
 }
 
-/// The snapshots that these images are, layer by layer.
+/// The snapshots that these images are, layer by layer; what cannot be read consists of nothing.
 fn chains(images: &[StoredImage], store: &Store) -> Vec<SnapshotId> {
-    // What is damaged consists of nothing.
-    let complete = |image: &StoredImage| Artifact::load(store, &image.descriptor).ok();
-    let complete: Vec<Artifact> = images.iter().filter_map(complete).collect();
-    let chain = |image: &Complete| {
-        let (bottom, layers) = image.config.value().rootfs.diff_ids.split_first()?;
-        let mut chains = vec![ChainId::bottom(*bottom)];
-        chains.extend(layers.iter().scan(chains[0], |below, layer| {
-            *below = below.with(*layer);
-            Some(*below)
-        }));
-        Some(chains)
-    };
-    complete.iter().flat_map(Artifact::images).filter_map(chain).flatten().map(SnapshotId::chain).collect()
+    let marks = images.iter().filter_map(|image| store.reachable(&image.descriptor.digest).ok());
+    marks.flat_map(|marks| marks.snapshots).collect()
 }

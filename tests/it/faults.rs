@@ -280,6 +280,7 @@ fn a_read_only_store_can_be_looked_at() {
         &["images"][..],
         &["inspect", "kept"],
         &["history", "kept"],
+        &["history", "--sizes", "kept"],
         &["du"],
         &["fsck", "--deep"],
         &["prune", "--dry-run"],
@@ -294,11 +295,30 @@ fn a_read_only_store_can_be_looked_at() {
 }
 
 #[test]
+fn where_no_store_is_yet_nothing_is_found() {
+    let world = World::new();
+    let root = world.path("root");
+    let look = || {
+        for args in [&["images"][..], &["du"], &["prune", "--dry-run"], &["fsck"], &["fsck", "--deep"]] {
+            world.lbuild(args).success();
+        }
+        assert!(world.lbuild(&["du"]).stdout.contains("Total:       0B"));
+    };
+    look();
+    assert!(!root.exists());
+    fs::create_dir(&root).expect("a place");
+    look();
+    // What a new disk has.
+    fs::create_dir(root.join("lost+found")).expect("a folder");
+    look();
+    assert_eq!(fs::read_dir(&root).expect("the place").count(), 1, "looking makes nothing");
+}
+
+#[test]
 fn a_store_of_a_later_version_is_left_alone() {
     let world = World::new();
-    world.build("FROM scratch\nCOPY Dockerfile /\n").output();
+    world.file("f", "f").build("FROM scratch\nCOPY f /\n").success();
     world.lbuild(&["images"]).success();
-    fs::create_dir_all(world.path("root")).expect("the store");
     fs::write(world.path("root/state.json"), "{\"format\":7,\"boot\":\"\",\"also\":[]}").expect("a state");
     for args in [&["images"][..], &["prune"], &["fsck"], &["run", "--rm", "x"]] {
         let output = world.lbuild(args);
@@ -320,8 +340,7 @@ fn ten_at_once_do_not_disturb_each_other() {
              FROM {0}\nCOPY --from=1 /made /g /\n",
             busybox()
         );
-        fs::write(world.path(&format!("Dockerfile.{number}")), text.replace("{0}", busybox()))
-            .expect("a Dockerfile");
+        fs::write(world.path(&format!("Dockerfile.{number}")), text).expect("a Dockerfile");
     }
     let rounds = 0..6;
     let builder = |number: usize| {

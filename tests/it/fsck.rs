@@ -133,7 +133,6 @@ fn the_next_build_makes_good_what_was_damaged() {
 fn a_damaged_image_blocks_no_other() {
     let world = World::new();
     world.build(&format!("FROM {}\nRUN echo a\n", busybox())).args(&["-t", "good"]).success();
-    world.build("FROM scratch\nCOPY Dockerfile /\n").args(&["-t", "bad"]).output();
     world.file("f", "f");
     world.build("FROM scratch\nCOPY f /\n").args(&["-t", "bad"]).success();
     let layer = layers(&world, "bad").remove(0);
@@ -178,6 +177,28 @@ fn after_a_power_cut_only_what_was_synced_is_trusted() {
     for (name, expected) in [("long", "1\n"), ("short", "0\n")] {
         assert_eq!(world.lbuild(&["run", "--rm", name, "cat", "/f"]).success().stdout, expected);
     }
+    world.lbuild(&["fsck", "--deep"]).success();
+}
+
+#[test]
+fn a_store_stays_one_when_its_layout_is_repaired() {
+    let world = World::new();
+    let text = format!("FROM {}\nRUN echo text > /f\n", busybox());
+    world.build(&text).args(&["-t", "x"]).success();
+    // A folder that not every store has.
+    world.lbuild(&["history", "--sizes", "x"]).success();
+    fs::write(world.path("root/oci-layout"), "garbage").expect("damage");
+    world.lbuild(&["fsck"]).failure(1);
+    let report = world.lbuild(&["fsck", "--repair"]).success().stdout;
+    assert!(report.contains("`oci-layout`: does not say"), "{report}");
+    let again = world.build(&text).args(&["-t", "x"]).success();
+    assert!(again.stderr.contains("CACHED"), "{}", again.stderr);
+
+    // Without its list the store has no images, and is still one.
+    fs::write(world.path("root/index.json"), "garbage").expect("damage");
+    let report = world.lbuild(&["fsck", "--repair"]).success().stdout;
+    assert!(report.contains("`index.json`: is no list of images"), "{report}");
+    world.build(&text).args(&["-t", "x"]).success();
     world.lbuild(&["fsck", "--deep"]).success();
 }
 

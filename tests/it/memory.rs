@@ -1,4 +1,5 @@
-//! How much memory a build takes: 100 MB, whatever is in the image and however it is compressed.
+//! How much memory a build takes: 100 MB, whatever is in the image and however it is compressed. And a look at what it
+//! made.
 
 use std::process::Command;
 
@@ -11,6 +12,21 @@ subprocess.run(sys.argv[1:], check=True)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
 
 const MOST_KIB: u64 = 100 * 1000 * 1000 / 1024;
+
+/// The most memory that the program had with these arguments, in KiB; it must succeed.
+fn peak(world: &World, args: &[&str]) -> u64 {
+    let lbuild = world.command();
+    let mut command = Command::new("python3");
+    command.args(["-c", PEAK]).arg(lbuild.get_program()).current_dir(world.path(""));
+    for (name, value) in lbuild.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let peak = peers::run(command.args(args));
+    peak.lines().last().expect("a number").parse().expect("a number")
+}
 
 /// Words by chance: what compression has to look for.
 fn text(bytes: usize) -> Vec<u8> {
@@ -42,19 +58,17 @@ fn a_build_stays_below_a_hundred_megabytes() {
         ("small", "compression=zstd,compression-level=22"),
     ] {
         world.file("Dockerfile", format!("FROM scratch\nCOPY {file} /\n"));
-        let lbuild = world.command();
-        let mut command = Command::new("python3");
-        command.args(["-c", PEAK]).arg(lbuild.get_program());
-        for (name, value) in lbuild.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
         let output = format!("type=oci,tar=false,dest={},{form}", world.path(form).display());
-        let context = world.path("context");
-        let peak = peers::run(command.args(["--quiet", "-o", &output]).arg(context));
-        let kib: u64 = peak.lines().last().expect("a number").parse().expect("a number");
+        let kib = peak(&world, &["--quiet", "-o", &output, "context"]);
         assert!(kib < MOST_KIB, "{form} takes {kib} KiB");
     }
+}
+
+#[test]
+fn a_deep_look_reads_no_layer_into_memory() {
+    let world = World::new();
+    world.file("f", vec![b'x'; 200_000_000]);
+    world.build("FROM scratch\nCOPY f /\n").args(&["-t", "large"]).success();
+    let kib = peak(&world, &["fsck", "--deep"]);
+    assert!(kib < MOST_KIB, "it takes {kib} KiB");
 }

@@ -5,13 +5,14 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
 use crate::base::busybox;
 use crate::harness::{Output, World};
+use crate::peers;
 
 /// A step that takes three megabytes and says by its text which it is.
 fn step(name: &str) -> String {
@@ -46,11 +47,11 @@ fn age(world: &World, step: &str, age: Duration) {
             File::open(&path).and_then(|file| file.set_modified(then)).expect("a time");
         }
     }
-    // What a record does not say is said by the snapshot's own time.
+    // What a record does not say is said by the time at which the snapshot was made.
     for entry in fs::read_dir(world.path("root/snapshots")).expect("the snapshots") {
         let path = entry.expect("an entry").path();
         if path.join("fs").join(step).exists() && !path.is_symlink() {
-            File::open(&path).and_then(|file| file.set_modified(then)).expect("a time");
+            File::open(path.join("meta.json")).and_then(|file| file.set_modified(then)).expect("a time");
         }
     }
 }
@@ -135,6 +136,19 @@ fn the_least_recently_used_goes_first() {
 }
 
 #[test]
+fn looking_is_no_use() {
+    let world = World::new();
+    let text = format!("{}FROM scratch\nCOPY --from=0 /old /\n", dockerfile(&["old"]));
+    world.build(&text).args(&["-t", "x"]).success();
+    age(&world, "old", DAY * 3);
+    // The first look measures, and remembers what it found.
+    world.lbuild(&["du"]).success();
+    let said = world.lbuild(&["prune", "--filter", "until=48h"]).success().stdout;
+    assert!(said.contains("> /old"), "{said}");
+    assert!(!has(&world, "> /old"));
+}
+
+#[test]
 fn sizes_are_those_of_the_disk() {
     let world = World::new();
     world.build(&dockerfile(&["a", "b"])).args(&["-t", "one"]).success();
@@ -142,6 +156,11 @@ fn sizes_are_those_of_the_disk() {
     world.build(&format!("{}LABEL x=y\n", dockerfile(&["a", "b"]))).args(&["-t", "two"]).success();
     let table = world.lbuild(&["du"]).success().stdout;
     assert!(table.contains("RUN head -c 3000000 /dev/urandom > /a"), "{table}");
+    for row in listed(&world) {
+        // As short as Docker's, and short ones are given to `--filter id=`.
+        let id = row["ID"].as_str().expect("an id").get(..12).expect("12 digits");
+        assert!(table.contains(&format!("\n{id}   ")), "{id}: {table}");
+    }
     let sum: u64 = listed(&world).iter().map(size).sum();
     let root = world.path("root");
     let real = bytes_on_disk(&root.join("blobs")) + bytes_on_disk(&root.join("snapshots"));
@@ -198,4 +217,30 @@ fn a_build_keeps_the_cache_within_its_limit() {
     assert!(!has(&world, "/one") && has(&world, "/four"));
     let failed: Output = world.build(&dockerfile(&["four"])).env("LBUILD_KEEP_STORAGE", "much").output();
     failed.failure(2).says("`$LBUILD_KEEP_STORAGE` is no size");
+}
+
+#[test]
+fn a_build_a_day_keeps_the_cache_within_the_usual_limit() {
+    let world = World::new();
+    let root = world.path("root");
+    fs::create_dir(&root).expect("a folder");
+    peers::run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=40m", "none"]).arg(&root));
+    // More than 80 % of the disk.
+    let fill = "RUN --mount=type=cache,id=big,target=/c head -c 34m /dev/zero > /c/file";
+    let filled = world.build(&format!("FROM {}\n{fill}\n", busybox())).output();
+    let build = |keep: &str| {
+        let text = format!("FROM {}\nRUN true\n", busybox());
+        let built = world.build(&text).env("LBUILD_KEEP_STORAGE", keep).output();
+        (built.code, world.lbuild(&["cache", "ls"]).stdout.contains("\nbig "))
+    };
+    let young = build("");
+    let stamp = root.join("pruned");
+    let aged = File::open(&stamp).and_then(|file| file.set_modified(SystemTime::now() - DAY * 2));
+    let kept = [build("unlimited"), build("40m"), build("")];
+    let last = stamp.metadata().and_then(|found| found.modified());
+    peers::run(Command::new("umount").arg(&root));
+    filled.success();
+    aged.expect("a time");
+    assert_eq!((young, kept), ((0, true), [(0, true), (0, true), (0, false)]));
+    assert!(last.expect("a time").elapsed().expect("no time to come") < DAY, "tomorrow again");
 }

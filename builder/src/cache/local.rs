@@ -1,15 +1,13 @@
 //! Records as files in the store's `cache` directory.
 //!
 //! One small JSON file a key, found by one `open`: a lookup costs microseconds and needs no database to be opened
-//! first, and a rename makes each write whole. `cache/<key>` is a record, `cache/layer-<digest>` a packed layer,
-//! `cache/locks` is the file whose bytes are locked.
+//! first, and a rename makes each write whole. What the files say is said in `records`.
 
 use std::any::Any;
-use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use layerfs::IoResultExt;
 use layerfs::layer::pack::{PackOptions, pack};
@@ -19,13 +17,10 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use oci::{Digest, Raw};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::records::{self, CacheFile, LOCKS, LayerRecord, read, touch};
 use super::{CacheBackend, Key, PackedLayer, Record};
-
-/// The file in `cache/` whose bytes are locked.
-const LOCKS: &str = "locks";
 
 /// The cache that lives beside the blobs.
 pub struct LocalCache<'a> {
@@ -33,121 +28,10 @@ pub struct LocalCache<'a> {
     snapshots: &'a dyn Snapshotter,
 }
 
-/// What a `layer-` file says.
-#[derive(Clone, Serialize, Deserialize)]
-struct LayerRecord {
-    snapshot: SnapshotId,
-    /// What it was packed with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    epoch: Option<i64>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    acls: bool,
-    layer: PackedLayer,
-}
-
-/// One file of the cache.
-pub(crate) struct CacheEntry {
-    /// The file.
-    pub(crate) path: PathBuf,
-    /// What it stands for.
-    pub(crate) snapshot: SnapshotId,
-    /// The tar, of a packed layer.
-    pub(crate) blob: Option<Digest>,
-    /// What the step does, of a step.
-    pub(crate) step: Option<String>,
-    /// When it was last of use.
-    pub(crate) last_used: SystemTime,
-}
-
-/// How old the time of last use may be: noting it at each use would cost more than it is worth.
-const EXACTNESS: Duration = Duration::from_secs(3600);
-
-/// Notes that a record is of use, by the time of its file.
-pub(crate) fn touch(file: &File) {
-    let now = SystemTime::now();
-    let noted = file.metadata().and_then(|metadata| metadata.modified());
-    if noted.is_ok_and(|noted| now.duration_since(noted).is_ok_and(|age| age > EXACTNESS)) {
-        // On a read-only store nobody wants to know.
-        let _noted = file.set_modified(now);
-    }
-}
-
-enum CacheFile {
-    Record(Record),
-    Layer(Box<LayerRecord>),
-}
-
-impl CacheFile {
-    fn snapshot(&self) -> SnapshotId {
-        match self {
-            CacheFile::Record(record) => record.snapshot,
-            CacheFile::Layer(layer) => layer.snapshot,
-        }
-    }
-}
-
 impl<'a> LocalCache<'a> {
     /// The cache of `store`.
     pub fn new(store: &'a Store, snapshots: &'a dyn Snapshotter) -> LocalCache<'a> {
         LocalCache { store, snapshots }
-    }
-
-    /// All that the cache refers to, so that a collection keeps it: snapshots, and the blobs of packed layers.
-    ///
-    /// # Errors
-    /// When the directory cannot be listed.
-    pub fn references(&self) -> layerfs::Result<(Vec<SnapshotId>, Vec<Digest>)> {
-        let (mut snapshots, mut blobs) = (Vec::new(), Vec::new());
-        for (_, file) in self.files()? {
-            snapshots.push(file.snapshot());
-            if let CacheFile::Layer(layer) = file {
-                blobs.push(layer.layer.descriptor.digest);
-            }
-        }
-        Ok((snapshots, blobs))
-    }
-
-    /// Forgets the results that only images which are gone consisted of: what is in the stacks of `gone` and in none of
-    /// `keep`. Results of stages that no image consists of stay, for the next build.
-    ///
-    /// # Errors
-    /// When a record cannot be deleted.
-    pub fn prune(&self, gone: &[SnapshotId], keep: &[SnapshotId]) -> layerfs::Result<()> {
-        let (gone, keep) = (self.stacks(gone), self.stacks(keep));
-        for (path, file) in self.files()? {
-            let snapshot = file.snapshot();
-            if gone.contains(&snapshot) && !keep.contains(&snapshot) {
-                fs::remove_file(&path).at("delete", &path)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Deletes the records of results that are gone.
-    ///
-    /// # Errors
-    /// When a record cannot be deleted.
-    pub fn forget_missing(&self) -> layerfs::Result<()> {
-        for (path, file) in self.files()? {
-            if !self.store.has_snapshot(&file.snapshot()) {
-                fs::remove_file(&path).at("delete", &path)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Every record that can be read, for those who show and free them.
-    pub(crate) fn entries(&self) -> layerfs::Result<Vec<CacheEntry>> {
-        let entry = |(path, file): (PathBuf, CacheFile)| {
-            let last_used = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok()?;
-            let snapshot = file.snapshot();
-            let (blob, step) = match file {
-                CacheFile::Record(record) => (None, Some(super::describe(&record.components))),
-                CacheFile::Layer(layer) => (Some(layer.layer.descriptor.digest), None),
-            };
-            Some(CacheEntry { path, snapshot, blob, step, last_used })
-        };
-        Ok(self.files()?.into_iter().filter_map(entry).collect())
     }
 
     /// Snapshots of steps that no longer are what they were packed to, each with what is wrong with it: those of this
@@ -157,7 +41,7 @@ impl<'a> LocalCache<'a> {
     /// When the directory cannot be listed.
     pub fn altered(&self) -> layerfs::Result<Vec<(SnapshotId, String)>> {
         let mut altered: Vec<(SnapshotId, String)> = Vec::new();
-        for (path, file) in self.files()? {
+        for (path, file) in records::files(self.store)? {
             let CacheFile::Layer(record) = file else { continue };
             let LayerRecord { snapshot, epoch, acls, layer } = *record;
             let options = PackOptions { epoch, acls };
@@ -183,46 +67,6 @@ impl<'a> LocalCache<'a> {
         Ok(altered)
     }
 
-    /// Records that stand for nothing, or cannot be read.
-    ///
-    /// # Errors
-    /// When the directory cannot be listed.
-    pub fn useless(&self) -> layerfs::Result<Vec<PathBuf>> {
-        let directory = self.store.root().join("cache");
-        let mut useless = Vec::new();
-        for entry in fs::read_dir(&directory).at("list", &directory)? {
-            let path = entry.at("list", &directory)?.path();
-            if path.file_name().is_some_and(|name| name == LOCKS) {
-                continue;
-            }
-            if parse(&path).is_none_or(|file| !self.store.has_snapshot(&file.snapshot())) {
-                useless.push(path);
-            }
-        }
-        Ok(useless)
-    }
-
-    /// The snapshots with all below them; those that are not there count for nothing.
-    fn stacks(&self, tops: &[SnapshotId]) -> BTreeSet<SnapshotId> {
-        let mut stacks = BTreeSet::new();
-        for top in tops.iter().filter(|top| self.store.has_snapshot(top)) {
-            let below = self.store.ancestors(top);
-            stacks.extend(below.iter().chain([top]).map(|id| self.store.resolve(id)));
-        }
-        stacks
-    }
-
-    /// Every record that can be read.
-    fn files(&self) -> layerfs::Result<Vec<(PathBuf, CacheFile)>> {
-        let directory = self.store.root().join("cache");
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&directory).at("list", &directory)? {
-            let path = entry.at("list", &directory)?.path();
-            files.extend(parse(&path).map(|file| (path, file)));
-        }
-        Ok(files)
-    }
-
     fn path(&self, prefix: &str, digest: Digest) -> PathBuf {
         self.store.root().join("cache").join(format!("{prefix}{}", digest.hex()))
     }
@@ -242,22 +86,6 @@ impl<'a> LocalCache<'a> {
     fn write(&self, path: &Path, value: &(impl Serialize + Clone)) -> layerfs::Result<()> {
         self.store.write_record(path, Raw::write(value.clone()).bytes())
     }
-}
-
-/// A file of the cache by its name; none of the locks, and of what cannot be read.
-fn parse(path: &Path) -> Option<CacheFile> {
-    let name = path.file_name()?.to_str()?;
-    match name.split_once('-') {
-        Some(("layer", _)) => read(path).map(|layer| CacheFile::Layer(Box::new(layer))),
-        Some(_) => None,
-        None if name == LOCKS => None,
-        None => read(path).map(CacheFile::Record),
-    }
-}
-
-/// A record that cannot be read is as good as none: the step is executed again and writes a new one.
-fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 impl CacheBackend for LocalCache<'_> {

@@ -1,6 +1,6 @@
 //! Results of earlier builds, by key.
 //!
-//! [`key`] says what a key is made of; [`local`] keeps records in the store. A record says which snapshot a key
+//! [`key`] says what a key is made of; [`local`] keeps records in the store, and [`records`] keeps them in order. A record says which snapshot a key
 //! stands for; packing that snapshot as a layer is remembered apart, because it also depends on the epoch.
 //!
 //! Invariants: a record is written only after its snapshot is committed, in one rename; a record that cannot be read,
@@ -8,6 +8,7 @@
 
 pub mod key;
 pub mod local;
+pub mod records;
 
 use std::any::Any;
 
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use key::{Component, Key, KeyBuilder};
 pub use local::LocalCache;
-pub(crate) use local::touch;
+pub(crate) use records::touch;
 
 /// What a key stands for.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 //! A repository that somebody is fetching from stays, as does its lock: who holds the lock has the copy.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -20,14 +21,14 @@ use super::record;
 /// When something cannot be listed or deleted.
 pub fn forget_all(store: &Store) -> layerfs::Result<u64> {
     let mut bytes = 0;
-    for path in entries(&store.root().join(record::GIT_FOLDER))? {
+    for path in store.records(record::GIT_FOLDER)? {
         if path.extension().is_some_and(|extension| extension == "lock") {
-            bytes += forget_repository(&path)?;
+            bytes += forget_repository(store, &path)?.unwrap_or(0);
         }
     }
-    for path in entries(&store.root().join(record::FOLDER))? {
+    for path in store.records(record::FOLDER)? {
         if path.is_file() {
-            bytes += delete(&path)?;
+            bytes += store.delete(&path)?;
         }
     }
     Ok(bytes)
@@ -52,7 +53,7 @@ pub struct Repository {
 /// When they cannot be listed.
 pub fn repositories(store: &Store) -> layerfs::Result<Vec<Repository>> {
     let mut found = Vec::new();
-    for lock in entries(&store.root().join(record::GIT_FOLDER))? {
+    for lock in store.records(record::GIT_FOLDER)? {
         let Ok(file) = File::open(&lock) else { continue };
         if lock.extension().is_none_or(|extension| extension != "lock") {
             continue;
@@ -61,7 +62,7 @@ pub fn repositories(store: &Store) -> layerfs::Result<Vec<Repository>> {
         let folder = lock.with_extension("");
         let last_used = folder.metadata().and_then(|metadata| metadata.modified());
         found.push(Repository {
-            bytes: size(&folder),
+            bytes: size(store, &folder),
             last_used: last_used.unwrap_or(SystemTime::UNIX_EPOCH),
             in_use,
             lock,
@@ -71,49 +72,38 @@ pub fn repositories(store: &Store) -> layerfs::Result<Vec<Repository>> {
 }
 
 /// What a file or a directory takes of the disk; of one that is changed meanwhile what was seen.
-fn size(path: &Path) -> u64 {
+fn size(store: &Store, path: &Path) -> u64 {
     let Ok(metadata) = path.symlink_metadata() else { return 0 };
-    let below = if metadata.is_dir() { entries(path).unwrap_or_default() } else { Vec::new() };
-    metadata.blocks() * 512 + below.iter().map(|path| size(path)).sum::<u64>()
+    let below = if metadata.is_dir() { store.records(path).unwrap_or_default() } else { Vec::new() };
+    metadata.blocks() * 512 + below.iter().map(|path| size(store, path)).sum::<u64>()
 }
 
 /// Deletes the repository of a lock, and then the lock; gives the number of bytes that were freed. One that somebody
-/// fetches from stays.
+/// fetches from stays: then it is `None`.
 ///
 /// # Errors
 /// When something cannot be deleted.
-pub(crate) fn forget_repository(lock: &Path) -> layerfs::Result<u64> {
-    let file = File::open(lock).at("open", lock)?;
+pub(crate) fn forget_repository(store: &Store, lock: &Path) -> layerfs::Result<Option<u64>> {
+    let file = match File::open(lock) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(0)),
+        opened => opened.at("open", lock)?,
+    };
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Ok(0);
+        return Ok(None);
+    }
+    if !is_at(&file, lock) {
+        // Somebody else has deleted it in between. What is there now is another one.
+        return Ok(Some(0));
     }
     let mut bytes = 0;
     for path in [lock.with_extension(""), lock.with_extension("new"), lock.to_owned()] {
-        bytes += delete(&path)?;
+        bytes += store.delete(&path)?;
     }
-    Ok(bytes)
+    Ok(Some(bytes))
 }
 
-/// Deletes a file or a directory, if it is there; gives what it took of the disk, in bytes.
-fn delete(path: &Path) -> layerfs::Result<u64> {
-    let Ok(metadata) = path.symlink_metadata() else { return Ok(0) };
-    let mut bytes = metadata.blocks() * 512;
-    if metadata.is_dir() {
-        for below in entries(path)? {
-            bytes += delete(&below)?;
-        }
-        fs::remove_dir(path).at("delete", path)?;
-    } else {
-        fs::remove_file(path).at("delete", path)?;
-    }
-    Ok(bytes)
-}
-
-/// What is in a directory; nothing if there is none.
-fn entries(folder: &Path) -> layerfs::Result<Vec<PathBuf>> {
-    if !folder.exists() {
-        return Ok(Vec::new());
-    }
-    let entries = fs::read_dir(folder).at("list", folder)?;
-    entries.map(|entry| Ok(entry.at("list", folder)?.path())).collect()
+/// Whether this is still the file of this name.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
+    let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|found| found.ino()).ok();
+    inode(file.metadata()).is_some_and(|found| inode(fs::metadata(path)) == Some(found))
 }

@@ -40,13 +40,8 @@ pub fn references(store: &Store) -> layerfs::Result<Vec<SnapshotId>> {
 
 /// The trees that were fetched, with the files that say so and when these were written.
 pub(crate) fn trees(store: &Store) -> layerfs::Result<Vec<(PathBuf, Tree, SystemTime)>> {
-    let folder = store.root().join(FOLDER);
-    if !folder.exists() {
-        return Ok(Vec::new());
-    }
     let mut trees = Vec::new();
-    for entry in std::fs::read_dir(&folder).at("list", &folder)? {
-        let path = entry.at("list", &folder)?.path();
+    for path in store.records(FOLDER)? {
         if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"tree-")) {
             let written = entry_time(&path);
             trees.extend(read::<Tree>(&path).map(|tree| (path, tree, written)));

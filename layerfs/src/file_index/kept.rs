@@ -37,9 +37,9 @@ impl Store {
             return Ok(index);
         }
         let bytes = format::encode(&index).map_err(|source| Error::WriteLayer { source })?;
-        let dir = self.index_dir();
-        std::fs::create_dir_all(&dir).at("create", &dir)?;
-        self.ingest().replace_file(&path, &bytes)?;
+        // Where it cannot be kept, on a read-only file system, it is made again.
+        let _kept = std::fs::create_dir_all(self.index_dir())
+            .is_ok_and(|()| self.ingest().replace_file(&path, &bytes).is_ok());
         Ok(index)
     }
 

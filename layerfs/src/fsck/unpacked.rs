@@ -24,10 +24,11 @@ type Layers = Vec<(Descriptor, DiffId, SnapshotId)>;
 impl Store {
     /// `blobs` are those whose bytes are what they should be.
     pub(super) fn check_unpacked(&self, blobs: &BTreeSet<Digest>, findings: &mut Vec<Finding>) -> Result<()> {
+        let images: Vec<Layers> = blobs.iter().filter_map(|digest| self.layers_of(digest, blobs)).collect();
         for snapshots in self.readers() {
             let mut seen = BTreeSet::new();
-            for layers in blobs.iter().filter_map(|digest| self.layers_of(digest, blobs)) {
-                self.check_stack(&layers, &*snapshots, blobs, &mut seen, findings)?;
+            for layers in &images {
+                self.check_stack(layers, &*snapshots, blobs, &mut seen, findings)?;
             }
         }
         Ok(())
@@ -36,21 +37,18 @@ impl Store {
     /// The layers of the image whose manifest this is.
     fn layers_of(&self, manifest: &Digest, blobs: &BTreeSet<Digest>) -> Option<Layers> {
         let document = |digest: &Digest| {
+            // A layer is not read to see that it is none.
             let is_small = self.size_of(digest).is_some_and(|size| size <= oci::MAX_DOCUMENT_BYTES);
-            let bytes =
-                std::fs::read(self.blob_path(digest)).ok().filter(|_| is_small && blobs.contains(digest));
-            bytes.filter(|bytes| bytes.first() == Some(&b'{'))
+            let path = (is_small && blobs.contains(digest)).then(|| self.blob_path(digest))?;
+            std::fs::read(path).ok().filter(|bytes| bytes.first() == Some(&b'{'))
         };
         let Ok(Document::Manifest(manifest)) = Document::recognise(document(manifest)?) else { return None };
         let manifest = manifest.value();
         let config: ImageConfig = serde_json::from_slice(&document(&manifest.config.digest)?).ok()?;
         let diff_ids = config.rootfs.diff_ids;
-        let mut chain: Option<ChainId> = None;
-        let layers = manifest.layers.iter().zip(&diff_ids).map(|(layer, diff_id)| {
-            let here = chain.map_or_else(|| ChainId::bottom(*diff_id), |below| below.with(*diff_id));
-            chain = Some(here);
-            (layer.clone(), *diff_id, SnapshotId::chain(here))
-        });
+        let snapshots = ChainId::each(&diff_ids).map(SnapshotId::chain);
+        let layers = manifest.layers.iter().zip(&diff_ids).zip(snapshots);
+        let layers = layers.map(|((layer, diff_id), snapshot)| (layer.clone(), *diff_id, snapshot));
         (diff_ids.len() == manifest.layers.len()).then(|| layers.collect())
     }
 

@@ -184,12 +184,12 @@ impl Store {
             let path = dir.join(&part.path);
             match &part.content {
                 Content::Bytes(bytes) => std::fs::write(&path, bytes).at("write", &path)?,
-                Content::Blob { digest, .. } => {
-                    let from = self.blob_path(digest);
-                    if !from.exists() {
-                        return Err(Error::MissingBlob { digest: *digest });
-                    }
-                    std::fs::copy(from, &path).at("write", &path)?;
+                // A new file: the mode of a blob says what the store knows of it.
+                Content::Blob { digest, size_bytes } => {
+                    let mut file = File::create_new(&path).at("create", &path)?;
+                    self.copy_blob(digest, *size_bytes, &mut |bytes| {
+                        file.write_all(bytes).at("write", &path)
+                    })?;
                 }
             }
         }
@@ -207,13 +207,21 @@ impl Store {
             tar.entry(&entry(part.path.clone(), kind)).map_err(failed)?;
             match &part.content {
                 Content::Bytes(bytes) => tar.write_data(bytes).map_err(failed)?,
-                Content::Blob { digest, size_bytes } => self.copy_blob(digest, *size_bytes, &mut tar)?,
+                Content::Blob { digest, size_bytes } => {
+                    self.copy_blob(digest, *size_bytes, &mut |bytes| tar.write_data(bytes).map_err(failed))?
+                }
             }
         }
         tar.finish().and_then(|out| out.flush()).map_err(failed)
     }
 
-    fn copy_blob<W: Write>(&self, digest: &Digest, size: u64, tar: &mut Writer<W>) -> Result<()> {
+    /// Gives the bytes of a blob to `write`, verified on their way.
+    fn copy_blob(
+        &self,
+        digest: &Digest,
+        size: u64,
+        write: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
         let mut blob = oci::Verifier::new(self.open_blob(digest)?, *digest, size);
         let mut buffer = vec![0; 256 * 1024];
         loop {
@@ -223,7 +231,7 @@ impl Store {
             if count == 0 {
                 return Ok(());
             }
-            tar.write_data(&buffer[..count]).map_err(|source| Error::WriteArchive { source })?;
+            write(&buffer[..count])?;
         }
     }
 }

@@ -7,8 +7,6 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +16,7 @@ use rustix::io::Errno;
 
 use super::program::{Call, Identity, Program};
 use super::submodule::{self, Submodule};
+use crate::remote::forget::is_at;
 use crate::remote::{Address, FetchError, FetchRequest, Fetcher, GitSource, Origin, giturl, record};
 
 /// A commit, as a repository named it.
@@ -407,12 +406,6 @@ fn lock(path: &Path, request: &FetchRequest<'_>) -> Result<File, FetchError> {
             Err(errno) => return Err(errno).at("lock", path).map_err(&failed),
         }
     }
-}
-
-/// Whether this is still the file of this name.
-fn is_at(file: &File, path: &Path) -> bool {
-    let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|found| found.ino()).ok();
-    inode(file.metadata()).is_some_and(|found| inode(fs::metadata(path)) == Some(found))
 }
 
 #[cfg(test)]
