@@ -50,7 +50,16 @@ pub(crate) fn login(args: &LoginArgs, session: &Session) -> Result<Exit, Failure
         Failure::image(message, &reference, &error, &Facts::default())
     })?;
     let mut file = open(args.authfile.as_ref(), session)?;
-    let kept = file.store(server, &username, &password).map_err(|error| Failure::environment(&error))?;
+    let kept = file.store(server, &username, &password).map_err(|error| {
+        let failure = Failure::environment(&error);
+        match error {
+            registry::Error::KeepNamespace { .. } => failure.hint(format!(
+                "`lbuild login {}` is for all of it, and `--authfile FILE` keeps this account in another file",
+                reference.registry()
+            )),
+            _ => failure,
+        }
+    })?;
     if kept == Kept::File {
         let path = text::printable(&file.path().display().to_string());
         // Nobody may be there to read it.

@@ -24,7 +24,7 @@ use super::helper;
 use crate::Error;
 
 /// Under which name Docker keeps the Hub's credentials.
-pub(super) const HUB_KEY: &str = "https://index.docker.io/v1/";
+const HUB_KEY: &str = "https://index.docker.io/v1/";
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What proves who the user is.
@@ -146,7 +146,7 @@ impl Keychain {
     /// # Errors
     /// [`Error::DecodeCredential`], [`Error::RunHelper`] and [`Error::AskHelper`].
     pub fn lookup(&self, reference: &Reference) -> Result<Credential, Error> {
-        let keys = candidates(reference);
+        let keys = prefixes(&reference.name());
         if let Some(given) = keys.iter().find_map(|key| self.given.get(key)) {
             return Ok(given.clone());
         }
@@ -160,8 +160,11 @@ impl Keychain {
     }
 
     fn lookup_in(&self, file: &File, host: &str, keys: &[String]) -> Result<Credential, Error> {
-        if let Some(helper) = keys.iter().find_map(|key| file.helpers.get(key)) {
-            return self.ask(helper, host);
+        let server = server(&file.path, host);
+        let own = keys.iter().find_map(|key| file.helpers.get(key));
+        // As Docker has it, a helper without a name is the file itself.
+        if let Some(helper) = own.filter(|helper| !helper.is_empty()) {
+            return self.ask(helper, server);
         }
         for key in keys {
             let found = match file.auths.get(key) {
@@ -173,15 +176,14 @@ impl Keychain {
                 return Ok(found);
             }
         }
-        match &file.store {
-            Some(helper) => self.ask(helper, host),
+        match file.store.as_ref().filter(|_| own.is_none()) {
+            Some(helper) => self.ask(helper, server),
             None => Ok(Credential::Anonymous),
         }
     }
 
     /// Asks `docker-credential-HELPER`, once for each registry.
-    fn ask(&self, helper: &str, host: &str) -> Result<Credential, Error> {
-        let server = if host == HUB { HUB_KEY } else { host };
+    fn ask(&self, helper: &str, server: &str) -> Result<Credential, Error> {
         let key = (helper.to_owned(), server.to_owned());
         // Held while the helper runs: a helper may ask the user, who is not to be asked twice.
         let mut asked = self.asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -242,11 +244,18 @@ impl Entry {
     }
 }
 
-/// Keys that may hold the repository's credential, the most special first.
-fn candidates(reference: &Reference) -> Vec<String> {
-    let name = reference.name();
+/// Keys that may hold the credential of a repository or a namespace, the most special first.
+pub(super) fn prefixes(name: &str) -> Vec<String> {
     let cuts = name.rmatch_indices('/').map(|(at, _)| name[..at].to_owned());
-    std::iter::once(name.clone()).chain(cuts).collect()
+    std::iter::once(name.to_owned()).chain(cuts).collect()
+}
+
+/// What the file at `path`, and the helpers that it names, call a registry: Docker has a name of its own for the Hub,
+/// podman has not. A helper knows whole hosts only, whatever key names the helper. (Docker: docker-credential-helpers;
+/// podman: containers-auth.json(5).)
+pub(super) fn server<'a>(path: &Path, name: &'a str) -> &'a str {
+    let is_podmans = path.file_name().is_some_and(|name| name == "auth.json");
+    if name == HUB && !is_podmans { HUB_KEY } else { name }
 }
 
 /// A key without scheme, and without the API version that Docker's old keys end with.
