@@ -10,14 +10,16 @@ use oci::{Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, MediaType, Ra
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::client::pull_scope;
-use crate::exchange::{Call, Content};
-use crate::lists::next_page;
-use crate::transport::{Headers, Method, lock};
+use crate::lists::List;
+use crate::transport::lock;
 use crate::{Client, Error};
 
-/// How many pages of referrers are read.
-const MAX_PAGES: usize = 1000;
+/// The end-point's list.
+const REFERRERS: List = List {
+    accept: "application/vnd.oci.image.index.v1+json",
+    max_page_bytes: MAX_DOCUMENT_BYTES,
+    max_pages: 1000,
+};
 
 /// The manifest or index that `bytes` says it is about. (OCI image-spec, manifest.md, "subject".)
 ///
@@ -60,7 +62,7 @@ impl Client {
     /// What refers to `subject` in the repository of `near`: all of it, or what has the artifact type `kind`.
     ///
     /// # Errors
-    /// As [`Client::resolve`]; that there is nothing is none.
+    /// As [`Client::resolve`]; [`Error::Answer`] for a list that does not end; that there is nothing is none.
     pub fn referrers(
         &self,
         near: &Reference,
@@ -92,30 +94,14 @@ impl Client {
         if let Some(kind) = kind {
             url = url.with_query("artifactType", kind);
         }
-        let mut all = Vec::new();
-        for _ in 0..MAX_PAGES {
-            let call = Call {
-                method: Method::Get,
-                url: url.clone(),
-                way: &way,
-                scopes: vec![pull_scope(near)],
-                headers: Headers::from([("accept", MediaType::OciIndex.as_str().to_owned())]),
-                content: Content::None,
-            };
-            let response = self.exchange.persist(&call)?;
-            let next = next_page(&response)?;
-            let bytes = response.bytes(MAX_DOCUMENT_BYTES)?;
+        self.pages(&REFERRERS, &way, near, url, |url, bytes| {
             let document = Document::parse(bytes, &MediaType::OciIndex)
                 .map_err(|source| Error::Document { reference: url.to_string(), source })?;
-            if let Document::Index(index) = document {
-                all.extend(index.value().manifests.iter().cloned());
-            }
-            match next.filter(|next| *next != url) {
-                Some(next) => url = next,
-                None => break,
-            }
-        }
-        Ok(all)
+            Ok(match document {
+                Document::Index(index) => index.value().manifests.clone(),
+                Document::Manifest(_) => Vec::new(),
+            })
+        })
     }
 
     /// The list under the subject's tag; `None` where there is none.
