@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::lists::List;
 use crate::transport::lock;
-use crate::{Client, Error};
+use crate::{Client, Error, Fetched};
 
 /// The end-point's list.
 const REFERRERS: List = List {
@@ -72,7 +72,8 @@ impl Client {
         let mut all = match self.listed_referrers(near, subject, kind) {
             // A registry that does not know the question, or one in front of which something does not.
             Err(Error::Status { status: 400 | 404 | 405 | 501, .. }) => {
-                self.tagged_referrers(near, subject)?.map_or_else(Vec::new, |index| index.manifests)
+                index(self.document(&list_name(near, subject)))?
+                    .map_or_else(Vec::new, |index| index.manifests)
             }
             result => result?,
         };
@@ -104,18 +105,6 @@ impl Client {
         })
     }
 
-    /// The list under the subject's tag; `None` where there is none.
-    fn tagged_referrers(&self, near: &Reference, subject: Digest) -> Result<Option<Index>, Error> {
-        match self.document(&list_name(near, subject)) {
-            Ok(fetched) => Ok(match fetched.document {
-                Document::Index(index) => Some(index.value().clone()),
-                Document::Manifest(_) => None,
-            }),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Adds to the list under the subject's tag, for a registry that keeps none itself.
     pub(crate) fn tag_referrer(
         &self,
@@ -125,12 +114,26 @@ impl Client {
     ) -> Result<(), Error> {
         // Two of this process would otherwise read the same list and each write it with its own addition.
         let _writing = lock(&self.exchange.lists);
-        let mut index = self.tagged_referrers(near, subject)?.unwrap_or_else(|| Index::oci(Vec::new()));
+        let name = list_name(near, subject);
+        // Read where it is written: a mirror may have an older one.
+        let way = self.exchange.push_way(&name)?;
+        let found = self.document_by(&way, &self.exchange.options().retry, &name);
+        let mut index = index(found)?.unwrap_or_else(|| Index::oci(Vec::new()));
         if index.manifests.iter().any(|other| other.digest == entry.digest) {
             return Ok(());
         }
         index.manifests.push(entry);
         let index = Raw::write(index);
-        self.put_document(&list_name(near, subject), &MediaType::OciIndex, index.bytes()).map(drop)
+        self.put_document(&name, &MediaType::OciIndex, index.bytes()).map(drop)
+    }
+}
+
+/// The list that was asked for under a subject's tag; `None` where there is none.
+fn index(found: Result<Fetched, Error>) -> Result<Option<Index>, Error> {
+    match found {
+        Ok(Fetched { document: Document::Index(index), .. }) => Ok(Some(index.value().clone())),
+        Ok(_) => Ok(None),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
     }
 }
