@@ -214,17 +214,22 @@ impl Storage for Shelf {
     }
 
     fn manifest(&self, repository: &Repository, target: &Target) -> io::Result<Option<StoredManifest>> {
-        let descriptor = match target {
-            Target::Tag(tag) => self.tagged(&self.names(repository), tag)?.map(|image| image.descriptor),
-            Target::Digest(digest) if self.is_gone(repository, digest) => None,
+        let tag = match target {
+            Target::Tag(tag) => tag,
+            Target::Digest(digest) if self.is_gone(repository, digest) => return Ok(None),
             Target::Digest(digest) => {
-                self.store()?.find_document(digest).map(|document| document.descriptor())
+                let found = self.store()?.find_document(digest);
+                return Ok(found.map(|document| StoredManifest {
+                    media_type: document.descriptor().media_type,
+                    bytes: document.bytes().to_vec(),
+                    digest: *digest,
+                }));
             }
         };
-        let Some(descriptor) = descriptor else { return Ok(None) };
-        match self.store()?.read_document(&descriptor) {
+        let Some(image) = self.tagged(&self.names(repository), tag)? else { return Ok(None) };
+        match self.store()?.read_document(&image.descriptor) {
             Ok(bytes) => {
-                let Descriptor { media_type, digest, .. } = descriptor;
+                let Descriptor { media_type, digest, .. } = image.descriptor;
                 Ok(Some(StoredManifest { media_type, bytes, digest }))
             }
             Err(layerfs::Error::MissingBlob { .. }) => Ok(None),
