@@ -9,7 +9,8 @@
 //! its digest alone is found until then.
 //!
 //! Invariants: bytes are deleted by a collection only, and a manifest or blob that is deleted here is one that this server
-//! no longer shows; a server that nobody asks for anything keeps nobody from collecting.
+//! no longer shows, by its digest or by a tag; the user's images of other registries stay his all the same. A server that
+//! nobody asks for anything keeps nobody from collecting.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -115,19 +116,32 @@ impl Shelf {
         self.store()?.images().map_err(io::Error::other)
     }
 
-    /// The image with this tag, under the first name that has it.
-    fn tagged(&self, names: &[String], tag: &str) -> io::Result<Option<StoredImage>> {
+    /// The images that are shown as `repository`, those with the server's own names first. What was deleted is shown
+    /// under such a name alone: it was given since.
+    fn shown(&self, repository: &Repository) -> io::Result<Vec<StoredImage>> {
         let images = self.images()?;
-        let find = |name: &String| {
-            images.iter().find(|image| {
-                image.reference.as_ref().is_some_and(|own| own.name() == *name && own.tag() == Some(tag))
-            })
-        };
-        Ok(names.iter().find_map(find).cloned())
+        let own = self.own_names(repository);
+        let mut shown = Vec::new();
+        for name in self.names(repository) {
+            let has_name = |image: &&StoredImage| {
+                image.reference.as_ref().is_some_and(|reference| reference.name() == name)
+            };
+            let is_shown = |image: &&StoredImage| {
+                own.contains(&name) || !self.is_gone(&repository.name, &image.descriptor.digest)
+            };
+            shown.extend(images.iter().filter(has_name).filter(is_shown).cloned());
+        }
+        Ok(shown)
     }
 
-    fn is_gone(&self, repository: &Repository, digest: &Digest) -> bool {
-        lock(&self.gone).contains(&(repository.name.clone(), *digest))
+    /// Whether the manifest with this digest was deleted, and no image that is shown has it.
+    fn is_deleted(&self, repository: &Repository, digest: &Digest) -> io::Result<bool> {
+        Ok(self.is_gone(&repository.name, digest)
+            && !self.shown(repository)?.iter().any(|image| image.descriptor.digest == *digest))
+    }
+
+    fn is_gone(&self, repository: &str, digest: &Digest) -> bool {
+        lock(&self.gone).contains(&(repository.to_owned(), *digest))
     }
 
     /// Keeps collectors away from a blob, if it is there. What is not there is not held: there is no end of it.
@@ -176,7 +190,7 @@ impl Storage for Shelf {
     }
 
     fn blob(&self, repository: &Repository, digest: &Digest) -> io::Result<Option<Content>> {
-        if self.is_gone(repository, digest) {
+        if self.is_gone(&repository.name, digest) {
             return Ok(None);
         }
         let store = self.store()?;
@@ -216,7 +230,7 @@ impl Storage for Shelf {
     fn manifest(&self, repository: &Repository, target: &Target) -> io::Result<Option<StoredManifest>> {
         let tag = match target {
             Target::Tag(tag) => tag,
-            Target::Digest(digest) if self.is_gone(repository, digest) => return Ok(None),
+            Target::Digest(digest) if self.is_deleted(repository, digest)? => return Ok(None),
             Target::Digest(digest) => {
                 let found = self.store()?.find_document(digest);
                 return Ok(found.map(|document| StoredManifest {
@@ -226,7 +240,8 @@ impl Storage for Shelf {
                 }));
             }
         };
-        let Some(image) = self.tagged(&self.names(repository), tag)? else { return Ok(None) };
+        let has_tag = |image: &StoredImage| image.reference.as_ref().and_then(|name| name.tag()) == Some(tag);
+        let Some(image) = self.shown(repository)?.into_iter().find(has_tag) else { return Ok(None) };
         match self.store()?.read_document(&image.descriptor) {
             Ok(bytes) => {
                 let Descriptor { media_type, digest, .. } = image.descriptor;
@@ -278,11 +293,8 @@ impl Storage for Shelf {
     }
 
     fn tags(&self, repository: &Repository) -> io::Result<Option<Vec<String>>> {
-        let names = self.names(repository);
-        let images = self.images()?;
-        let own = images.iter().filter_map(|image| image.reference.as_ref());
-        let own = own.filter(|reference| names.contains(&reference.name()));
-        let tags: Vec<String> = own.filter_map(|name| name.tag().map(str::to_owned)).collect();
+        let names = self.shown(repository)?.into_iter().filter_map(|image| image.reference);
+        let tags: Vec<String> = names.filter_map(|name| name.tag().map(str::to_owned)).collect();
         let is_known = !tags.is_empty();
         Ok(is_known.then_some(tags))
     }
@@ -290,12 +302,16 @@ impl Storage for Shelf {
     fn repositories(&self, _host: &str) -> io::Result<Vec<String>> {
         let own = LOOPBACK.map(|host| self.own_host(host));
         let images = self.images()?;
-        let name = |reference: &Reference| match own.iter().any(|host| host == reference.registry()) {
-            true => Some(reference.repository().to_owned()),
+        let shown = |image: &StoredImage| {
+            let reference = image.reference.as_ref()?;
+            if own.iter().any(|host| host == reference.registry()) {
+                return Some(reference.repository().to_owned());
+            }
             // A port has a colon, which no repository has.
-            false => Some(familiar(reference)).filter(|name| !name.contains(':')),
+            let name = Some(familiar(reference)).filter(|name| !name.contains(':'));
+            name.filter(|name| !self.is_gone(name, &image.descriptor.digest))
         };
-        Ok(images.iter().filter_map(|image| name(image.reference.as_ref()?)).collect())
+        Ok(images.iter().filter_map(shown).collect())
     }
 
     fn add_referrer(
@@ -318,7 +334,7 @@ impl Storage for Shelf {
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> io::Result<Vec<Descriptor>> {
         let mut all = self.store()?.referrers(subject).map_err(io::Error::other)?;
-        all.retain(|entry| !self.is_gone(repository, &entry.digest));
+        all.retain(|entry| !self.is_gone(&repository.name, &entry.digest));
         Ok(all)
     }
 }
@@ -481,12 +497,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_deleted_is_shown_under_no_name() {
+        let (_folder, shelf) = shelf("127.0.0.1:5000");
+        let store = shelf.store().unwrap();
+        let config = Descriptor::new(MediaType::OciConfig, Digest::of(b"{}"), 2);
+        let manifest = Raw::write(oci::Manifest::oci(config, Vec::new()));
+        let digest = store.put_bytes(manifest.bytes()).unwrap();
+        let image = Descriptor::new(MediaType::OciManifest, digest, manifest.size());
+        let names = ["docker.io/library/debian:1", "localhost:5000/debian:2", "localhost:5000/debian:3"];
+        let names = names.map(|name| name.parse::<Reference>().unwrap());
+        for name in &names[..2] {
+            store.tag(name, &image).unwrap();
+        }
+        let to = repository("localhost:5000", "debian");
+        let shows = |target: Target| shelf.manifest(&to, &target).unwrap().is_some();
+        let tag = |tag: &str| Target::Tag(tag.to_owned());
+        assert_eq!(shelf.tags(&to).unwrap().unwrap(), ["2", "1"]);
+        assert_eq!(shelf.repositories("").unwrap(), ["debian", "debian"]);
+        assert!(shelf.remove_manifest(&to, &Target::Digest(digest)).unwrap());
+        assert!(!shows(Target::Digest(digest)) && !shows(tag("1")) && !shows(tag("2")));
+        assert_eq!((shelf.tags(&to).unwrap(), shelf.repositories("").unwrap()), (None, Vec::new()));
+        let kept: Vec<_> = shelf.images().unwrap().into_iter().filter_map(|image| image.reference).collect();
+        assert_eq!(kept, names[..1], "an image of another registry is not the server's to delete");
+        // Whoever names it for this server since wants it to be here.
+        store.tag(&names[2], &image).unwrap();
+        assert!(shows(Target::Digest(digest)) && shows(tag("3")) && !shows(tag("1")));
+        assert_eq!(shelf.tags(&to).unwrap().unwrap(), ["3"]);
+        assert!(shelf.remove_manifest(&to, &Target::Digest(digest)).unwrap());
+        assert!(!shows(Target::Digest(digest)) && !shows(tag("3")));
+    }
+
+    #[test]
     fn what_clients_make_it_remember_has_an_end() {
         let (_folder, shelf) = shelf("127.0.0.1:5000");
         let to = repository("localhost:5000", "app");
         let absent = Digest::of(b"absent");
         assert!(!shelf.remove_manifest(&to, &Target::Digest(absent)).unwrap());
-        assert!(!shelf.is_gone(&to, &absent), "what was not there is not remembered");
+        assert!(!shelf.is_gone(&to.name, &absent), "what was not there is not remembered");
         let blob = shelf.store().unwrap().put_bytes(b"there").unwrap();
         let leases =
             || std::fs::read_dir(shelf.root.join("leases")).unwrap().map(|lease| lease.unwrap().path());
