@@ -1,7 +1,8 @@
 //! What a registry is made of, for whoever keeps it: repositories of blobs, manifests and tags.
 //!
 //! The server checks what clients send before it asks a storage for anything: names, tags, digests, sizes, media types
-//! and that a manifest's parts are there. An [`io::Error`] of a storage becomes the status 500, with its text.
+//! and that a manifest's parts are there. An [`io::Error`] of a storage becomes a status with its text: 507 where a disk
+//! or a quota is full, 413 for [`io::ErrorKind::FileTooLarge`], and 500 for whatever else.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -25,6 +25,8 @@ use oci::{Descriptor, Digest, Index, MAX_DOCUMENT_BYTES, MediaType, Raw, Referen
 use registry::server::Storage;
 use registry::server::storage::{Content, Repository, StoredManifest, Target, Upload};
 
+use crate::failure::is_full_disk;
+
 /// The names of this machine to itself.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
@@ -66,7 +68,7 @@ impl Shelf {
         let mut open = lock(&self.open);
         let store = match open.take() {
             Some(open) => open.store,
-            None => Arc::new(Store::open(&self.root).map_err(io::Error::other)?),
+            None => Arc::new(Store::open(&self.root).map_err(io)?),
         };
         *open = Some(Open { store: store.clone(), used: Instant::now() });
         Ok(store)
@@ -113,7 +115,7 @@ impl Shelf {
     }
 
     fn images(&self) -> io::Result<Vec<StoredImage>> {
-        self.store()?.images().map_err(io::Error::other)
+        self.store()?.images().map_err(io)
     }
 
     /// The images that are shown as `repository`, those with the server's own names first. What was deleted is shown
@@ -146,7 +148,7 @@ impl Shelf {
 
     /// Keeps collectors away from a blob, if it is there. What is not there is not held: there is no end of it.
     fn hold(store: &Store, digest: &Digest) -> io::Result<bool> {
-        Ok(store.has(digest) && store.hold(digest).map_err(io::Error::other)?.is_some())
+        Ok(store.has(digest) && store.hold(digest).map_err(io)?.is_some())
     }
 
     /// Shows it no longer; says whether it was shown.
@@ -204,7 +206,7 @@ impl Storage for Shelf {
                 Ok(Some(Content::File(file, length)))
             }
             Err(layerfs::Error::MissingBlob { .. }) => Ok(None),
-            Err(error) => Err(io::Error::other(error)),
+            Err(error) => Err(io(error)),
         }
     }
 
@@ -223,7 +225,7 @@ impl Storage for Shelf {
 
     fn begin(&self, _: &Repository) -> io::Result<Box<dyn Upload>> {
         let store = self.store()?;
-        let writer = store.writer().map_err(io::Error::other)?;
+        let writer = store.writer().map_err(io)?;
         Ok(Box::new(Incoming { writer, gone: self.gone.clone(), _store: store }))
     }
 
@@ -248,7 +250,7 @@ impl Storage for Shelf {
                 Ok(Some(StoredManifest { media_type, bytes, digest }))
             }
             Err(layerfs::Error::MissingBlob { .. }) => Ok(None),
-            Err(error) => Err(io::Error::other(error)),
+            Err(error) => Err(io(error)),
         }
     }
 
@@ -260,14 +262,13 @@ impl Storage for Shelf {
     ) -> io::Result<()> {
         let store = self.store()?;
         let algorithm = manifest.digest.algorithm();
-        let digest = store.put_bytes_by(algorithm, &manifest.bytes).map_err(io::Error::other)?;
+        let digest = store.put_bytes_by(algorithm, &manifest.bytes).map_err(io)?;
         lock(&self.gone).remove(&(repository.name.clone(), digest));
         let Some(tag) = tag else { return Ok(()) };
         let name = self.own_name(repository, tag).ok_or(io::ErrorKind::InvalidInput)?;
         let size = manifest.bytes.len() as u64;
         let _naming = lock(&self.naming);
-        Shelf::name(&store, &name, &Descriptor::new(manifest.media_type.clone(), digest, size))
-            .map_err(io::Error::other)
+        Shelf::name(&store, &name, &Descriptor::new(manifest.media_type.clone(), digest, size)).map_err(io)
     }
 
     fn remove_manifest(&self, repository: &Repository, target: &Target) -> io::Result<bool> {
@@ -283,11 +284,11 @@ impl Storage for Shelf {
         let mut is_found = false;
         for name in self.images()?.iter().filter(|image| is_meant(image)).filter_map(|i| i.reference.as_ref())
         {
-            is_found |= self.store()?.untag(name).map_err(io::Error::other)?;
+            is_found |= self.store()?.untag(name).map_err(io)?;
         }
         if let Target::Digest(digest) = target {
             is_found |= self.store()?.find_document(digest).is_some() && self.hide(repository, digest)?;
-            self.store()?.forget_referrer(digest).map_err(io::Error::other)?;
+            self.store()?.forget_referrer(digest).map_err(io)?;
         }
         Ok(is_found)
     }
@@ -321,19 +322,19 @@ impl Storage for Shelf {
         referrer: &Descriptor,
     ) -> io::Result<()> {
         let store = self.store()?;
-        let mut all = store.referrers(subject).map_err(io::Error::other)?;
+        let mut all = store.referrers(subject).map_err(io)?;
         all.retain(|other| other.digest != referrer.digest);
         all.push(referrer.clone());
         if Raw::write(Index::oci(all)).size() > MAX_DOCUMENT_BYTES {
             // It could not be read again by whoever asks what refers to the subject.
-            let reason = format!("too much refers to `{subject}`");
-            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, reason));
+            let reason = format!("too much refers to `{subject}`: its list has no room for more");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
         }
-        store.add_referrer(subject, referrer).map_err(io::Error::other)
+        store.add_referrer(subject, referrer).map_err(io)
     }
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> io::Result<Vec<Descriptor>> {
-        let mut all = self.store()?.referrers(subject).map_err(io::Error::other)?;
+        let mut all = self.store()?.referrers(subject).map_err(io)?;
         all.retain(|entry| !self.is_gone(&repository.name, &entry.digest));
         Ok(all)
     }
@@ -371,7 +372,7 @@ impl Upload for Incoming {
                 Ok(true)
             }
             Err(layerfs::Error::ReadBlob { .. }) => Ok(false),
-            Err(error) => Err(io::Error::other(error)),
+            Err(error) => Err(io(error)),
         }
     }
 }
@@ -388,6 +389,14 @@ fn split_host(text: &str) -> (&str, Option<&str>) {
 /// A name without tag and digest, as people type it.
 fn familiar(reference: &Reference) -> String {
     super::super::images::repository(reference)
+}
+
+/// A failure of the store as that of a storage: a full disk is told from others.
+fn io(error: layerfs::Error) -> io::Error {
+    match is_full_disk(&error) {
+        true => io::Error::new(io::ErrorKind::StorageFull, error),
+        false => io::Error::other(error),
+    }
 }
 
 /// What these locks guard is whole between any two statements.
@@ -551,8 +560,19 @@ mod tests {
         };
         shelf.add_referrer(&to, &blob, &referrer("one")).unwrap();
         let refused = shelf.add_referrer(&to, &blob, &referrer("two")).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::QuotaExceeded);
+        assert_eq!(refused.kind(), io::ErrorKind::FileTooLarge);
         assert_eq!(shelf.referrers(&to, &blob).unwrap().len(), 1, "and those before are still read");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        let fail = |kind: io::ErrorKind| {
+            let path = PathBuf::from("ingest");
+            io(layerfs::Error::File { act: "write", path, source: kind.into() }).kind()
+        };
+        assert_eq!(fail(io::ErrorKind::StorageFull), io::ErrorKind::StorageFull);
+        assert_eq!(fail(io::ErrorKind::QuotaExceeded), io::ErrorKind::StorageFull);
+        assert_eq!(fail(io::ErrorKind::PermissionDenied), io::ErrorKind::Other);
     }
 
     #[test]
