@@ -3,7 +3,6 @@
 //! Between `create` and `push` the index is a draft in the state directory, in `drafts/`. Its images need not be in the
 //! store, and so it is no image of the store.
 
-use std::io::Read as _;
 use std::path::PathBuf;
 
 use builder::transfer::{self, Place, What};
@@ -162,13 +161,7 @@ fn platform(
     if config.size > MAX_DOCUMENT_BYTES {
         return Ok(None);
     }
-    let mut bytes = Vec::new();
-    client.blob(image, config)?.read_to_end(&mut bytes).map_err(|error| registry::Error::Reach {
-        url: image.to_string(),
-        attempts: 1,
-        source: error.into(),
-    })?;
-    let config = serde_json::from_slice::<ImageConfig>(&bytes).ok();
+    let config = serde_json::from_slice::<ImageConfig>(&client.blob(image, config)?.bytes()?).ok();
     Ok(config.map(|config| config.platform()).filter(|platform| !platform.architecture.is_empty()))
 }
 
