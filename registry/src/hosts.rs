@@ -9,13 +9,13 @@
 //! what a file says wrongly is an error with its name, for a mirror that is silently not asked is a surprise.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use toml::{Table, Value};
 
 use crate::Error;
+use crate::file::read_if_there;
 use crate::transport::lock;
 use crate::url::{Origin, Scheme, Url};
 
@@ -128,16 +128,6 @@ impl Hosts {
 fn key(authority: &str) -> String {
     let origin = Origin::new(Scheme::Https, authority);
     origin.map_or_else(|| authority.to_owned(), |origin| origin.authority())
-}
-
-fn read_if_there(path: &Path) -> Result<Option<String>, Error> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Ok(None)
-        }
-        Err(source) => Err(Error::ReadFile { path: path.to_owned(), source }),
-    }
 }
 
 /// Docker's files: authorities, and the user's certificate with its key.

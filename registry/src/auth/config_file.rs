@@ -8,7 +8,7 @@
 //! stays a link; of two that change it at once neither loses anything.
 
 use std::fs::{DirBuilder, File};
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use super::helper;
 use super::keychain::{normal, prefixes, server};
 use crate::Error;
+use crate::file::read_if_there;
 
 /// A file of credentials that is being changed.
 #[derive(Clone, Debug)]
@@ -165,12 +166,10 @@ fn is_namespace(name: &str) -> bool {
 }
 
 fn read(path: &Path) -> Result<Map<String, Value>, Error> {
-    match std::fs::read_to_string(path) {
-        Ok(text) if text.trim().is_empty() => Ok(Map::new()),
-        Ok(text) => serde_json::from_str(&text)
+    match read_if_there(path)? {
+        Some(text) if !text.trim().is_empty() => serde_json::from_str(&text)
             .map_err(|source| Error::ParseKeychain { path: path.to_owned(), source }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Map::new()),
-        Err(source) => Err(Error::ReadFile { path: path.to_owned(), source }),
+        _ => Ok(Map::new()),
     }
 }
 

@@ -10,7 +10,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -22,10 +21,10 @@ use serde::Deserialize;
 
 use super::helper;
 use crate::Error;
+use crate::file::read_if_there;
 
 /// Under which name Docker keeps the Hub's credentials.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
-const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What proves who the user is.
 #[derive(Clone, PartialEq, Eq)]
@@ -114,13 +113,8 @@ impl Keychain {
     pub fn from_files(paths: &[PathBuf]) -> Result<Keychain, Error> {
         let mut keychain = Keychain::default();
         for path in paths {
-            let mut text = String::new();
-            let read = std::fs::File::open(path)
-                .and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text));
-            match read {
-                Ok(_) => keychain.files.push(File::parse(path, &text)?),
-                Err(error) if is_absent(&error) => {}
-                Err(source) => return Err(Error::ReadFile { path: path.clone(), source }),
+            if let Some(text) = read_if_there(path)? {
+                keychain.files.push(File::parse(path, &text)?);
             }
         }
         Ok(keychain)
@@ -269,8 +263,4 @@ pub(super) fn normal(key: &str) -> String {
         other => other,
     };
     if path.is_empty() { host.to_owned() } else { format!("{host}/{path}") }
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
