@@ -177,7 +177,7 @@ pub(crate) fn refuse(status: u16, code: &str, message: &str) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use super::super::http::Body;
+    use super::super::http::Content;
     use super::*;
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
             let Refusal::Reply(reply) = Refusal::from(io::Error::new(kind, "why")) else { panic!("{kind}") };
             assert_eq!(reply.status, expected, "{kind}");
             assert!(
-                matches!(reply.body, Body::Bytes(text) if String::from_utf8_lossy(&text).contains("why"))
+                matches!(reply.body, Content::Bytes(text) if String::from_utf8_lossy(&text).contains("why"))
             );
         }
     }

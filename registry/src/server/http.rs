@@ -109,42 +109,44 @@ pub(crate) enum Outcome {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Body,
+    pub(crate) body: Content,
     pub(crate) delivery: Delivery,
 }
 
-/// The body of an answer.
+/// Bytes to be sent: a blob of a storage, or whatever else is the body of an answer.
 #[derive(Debug)]
-pub(crate) enum Body {
+pub enum Content {
+    /// In memory.
     Bytes(Vec<u8>),
-    /// So many bytes of a file from where it stands.
+    /// A file, open where they begin, and their number.
     File(File, u64),
 }
 
-impl Default for Body {
-    fn default() -> Body {
-        Body::Bytes(Vec::new())
+impl Default for Content {
+    fn default() -> Content {
+        Content::Bytes(Vec::new())
     }
 }
 
-impl Body {
-    fn length(&self) -> u64 {
+impl Content {
+    /// How many bytes there are.
+    pub fn length(&self) -> u64 {
         match self {
-            Body::Bytes(bytes) => bytes.len() as u64,
-            Body::File(_, length) => *length,
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::File(_, length) => *length,
         }
     }
 
     /// The bytes from `start` on, `length` of them.
-    pub(crate) fn part(self, start: u64, length: u64) -> io::Result<Body> {
+    pub(crate) fn part(self, start: u64, length: u64) -> io::Result<Content> {
         Ok(match self {
-            Body::Bytes(bytes) => {
+            Content::Bytes(bytes) => {
                 let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-                Body::Bytes(bytes[place(start)..place(start.saturating_add(length))].to_vec())
+                Content::Bytes(bytes[place(start)..place(start.saturating_add(length))].to_vec())
             }
-            Body::File(mut file, _) => {
+            Content::File(mut file, _) => {
                 file.seek(SeekFrom::Start(start))?;
-                Body::File(file, length)
+                Content::File(file, length)
             }
         })
     }
@@ -152,14 +154,14 @@ impl Body {
     /// The bytes, in memory.
     #[cfg(feature = "testing")]
     pub(crate) fn bytes(&mut self) -> io::Result<&mut Vec<u8>> {
-        if let Body::File(file, length) = self {
+        if let Content::File(file, length) = self {
             let mut bytes = Vec::new();
             file.take(*length).read_to_end(&mut bytes)?;
-            *self = Body::Bytes(bytes);
+            *self = Content::Bytes(bytes);
         }
         match self {
-            Body::Bytes(bytes) => Ok(bytes),
-            Body::File(..) => Err(io::ErrorKind::InvalidData.into()),
+            Content::Bytes(bytes) => Ok(bytes),
+            Content::File(..) => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 }
@@ -192,7 +194,7 @@ impl Reply {
     }
 
     pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Reply {
-        self.body = Body::Bytes(body.into());
+        self.body = Content::Bytes(body.into());
         self
     }
 
@@ -326,13 +328,13 @@ impl<S: Read + Write> Wire<S> {
         stream.write_all(text.as_bytes())?;
         if !is_head {
             match reply.body {
-                Body::Bytes(bytes) => {
+                Content::Bytes(bytes) => {
                     for piece in bytes[..reply.delivery.shown.min(bytes.len())].chunks(reply.delivery.piece) {
                         stream.write_all(piece)?;
                         stream.flush()?;
                     }
                 }
-                Body::File(file, length) => {
+                Content::File(file, length) => {
                     let sent = io::copy(&mut file.take(length), stream)?;
                     if sent != length {
                         return Err(io::ErrorKind::UnexpectedEof.into());
