@@ -25,6 +25,7 @@ use oci::{Descriptor, Digest, Index, MAX_DOCUMENT_BYTES, MediaType, Raw, Referen
 use registry::server::Storage;
 use registry::server::storage::{Content, Repository, StoredManifest, Target, Upload};
 
+use crate::command::images;
 use crate::failure::is_full_disk;
 
 /// The names of this machine to itself.
@@ -89,7 +90,7 @@ impl Shelf {
 
     /// The name under which `tag` of `repository` is put: the client's for this machine, if it is one.
     fn own_name(&self, repository: &Repository, tag: &str) -> Option<Reference> {
-        let asked = LOOPBACK.into_iter().find(|host| *host == split_host(&repository.host).0);
+        let asked = LOOPBACK.into_iter().find(|host| *host == without_port(&repository.host));
         let host = self.own_host(asked.unwrap_or(LOOPBACK[0]));
         let name = format!("{host}/{}:{tag}", repository.name).parse::<Reference>();
         name.ok().filter(|name| name.registry() == host)
@@ -183,7 +184,7 @@ impl Storage for Shelf {
     /// On loopback only the loopback's names are this server: else a web page could speak with it, under a name that
     /// its owner lets point here.
     fn objection(&self, host: &str) -> Option<String> {
-        let (host, _) = split_host(host);
+        let host = without_port(host);
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         let is_own =
             host.is_empty() || host == "localhost" || address.is_ok_and(|address| address.is_loopback());
@@ -309,7 +310,7 @@ impl Storage for Shelf {
                 return Some(reference.repository().to_owned());
             }
             // A port has a colon, which no repository has.
-            let name = Some(familiar(reference)).filter(|name| !name.contains(':'));
+            let name = Some(images::repository(reference)).filter(|name| !name.contains(':'));
             name.filter(|name| !self.is_gone(name, &image.descriptor.digest))
         };
         Ok(images.iter().filter_map(shown).collect())
@@ -377,18 +378,10 @@ impl Upload for Incoming {
     }
 }
 
-/// A host and its port, if it has one.
-fn split_host(text: &str) -> (&str, Option<&str>) {
-    let after_address = text.rfind(']').map_or(0, |at| at + 1);
-    match text[after_address..].find(':') {
-        Some(at) => (&text[..after_address + at], Some(&text[after_address + at + 1..])),
-        None => (text, None),
-    }
-}
-
-/// A name without tag and digest, as people type it.
-fn familiar(reference: &Reference) -> String {
-    super::super::images::repository(reference)
+/// A host without its port.
+fn without_port(host: &str) -> &str {
+    let after_address = host.rfind(']').map_or(0, |at| at + 1);
+    host[after_address..].find(':').map_or(host, |at| &host[..after_address + at])
 }
 
 /// A failure of the store as that of a storage: a full disk is told from others.
