@@ -252,8 +252,8 @@ pub(super) fn server<'a>(path: &Path, name: &'a str) -> &'a str {
     if name == HUB && !is_podmans { HUB_KEY } else { name }
 }
 
-/// A registry (`HOST`, `HOST:PORT` or `HOST/NAMESPACE`), however Docker's users and files write it: without scheme, without
-/// the API version that Docker's old keys end with, and the Hub by one of its names.
+/// A registry (`HOST`, `HOST:PORT` or `HOST/NAMESPACE`), however Docker's users and files write it: without scheme,
+/// without the API version that Docker's old keys end with, and the Hub by one of its names.
 pub fn normal(key: &str) -> String {
     let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let key = key.trim_end_matches('/');

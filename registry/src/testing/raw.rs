@@ -1,5 +1,5 @@
-//! Requests that are written by hand, for tests of servers: nothing of this crate's client, nor of its server, vouches for
-//! what is sent and what comes back.
+//! Requests that are written by hand, for tests of servers: nothing of this crate's client, nor of its server, vouches
+//! for what is sent and what comes back.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

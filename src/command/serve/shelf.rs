@@ -8,9 +8,9 @@
 //! Only what a name refers to outlives the next collection, and what refers to that (`layerfs::layout`). What is pushed by
 //! its digest alone is found until then.
 //!
-//! Invariants: bytes are deleted by a collection only, and a manifest or blob that is deleted here is one that this server
-//! no longer shows, by its digest or by a tag; the user's images of other registries stay his all the same. A server that
-//! nobody asks for anything keeps nobody from collecting.
+//! Invariants: bytes are deleted by a collection only, and a manifest or blob that is deleted here is one that this
+//! server no longer shows, by its digest or by a tag; the user's images of other registries stay his all the same. A
+//! server that nobody asks for anything keeps nobody from collecting.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
