@@ -20,7 +20,7 @@ use builder::remote::FetchError;
 use crate::exit::Exit;
 use crate::text;
 
-pub(crate) use hint::Facts;
+pub(crate) use hint::{Facts, is_full_disk};
 
 /// An end that nobody wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -314,7 +314,7 @@ fn exit_of(error: &builder::Error) -> Exit {
         | Error::Agent { .. } => Exit::Failed,
         Error::Fetch { source, .. } => exit_of_fetch(source),
         Error::Image { source: ImageError::Platform { .. }, .. } => Exit::Failed,
-        Error::Step { source, .. } if !hint::is_full_disk(source) => Exit::Failed,
+        Error::Step { source, .. } if !is_full_disk(source) => Exit::Failed,
         Error::Sandbox { source, .. } if is_in_the_image(source) => Exit::Failed,
         Error::Image { .. }
         | Error::Sandbox { .. }

@@ -83,7 +83,13 @@ impl Client {
         self.exchange.through(reference, Can::Pull, |way, retry| self.document_by(way, retry, reference))
     }
 
-    fn document_by(&self, way: &Way, retry: &Retry, reference: &Reference) -> Result<Fetched, Error> {
+    /// The same by one way alone.
+    pub(crate) fn document_by(
+        &self,
+        way: &Way,
+        retry: &Retry,
+        reference: &Reference,
+    ) -> Result<Fetched, Error> {
         let call = manifest_call(Method::Get, way, reference);
         let (bytes, media_type, digest) = retry.run(|_| {
             let response = self.exchange.once(&call)?;

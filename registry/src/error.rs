@@ -157,6 +157,13 @@ pub enum Error {
         /// Its output, shortened.
         output: String,
     },
+    /// An account of a part of a registry is to be kept by a helper, which keeps those of whole registries.
+    KeepNamespace {
+        /// The program.
+        program: String,
+        /// The part: `HOST/NAMESPACE`.
+        registry: String,
+    },
     /// A certificate is not PEM, or there is none to trust.
     Certificate {
         /// Where it comes from.
@@ -316,6 +323,10 @@ impl fmt::Display for Error {
             Error::AskHelper { program, output } => {
                 write!(f, "the credential helper `{program}` gave no credentials: {output}")
             }
+            Error::KeepNamespace { program, registry } => write!(
+                f,
+                "the credential helper `{program}` keeps accounts of whole registries, and `{registry}` is a part of one"
+            ),
             Error::Certificate { origin, reason } => write!(f, "no certificates from `{origin}`: {reason}"),
             Error::Listen { .. } => f.write_str("cannot take connections"),
             Error::Proxy { address } => {
@@ -347,6 +358,7 @@ impl StdError for Error {
             | Error::ParseHosts { .. }
             | Error::DecodeCredential { .. }
             | Error::AskHelper { .. }
+            | Error::KeepNamespace { .. }
             | Error::Certificate { .. }
             | Error::Proxy { .. } => None,
         }

@@ -20,7 +20,7 @@ use crate::error::Code;
 use crate::hosts::{Can, Host};
 use crate::retry::parse_retry_after;
 use crate::transport::{Body, Headers, Method, Response, Transport};
-use crate::url::{Origin, Scheme, Url};
+use crate::url::{Origin, Url};
 use crate::{Error, Options, Retry};
 
 const MAX_REDIRECTS: usize = 10;
@@ -147,8 +147,7 @@ impl Exchange {
     fn way_to(&self, host: &Host, reference: &Reference, stands_for: Option<&str>) -> Result<Way, Error> {
         let Host { scheme, authority, prefix, headers, .. } = host;
         let origin = match scheme {
-            Some("http") => Origin::new(Scheme::Http, authority),
-            Some(_) => Origin::new(Scheme::Https, authority),
+            Some(scheme) => Origin::new(*scheme, authority),
             None => Some(self.transport.origin(authority)?),
         };
         let fail = || Error::Answer { url: authority.clone(), reason: "expected a host's name and port" };

@@ -9,15 +9,15 @@
 //! what a file says wrongly is an error with its name, for a mirror that is silently not asked is a surprise.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use toml::{Table, Value};
 
 use crate::Error;
+use crate::file::read_if_there;
 use crate::transport::lock;
-use crate::url::Url;
+use crate::url::{Origin, Scheme, Url};
 
 /// What may be asked of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) enum Can {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
     /// Scheme and authority, as the file has them: a scheme that is not said is found out.
-    pub(crate) scheme: Option<&'static str>,
+    pub(crate) scheme: Option<Scheme>,
     pub(crate) authority: String,
     /// What stands before a repository's name: `/v2`.
     pub(crate) prefix: String,
@@ -65,7 +65,7 @@ pub(crate) struct Known {
     pub(crate) mirrors: Vec<Host>,
     /// The registry itself, if it is to be asked elsewhere than its name says.
     pub(crate) server: Option<Host>,
-    /// By authority.
+    /// By [`key`].
     tls: HashMap<String, Tls>,
 }
 
@@ -94,8 +94,9 @@ impl Hosts {
 
     /// How TLS with `authority` differs, whichever registry it stands for.
     pub(crate) fn tls(&self, authority: &str) -> Result<Option<Tls>, Error> {
-        let own = self.of(authority)?.tls.get(authority).cloned();
-        Ok(own.or_else(|| lock(&self.known).values().find_map(|known| known.tls.get(authority).cloned())))
+        let key = key(authority);
+        let own = self.of(authority)?.tls.get(&key).cloned();
+        Ok(own.or_else(|| lock(&self.known).values().find_map(|known| known.tls.get(&key).cloned())))
     }
 
     fn read(&self, registry: &str) -> Result<Known, Error> {
@@ -115,7 +116,7 @@ impl Hosts {
                 parse(&folder.join("hosts.toml"), &text, registry, &mut known)?;
             }
             if let Some(own) = own {
-                certificates(&own, known.tls.entry(registry.to_owned()).or_default())?;
+                certificates(&own, known.tls.entry(key(registry)).or_default())?;
             }
         }
         known.tls.retain(|_, tls| *tls != Tls::default());
@@ -123,14 +124,10 @@ impl Hosts {
     }
 }
 
-fn read_if_there(path: &Path) -> Result<Option<String>, Error> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Ok(None)
-        }
-        Err(source) => Err(Error::ReadFile { path: path.to_owned(), source }),
-    }
+/// What an authority is called once it is connected to: files have capitals, and the port that goes without saying.
+fn key(authority: &str) -> String {
+    let origin = Origin::new(Scheme::Https, authority);
+    origin.map_or_else(|| authority.to_owned(), |origin| origin.authority())
 }
 
 /// Docker's files: authorities, and the user's certificate with its key.
@@ -177,8 +174,8 @@ fn parse(path: &Path, text: &str, registry: &str, known: &mut Known) -> Result<(
 /// A host of the file: an address, or an authority alone.
 fn host(address: &str, settings: &Table, registry: &str) -> Option<Host> {
     let (scheme, rest) = match address.split_once("://") {
-        Some(("http", rest)) => (Some("http"), rest),
-        Some(("https", rest)) => (Some("https"), rest),
+        Some(("http", rest)) => (Some(Scheme::Http), rest),
+        Some(("https", rest)) => (Some(Scheme::Https), rest),
         Some(_) => return None,
         None => (None, address),
     };
@@ -217,7 +214,7 @@ fn headers(settings: &Table) -> Vec<(String, String)> {
 fn add_tls(path: &Path, host: &Host, settings: &Table, known: &mut Known) -> Result<(), String> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let file = |value: &Value| value.as_str().map(|name| folder.join(name));
-    let tls = known.tls.entry(host.authority.clone()).or_default();
+    let tls = known.tls.entry(key(&host.authority)).or_default();
     match settings.get("ca") {
         None => {}
         Some(Value::Array(all)) => tls.authorities.extend(all.iter().filter_map(file)),
@@ -274,7 +271,9 @@ mod tests {
         let shown: Vec<_> = known
             .mirrors
             .iter()
-            .map(|host| (host.scheme, host.authority.as_str(), host.prefix.as_str(), host.can))
+            .map(|host| {
+                (host.scheme.map(Scheme::name), host.authority.as_str(), host.prefix.as_str(), host.can)
+            })
             .collect();
         assert_eq!(
             shown,
@@ -310,6 +309,35 @@ mod tests {
         assert_eq!(hosts.tls("other.example:443").unwrap(), None, "a certificate without its key");
         assert_eq!(hosts.of("any.example").unwrap().mirrors[0].authority, "all.example");
         assert!(hosts.of("other.example:443").unwrap().mirrors.is_empty(), "it has a folder of its own");
+    }
+
+    #[test]
+    fn whoever_is_connected_to_has_the_settings_of_every_way_to_write_him() {
+        let text = "[host.\"https://Mirror.Example\"]\nskip_verify = true\n\
+                    [host.\"cache.example:443\"]\nskip_verify = true\n";
+        let (folder, hosts) = hosts(&[
+            ("a.example:443/ca.crt", ""),
+            ("b.example_443_/ca.crt", ""),
+            ("C.Example/ca.crt", ""),
+            ("Hub.Example:443/hosts.toml", text),
+        ]);
+        let tls = |authority: &str| {
+            let origin = Origin::new(Scheme::Https, authority).unwrap();
+            hosts.tls(&origin.authority()).unwrap().unwrap_or_else(|| panic!("{authority} has settings"))
+        };
+        for (registry, place) in [
+            ("a.example:443", "a.example:443"),
+            ("b.example:443", "b.example_443_"),
+            ("C.Example", "C.Example"),
+        ] {
+            hosts.of(registry).unwrap();
+            assert_eq!(tls(registry).authorities, [folder.path().join(place).join("ca.crt")]);
+        }
+        hosts.of("Hub.Example:443").unwrap();
+        for host in ["Mirror.Example", "mirror.example:443", "cache.example:443", "Cache.Example"] {
+            assert!(tls(host).skip_verify, "{host}");
+        }
+        assert_eq!(hosts.tls("mirror.example:444").unwrap(), None, "another port is another host");
     }
 
     #[test]

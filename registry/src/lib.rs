@@ -29,6 +29,7 @@ pub mod client;
 pub mod download;
 mod error;
 mod exchange;
+mod file;
 mod gate;
 mod hosts;
 mod lists;

@@ -1,21 +1,34 @@
-//! Lists that come in pages: tags. (OCI distribution-spec, "Listing Tags".)
+//! Lists that come in pages: tags, and what refers to a manifest. (OCI distribution-spec, "Listing Tags".)
 //!
-//! Invariants: a page leads only to its own registry; a list ends, even where its pages lead in a circle.
+//! Invariants: a page leads only to its own registry; a list ends, even where its pages lead in a circle or ever on, and
+//! one that is not whole is no list.
+
+use std::collections::HashSet;
 
 use oci::Reference;
 use serde::Deserialize;
 
 use crate::client::pull_scope;
-use crate::exchange::{Call, Content};
+use crate::exchange::{Call, Content, Way};
 use crate::transport::{Headers, Method, Response};
 use crate::url::Url;
 use crate::{Client, Error};
 
-const MAX_PAGE_BYTES: u64 = 16 * 1024 * 1024;
 /// Some registries refuse to give more at once.
 const PAGE: &str = "1000";
-/// As many tags as are read in all.
-const MAX_TAGS: usize = 1_000_000;
+/// As many entries as a list has at most.
+const MAX_ENTRIES: usize = 1_000_000;
+
+/// The tags of a repository.
+const TAGS: List =
+    List { accept: "application/json", max_page_bytes: 16 * 1024 * 1024, max_pages: MAX_ENTRIES };
+
+/// A kind of list: how it is asked for, and how large it is at most.
+pub(crate) struct List {
+    pub(crate) accept: &'static str,
+    pub(crate) max_page_bytes: u64,
+    pub(crate) max_pages: usize,
+}
 
 impl Client {
     /// All tags of a repository, in the registry's order.
@@ -27,38 +40,56 @@ impl Client {
         struct Page {
             tags: Option<Vec<String>>,
         }
-        let mut tags: Vec<String> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
         let way = self.exchange.way(repository)?;
-        let mut url = way.url("tags/list").with_query("n", PAGE);
+        let first = way.url("tags/list").with_query("n", PAGE);
+        self.pages(&TAGS, &way, repository, first, |url, bytes| {
+            let page: Page = serde_json::from_slice(&bytes)
+                .map_err(|_| Error::Answer { url: url.to_string(), reason: "expected a list of tags" })?;
+            Ok(page.tags.unwrap_or_default())
+        })
+    }
+
+    /// The entries of all pages of a list, from its `first` on.
+    ///
+    /// # Errors
+    /// As [`Client::resolve`] and `parse`; [`Error::Answer`] for a list that does not end.
+    pub(crate) fn pages<T>(
+        &self,
+        list: &List,
+        way: &Way,
+        repository: &Reference,
+        first: Url,
+        parse: impl Fn(&Url, Vec<u8>) -> Result<Vec<T>, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let mut entries: Vec<T> = Vec::new();
+        let mut seen = HashSet::new();
+        let mut url = first;
         loop {
-            let fail = |reason| Error::Answer { url: url.to_string(), reason };
-            if !seen.insert(url.wire()) || tags.len() > MAX_TAGS {
-                return Err(fail("expected an end of its pages"));
+            let is_new = seen.insert(url.wire());
+            if !is_new || seen.len() > list.max_pages || entries.len() > MAX_ENTRIES {
+                return Err(Error::Answer { url: url.to_string(), reason: "expected an end of its pages" });
             }
             let call = Call {
                 method: Method::Get,
                 url: url.clone(),
-                way: &way,
+                way,
                 scopes: vec![pull_scope(repository)],
-                headers: Headers::from([("accept", "application/json".to_owned())]),
+                headers: Headers::from([("accept", list.accept.to_owned())]),
                 content: Content::None,
             };
             let response = self.exchange.persist(&call)?;
             let next = next_page(&response)?;
-            let bytes = response.bytes(MAX_PAGE_BYTES)?;
-            let page: Page = serde_json::from_slice(&bytes).map_err(|_| fail("expected a list of tags"))?;
-            tags.extend(page.tags.unwrap_or_default());
+            entries.extend(parse(&url, response.bytes(list.max_page_bytes)?)?);
             match next {
                 Some(next) => url = next,
-                None => return Ok(tags),
+                None => return Ok(entries),
             }
         }
     }
 }
 
 /// Where the next page is, if there is one: on the same registry and nowhere else. (RFC 8288.)
-pub(crate) fn next_page(response: &Response) -> Result<Option<Url>, Error> {
+fn next_page(response: &Response) -> Result<Option<Url>, Error> {
     let links = response.headers.get_all("link").iter().filter_map(|value| value.to_str().ok());
     let Some(target) = links.flat_map(|links| links.split(", ")).find_map(next_target) else {
         return Ok(None);

@@ -18,6 +18,7 @@ use crate::exchange::{Call, Content, Exchange, Way};
 use crate::gate::Permit;
 use crate::hosts::Can;
 use crate::transport::{Direction, Headers, Method, Response};
+use crate::url::Url;
 use crate::{Client, Error, Retry};
 
 /// A connection that brought this much before it broke has earned another try.
@@ -30,12 +31,28 @@ const PROGRESS_BYTES: u64 = 1024 * 1024;
 pub struct BlobReader {
     verifier: Verifier<Resuming>,
     start: u64,
+    url: String,
 }
 
 impl BlobReader {
     /// Where in the blob the bytes begin: behind what was known, or at 0 where the registry gives the whole.
     pub fn start(&self) -> u64 {
         self.start
+    }
+
+    /// The bytes in memory: as many as the descriptor promises, which the caller has looked at.
+    ///
+    /// # Errors
+    /// [`Error::Verify`] when the registry lied; else as [`Client::blob`].
+    pub fn bytes(mut self) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        match self.read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(match error.downcast::<Mismatch>() {
+                Ok(source) => Error::Verify { url: self.url, source },
+                Err(error) => error.downcast().unwrap_or_else(|error| lost(self.url, error)),
+            }),
+        }
     }
 }
 
@@ -84,12 +101,12 @@ impl Client {
             source.begin(retry)?;
             Ok(source)
         })?;
-        let start = source.offset;
+        let (start, url) = (source.offset, source.url().to_string());
         let verifier = match start {
             0 => Verifier::new(source, descriptor.digest, descriptor.size),
             _ => Verifier::behind(known.clone(), source, descriptor.digest, descriptor.size),
         };
-        Ok(BlobReader { verifier, start })
+        Ok(BlobReader { verifier, start, url })
     }
 }
 
@@ -109,6 +126,10 @@ struct Resuming {
 }
 
 impl Resuming {
+    fn url(&self) -> Url {
+        self.way.url(&format!("blobs/{}", self.digest))
+    }
+
     /// Asks for what is missing, and takes the whole if that is what comes.
     fn begin(&mut self, retry: &Retry) -> Result<(), Error> {
         let mut begun = retry.run(|_| self.ask());
@@ -147,7 +168,7 @@ impl Resuming {
         }
         let call = Call {
             method: Method::Get,
-            url: self.way.url(&format!("blobs/{}", self.digest)),
+            url: self.url(),
             way: &self.way,
             scopes: vec![pull_scope(&self.way.reference)],
             headers,
@@ -192,8 +213,7 @@ impl Resuming {
         self.tries += 1;
         let retry = &self.exchange.options().retry;
         if self.tries >= retry.attempts {
-            let url = self.way.url(&format!("blobs/{}", self.digest)).to_string();
-            return Err(io::Error::other(lost(url, cause).after(self.tries)));
+            return Err(io::Error::other(lost(self.url().to_string(), cause).after(self.tries)));
         }
         (retry.sleep)(retry.pause(self.tries - 1));
         self.body = Some(retry.run(|_| self.open()).map_err(io::Error::other)?);

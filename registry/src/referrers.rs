@@ -10,14 +10,16 @@ use oci::{Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, MediaType, Ra
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::client::pull_scope;
-use crate::exchange::{Call, Content};
-use crate::lists::next_page;
-use crate::transport::{Headers, Method, lock};
-use crate::{Client, Error};
+use crate::lists::List;
+use crate::transport::lock;
+use crate::{Client, Error, Fetched};
 
-/// How many pages of referrers are read.
-const MAX_PAGES: usize = 1000;
+/// The end-point's list.
+const REFERRERS: List = List {
+    accept: "application/vnd.oci.image.index.v1+json",
+    max_page_bytes: MAX_DOCUMENT_BYTES,
+    max_pages: 1000,
+};
 
 /// The manifest or index that `bytes` says it is about. (OCI image-spec, manifest.md, "subject".)
 ///
@@ -60,7 +62,7 @@ impl Client {
     /// What refers to `subject` in the repository of `near`: all of it, or what has the artifact type `kind`.
     ///
     /// # Errors
-    /// As [`Client::resolve`]; that there is nothing is none.
+    /// As [`Client::resolve`]; [`Error::Answer`] for a list that does not end; that there is nothing is none.
     pub fn referrers(
         &self,
         near: &Reference,
@@ -70,7 +72,8 @@ impl Client {
         let mut all = match self.listed_referrers(near, subject, kind) {
             // A registry that does not know the question, or one in front of which something does not.
             Err(Error::Status { status: 400 | 404 | 405 | 501, .. }) => {
-                self.tagged_referrers(near, subject)?.map_or_else(Vec::new, |index| index.manifests)
+                index(self.document(&list_name(near, subject)))?
+                    .map_or_else(Vec::new, |index| index.manifests)
             }
             result => result?,
         };
@@ -92,42 +95,14 @@ impl Client {
         if let Some(kind) = kind {
             url = url.with_query("artifactType", kind);
         }
-        let mut all = Vec::new();
-        for _ in 0..MAX_PAGES {
-            let call = Call {
-                method: Method::Get,
-                url: url.clone(),
-                way: &way,
-                scopes: vec![pull_scope(near)],
-                headers: Headers::from([("accept", MediaType::OciIndex.as_str().to_owned())]),
-                content: Content::None,
-            };
-            let response = self.exchange.persist(&call)?;
-            let next = next_page(&response)?;
-            let bytes = response.bytes(MAX_DOCUMENT_BYTES)?;
+        self.pages(&REFERRERS, &way, near, url, |url, bytes| {
             let document = Document::parse(bytes, &MediaType::OciIndex)
                 .map_err(|source| Error::Document { reference: url.to_string(), source })?;
-            if let Document::Index(index) = document {
-                all.extend(index.value().manifests.iter().cloned());
-            }
-            match next.filter(|next| *next != url) {
-                Some(next) => url = next,
-                None => break,
-            }
-        }
-        Ok(all)
-    }
-
-    /// The list under the subject's tag; `None` where there is none.
-    fn tagged_referrers(&self, near: &Reference, subject: Digest) -> Result<Option<Index>, Error> {
-        match self.document(&list_name(near, subject)) {
-            Ok(fetched) => Ok(match fetched.document {
-                Document::Index(index) => Some(index.value().clone()),
-                Document::Manifest(_) => None,
-            }),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
+            Ok(match document {
+                Document::Index(index) => index.value().manifests.clone(),
+                Document::Manifest(_) => Vec::new(),
+            })
+        })
     }
 
     /// Adds to the list under the subject's tag, for a registry that keeps none itself.
@@ -139,12 +114,26 @@ impl Client {
     ) -> Result<(), Error> {
         // Two of this process would otherwise read the same list and each write it with its own addition.
         let _writing = lock(&self.exchange.lists);
-        let mut index = self.tagged_referrers(near, subject)?.unwrap_or_else(|| Index::oci(Vec::new()));
+        let name = list_name(near, subject);
+        // Read where it is written: a mirror may have an older one.
+        let way = self.exchange.push_way(&name)?;
+        let found = self.document_by(&way, &self.exchange.options().retry, &name);
+        let mut index = index(found)?.unwrap_or_else(|| Index::oci(Vec::new()));
         if index.manifests.iter().any(|other| other.digest == entry.digest) {
             return Ok(());
         }
         index.manifests.push(entry);
         let index = Raw::write(index);
-        self.put_document(&list_name(near, subject), &MediaType::OciIndex, index.bytes()).map(drop)
+        self.put_document(&name, &MediaType::OciIndex, index.bytes()).map(drop)
+    }
+}
+
+/// The list that was asked for under a subject's tag; `None` where there is none.
+fn index(found: Result<Fetched, Error>) -> Result<Option<Index>, Error> {
+    match found {
+        Ok(Fetched { document: Document::Index(index), .. }) => Ok(Some(index.value().clone())),
+        Ok(_) => Ok(None),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
     }
 }

@@ -11,6 +11,7 @@ mod access;
 mod faults;
 mod memory;
 pub mod parsers;
+pub mod raw;
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};

@@ -14,7 +14,7 @@ pub(crate) enum Scheme {
 }
 
 impl Scheme {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Scheme::Http => "http",
             Scheme::Https => "https",

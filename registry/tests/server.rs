@@ -4,77 +4,21 @@
 //!
 //! The headings are those of the specification's conformance tests.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
 use oci::{Descriptor, Digest, Index, Manifest, MediaType, Raw};
+use registry::testing::raw::{self, Answer};
 use registry::testing::{Registry, Setup};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// A registry that takes no manifest whose parts it does not have.
 fn strict() -> Registry {
     Registry::start(Setup { is_strict: true, ..Setup::default() })
 }
 
-struct Answer {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-
-    fn code(&self) -> String {
-        self.json()["errors"][0]["code"].as_str().unwrap().to_owned()
-    }
-
-    /// The path that it points to.
-    fn location(&self) -> String {
-        self.header("location").unwrap().to_owned()
-    }
-
-    fn read(stream: impl Read, is_head: bool) -> Answer {
-        let mut stream = BufReader::new(stream);
-        let mut line = || {
-            let mut line = String::new();
-            stream.read_line(&mut line).unwrap();
-            line.trim_end().to_owned()
-        };
-        let status = line().split(' ').nth(1).expect("an answer").parse().unwrap();
-        let mut headers = Vec::new();
-        loop {
-            let line = line();
-            let Some((name, value)) = line.split_once(": ") else { break };
-            headers.push((name.to_owned(), value.to_owned()));
-        }
-        let mut answer = Answer { status, headers, body: Vec::new() };
-        if !is_head && let Some(length) = answer.header("content-length") {
-            answer.body = vec![0; length.parse().unwrap()];
-            stream.read_exact(&mut answer.body).unwrap();
-        }
-        answer
-    }
-}
-
 fn ask(registry: &Registry, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(registry.host()).unwrap();
-    let mut text = format!("{method} {target} HTTP/1.1\r\nhost: {}\r\n", registry.host());
-    for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
-    }
-    if !headers.iter().any(|(name, _)| *name == "transfer-encoding") {
-        text.push_str(&format!("content-length: {}\r\n", body.len()));
-    }
-    stream.write_all(format!("{text}\r\n").as_bytes()).unwrap();
-    stream.write_all(body).unwrap();
-    Answer::read(stream, method == "HEAD")
+    raw::ask(&registry.host(), method, target, headers, body)
 }
 
 fn get(registry: &Registry, target: &str) -> Answer {
@@ -140,15 +84,21 @@ fn blobs_are_uploaded_in_every_way() {
     // POST then PUT.
     let session = begin("two");
     assert_eq!((session.status, session.header("range")), (202, Some("0-0")));
-    let put = ask(&registry, "PUT", &format!("{}?digest={digest}", session.location()), &[], &bytes);
+    let put = ask(
+        &registry,
+        "PUT",
+        &format!("{}?digest={digest}", session.must("location").to_owned()),
+        &[],
+        &bytes,
+    );
     assert_eq!((put.status, put.header("docker-content-digest")), (201, Some(digest.to_string().as_str())));
-    assert_eq!(put.location(), format!("/v2/two/blobs/{digest}"));
+    assert_eq!(put.must("location").to_owned(), format!("/v2/two/blobs/{digest}"));
     there("two");
     // POST alone.
     upload(&registry, "one", &bytes);
     there("one");
     // Chunks, with what a client does that lost an answer.
-    let at = begin("chunks").location();
+    let at = begin("chunks").must("location").to_owned();
     let chunk = |range: &str, part: &[u8]| ask(&registry, "PATCH", &at, &[("content-range", range)], part);
     assert_eq!(chunk("0-39999", &bytes[..40_000]).header("range"), Some("0-39999"));
     let refused = chunk("0-39999", &bytes[..40_000]);
@@ -162,7 +112,7 @@ fn blobs_are_uploaded_in_every_way() {
     assert_eq!(ask(&registry, "PUT", &format!("{at}?digest={digest}"), &[], &bytes[80_000..]).status, 201);
     there("chunks");
     // One stream of unknown length, as Docker sends it.
-    let at = begin("stream").location();
+    let at = begin("stream").must("location").to_owned();
     let mut stream = Vec::new();
     for part in bytes.chunks(30_000) {
         write!(stream, "{:x}\r\n", part.len()).unwrap();
@@ -180,8 +130,8 @@ fn blobs_are_uploaded_in_every_way() {
     };
     let absent = mount("&from=nowhere");
     assert_eq!(absent.status, 202);
-    assert_eq!(ask(&registry, "DELETE", &absent.location(), &[], b"").status, 204);
-    assert_eq!(get(&registry, &absent.location()).status, 404);
+    assert_eq!(ask(&registry, "DELETE", absent.must("location"), &[], b"").status, 204);
+    assert_eq!(get(&registry, absent.must("location")).status, 404);
     assert_eq!(mount("&from=one").status, 201);
     there("mounted");
     assert_eq!(mount("").status, 201, "from wherever it is");
@@ -191,23 +141,26 @@ fn blobs_are_uploaded_in_every_way() {
 fn bytes_with_another_digest_become_no_blob() {
     let registry = strict();
     let digest = Digest::of(b"right");
-    let session = ask(&registry, "POST", "/v2/a/blobs/uploads/", &[], b"").location();
+    let session = ask(&registry, "POST", "/v2/a/blobs/uploads/", &[], b"").must("location").to_owned();
     let put = ask(&registry, "PUT", &format!("{session}?digest={digest}"), &[], b"wrong");
     assert_eq!((put.status, put.code().as_str()), (400, "DIGEST_INVALID"));
     assert_eq!(get(&registry, &format!("/v2/a/blobs/{digest}")).status, 404);
     assert_eq!(registry.open_sessions(), 0);
     for query in ["", "?digest=", "?digest=md5:0"] {
-        let session = ask(&registry, "POST", "/v2/a/blobs/uploads/", &[], b"").location();
+        let session = ask(&registry, "POST", "/v2/a/blobs/uploads/", &[], b"").must("location").to_owned();
         assert_eq!(ask(&registry, "PUT", &format!("{session}{query}"), &[], b"x").code(), "DIGEST_INVALID");
     }
-    let elsewhere = ask(&registry, "POST", "/v2/a/blobs/uploads/", &[], b"").location().replace("/a/", "/b/");
+    let elsewhere = ask(&registry, "POST", "/v2/a/blobs/uploads/", &[], b"")
+        .must("location")
+        .to_owned()
+        .replace("/a/", "/b/");
     assert_eq!(get(&registry, &elsewhere).status, 404, "a session belongs to its repository");
 }
 
 #[test]
 fn what_came_before_a_connection_broke_stays() {
     let registry = strict();
-    let session = ask(&registry, "POST", "/v2/a/blobs/uploads/", &[], b"").location();
+    let session = ask(&registry, "POST", "/v2/a/blobs/uploads/", &[], b"").must("location").to_owned();
     let mut stream = TcpStream::connect(registry.host()).unwrap();
     let head = format!("PATCH {session} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
@@ -386,7 +339,7 @@ fn a_web_page_cannot_make_its_reader_push() {
 #[test]
 fn a_chunk_from_the_first_byte_to_the_last_there_can_be_is_refused() {
     let registry = strict();
-    let session = ask(&registry, "POST", "/v2/a/blobs/uploads/", &[], b"").location();
+    let session = ask(&registry, "POST", "/v2/a/blobs/uploads/", &[], b"").must("location").to_owned();
     let range = [("content-range", "0-18446744073709551615")];
     assert_eq!(ask(&registry, "PATCH", &session, &range, b"").status, 416);
 }

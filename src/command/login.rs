@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
 
 use oci::Reference;
+use registry::auth::keychain::normal;
 use registry::{ConfigFile, Credential, Kept, Keychain};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
@@ -43,14 +44,23 @@ pub(crate) fn login(args: &LoginArgs, session: &Session) -> Result<Exit, Failure
         return Err(Failure::usage(format!("a name has no colon: `{username}`")));
     }
     let credential = Credential::Basic { username: username.clone(), password: password.clone() };
-    let keychain = Keychain::anonymous().and(&registry_of(server), credential);
+    let keychain = Keychain::anonymous().and(server, credential);
     let registries = Registries::with_keychain(keychain, &args.registry, &session.environment)?;
     registries.client.log_in(&reference).map_err(|error| {
         let message = format!("cannot log in to `{}`", reference.registry());
         Failure::image(message, &reference, &error, &Facts::default())
     })?;
     let mut file = open(args.authfile.as_ref(), session)?;
-    let kept = file.store(server, &username, &password).map_err(|error| Failure::environment(&error))?;
+    let kept = file.store(server, &username, &password).map_err(|error| {
+        let failure = Failure::environment(&error);
+        match error {
+            registry::Error::KeepNamespace { .. } => failure.hint(format!(
+                "`lbuild login {}` is for all of it, and `--authfile FILE` keeps this account in another file",
+                reference.registry()
+            )),
+            _ => failure,
+        }
+    })?;
     if kept == Kept::File {
         let path = text::printable(&file.path().display().to_string());
         // Nobody may be there to read it.
@@ -70,25 +80,16 @@ pub(crate) fn logout(args: &LogoutArgs, session: &Session) -> Result<Exit, Failu
     Ok(Exit::Done)
 }
 
-/// `HOST`, `HOST:PORT` or `HOST/NAMESPACE`, however Docker's users write it.
-fn registry_of(server: &str) -> String {
-    let server = server.strip_prefix("https://").or_else(|| server.strip_prefix("http://")).unwrap_or(server);
-    let server = server.trim_end_matches('/');
-    let server = server.strip_suffix("/v1").or_else(|| server.strip_suffix("/v2")).unwrap_or(server);
-    server.to_owned()
-}
-
 /// A repository of the registry, as good as any other.
 fn any_repository(server: &str) -> Result<Reference, Failure> {
-    let registry = registry_of(server);
+    let registry = normal(server);
     let wrong = || {
         Failure::usage(format!("`{server}` is no registry"))
             .hint("say a host, with a port if it is not that of https: `registry.example:5000`")
     };
     let reference: Reference = format!("{registry}/any").parse().map_err(|_| wrong())?;
     let host = registry.split('/').next().unwrap_or_default();
-    let is_hub = reference.registry() == HUB && matches!(host, "docker.io" | "index.docker.io");
-    if reference.registry() == host || is_hub { Ok(reference) } else { Err(wrong()) }
+    if reference.registry() == host { Ok(reference) } else { Err(wrong()) }
 }
 
 fn open(authfile: Option<&PathBuf>, session: &Session) -> Result<ConfigFile, Failure> {
@@ -158,6 +159,8 @@ mod tests {
         for (server, registry) in [
             ("docker.io", Some("docker.io")),
             ("https://index.docker.io/v1/", Some("docker.io")),
+            ("registry-1.docker.io", Some("docker.io")),
+            ("index.docker.io/me", Some("docker.io")),
             ("localhost:5000", Some("localhost:5000")),
             ("ghcr.io/me", Some("ghcr.io")),
             ("http://registry.example/", Some("registry.example")),

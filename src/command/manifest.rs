@@ -3,7 +3,6 @@
 //! Between `create` and `push` the index is a draft in the state directory, in `drafts/`. Its images need not be in the
 //! store, and so it is no image of the store.
 
-use std::io::Read as _;
 use std::path::PathBuf;
 
 use builder::transfer::{self, Place, What};
@@ -39,7 +38,6 @@ pub(crate) fn manifest(verb: &ManifestVerb, session: &Session) -> Result<Exit, F
 /// An index that was begun.
 #[derive(Serialize, Deserialize)]
 struct Draft {
-    name: String,
     images: Vec<Entry>,
 }
 
@@ -48,8 +46,6 @@ struct Draft {
 struct Entry {
     /// By what name it came.
     image: String,
-    /// In which repository it is.
-    repository: String,
     descriptor: Descriptor,
 }
 
@@ -126,7 +122,7 @@ fn create(args: &ManifestCreateArgs, home: &Home, session: &Session) -> Result<(
     }
     let names: Vec<&Reference> = args.images.iter().collect();
     let registries = client(args.insecure, &names, &args.registry, home, session)?;
-    let mut draft = known.unwrap_or_else(|| Draft { name: name.to_string(), images: Vec::new() });
+    let mut draft = known.unwrap_or_else(|| Draft { images: Vec::new() });
     for image in &args.images {
         let found = entries(image, &registries.client).map_err(|error| {
             let message = format!("cannot look at `{}`", image.familiar());
@@ -142,8 +138,7 @@ fn create(args: &ManifestCreateArgs, home: &Home, session: &Session) -> Result<(
 /// What `image` brings into an index: itself, or the images of the index that it is.
 fn entries(image: &Reference, client: &Client) -> Result<Vec<Entry>, registry::Error> {
     let fetched = client.document(image)?;
-    let entry =
-        |descriptor: Descriptor| Entry { image: image.to_string(), repository: image.name(), descriptor };
+    let entry = |descriptor: Descriptor| Entry { image: image.to_string(), descriptor };
     match fetched.document {
         Document::Index(index) => Ok(index.value().manifests.iter().cloned().map(entry).collect()),
         Document::Manifest(manifest) => {
@@ -162,13 +157,7 @@ fn platform(
     if config.size > MAX_DOCUMENT_BYTES {
         return Ok(None);
     }
-    let mut bytes = Vec::new();
-    client.blob(image, config)?.read_to_end(&mut bytes).map_err(|error| registry::Error::Reach {
-        url: image.to_string(),
-        attempts: 1,
-        source: error.into(),
-    })?;
-    let config = serde_json::from_slice::<ImageConfig>(&bytes).ok();
+    let config = serde_json::from_slice::<ImageConfig>(&client.blob(image, config)?.bytes()?).ok();
     Ok(config.map(|config| config.platform()).filter(|platform| !platform.architecture.is_empty()))
 }
 
@@ -255,4 +244,18 @@ fn rm(args: &ManifestRmArgs, home: &Home) -> Result<(), Failure> {
         Draft::remove(name, home)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drafts_of_former_versions_are_read() {
+        let descriptor = Descriptor::new(MediaType::OciManifest, Digest::of(b"x"), 1);
+        let image = json!({"image": "a.example/b:1", "repository": "a.example/b", "descriptor": descriptor});
+        let draft: Draft =
+            serde_json::from_value(json!({"name": "a.example/b:2", "images": [image]})).unwrap();
+        assert_eq!(draft.index().value().manifests, [descriptor]);
+    }
 }

@@ -16,7 +16,7 @@ pub(crate) fn tags(args: &TagsArgs, session: &Session) -> Result<Exit, Failure> 
     let tags = registries.client.tags(&repository).map_err(|error| {
         let message = format!("cannot list the tags of `{}`", args.repository);
         let facts = Facts { root: None, keychain: Some(&registries.keychain) };
-        Failure::image(message, &repository.clone(), &error, &facts)
+        Failure::image(message, &repository, &error, &facts)
     })?;
     output::print(&tags.iter().map(|tag| format!("{tag}\n")).collect::<String>())?;
     Ok(Exit::Done)

@@ -2,11 +2,9 @@
 //! conformance tests: pull, push, content discovery, content management. The requests are written by hand, so that no
 //! client stands between the specification and the server.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-
 use oci::{Algorithm, Descriptor, Digest, Index, Manifest, MediaType, Raw};
-use serde_json::{Value, json};
+use registry::testing::raw::{Answer, ask};
+use serde_json::json;
 
 use crate::harness::World;
 use crate::serve::Serving;
@@ -19,45 +17,6 @@ struct Site {
     serving: Serving,
 }
 
-struct Answer {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    /// What a header must be there for.
-    #[track_caller]
-    fn must(&self, name: &str) -> &str {
-        self.header(name).unwrap_or_else(|| panic!("`{name}` in {:?}", self.headers))
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).expect("JSON")
-    }
-
-    #[track_caller]
-    fn is(self, status: u16) -> Answer {
-        assert_eq!(self.status, status, "{:?} {}", self.headers, String::from_utf8_lossy(&self.body));
-        self
-    }
-
-    /// A refusal has a body of the specification's form, with one of its codes. ("Error Codes".)
-    #[track_caller]
-    fn refuses(self, status: u16, code: &str) -> Answer {
-        let answer = self.is(status);
-        assert_eq!(answer.must("content-type"), "application/json");
-        let error = &answer.json()["errors"][0];
-        assert_eq!(error["code"], code, "{error}");
-        assert!(error["message"].is_string(), "{error}");
-        answer
-    }
-}
-
 impl Site {
     fn new() -> Site {
         let world = World::new();
@@ -68,32 +27,7 @@ impl Site {
     /// `target` is a path, or what follows the repository's name.
     fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let target = if target.starts_with('/') { target.to_owned() } else { format!("/v2/{NAME}/{target}") };
-        let mut stream = TcpStream::connect(&self.serving.host).expect("the registry");
-        let mut head = format!("{method} {target} HTTP/1.1\r\nhost: {}\r\n", self.serving.host);
-        for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
-        }
-        if !headers.iter().any(|(name, _)| *name == "transfer-encoding") {
-            head += &format!("content-length: {}\r\n", body.len());
-        }
-        stream.write_all(format!("{head}\r\n").as_bytes()).expect("a request");
-        stream.write_all(body).expect("its body");
-        let mut stream = BufReader::new(stream);
-        let mut lines = std::iter::from_fn(|| {
-            let mut line = String::new();
-            stream.read_line(&mut line).expect("an answer");
-            Some(line.trim_end().to_owned()).filter(|line| !line.is_empty())
-        });
-        let status = lines.next().expect("an answer").split(' ').nth(1).expect("a status").parse();
-        let pair =
-            |line: String| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let headers = lines.filter_map(pair).collect();
-        let mut answer = Answer { status: status.expect("a status"), headers, body: Vec::new() };
-        if let Some(length) = answer.header("content-length").filter(|_| method != "HEAD") {
-            answer.body = vec![0; length.parse().expect("a length")];
-            stream.read_exact(&mut answer.body).expect("a body");
-        }
-        answer
+        ask(&self.serving.host, method, &target, headers, body)
     }
 
     fn get(&self, target: &str) -> Answer {

@@ -104,6 +104,12 @@ fn a_helper_keeps_the_account() {
     lbuild(&["tags", &missing]).failure(3).says("NAME_UNKNOWN");
     lbuild(&["logout", registry::protected()]).success();
     assert!(!kept.exists());
+    // What it would never be asked for again it does not get.
+    let part = format!("{}/me", registry::protected());
+    let refused = lbuild(&["login", "-u", USER, "-p", PASSWORD, &part]).failure(3).stderr;
+    assert!(refused.contains("keeps accounts of whole registries"), "{refused}");
+    assert!(refused.contains(&format!("hint: `lbuild login {}`", registry::protected())), "{refused}");
+    assert!(!kept.exists());
 }
 
 fn digest_of(name: &str) -> String {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use registry::testing::raw::{Answer, ask};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
@@ -54,18 +55,8 @@ impl Drop for Serving {
     }
 }
 
-/// Answers one request, head and body.
-pub(crate) fn ask(host: &str, request: &str) -> String {
-    let mut stream = TcpStream::connect(host).expect("the registry");
-    stream.write_all(request.as_bytes()).expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
-}
-
 pub(crate) fn get(host: &str, path: &str) -> Value {
-    let answer = ask(host, &format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"));
-    serde_json::from_str(answer.split_once("\r\n\r\n").expect("a body").1).expect("JSON")
+    ask(host, "GET", path, &[], b"").json()
 }
 
 fn names(world: &World) -> Vec<String> {
@@ -161,22 +152,16 @@ fn an_abandoned_upload_leaves_nothing() {
     let world = World::new();
     let serving = Serving::start(&world, &[]);
     let host = serving.host.clone();
-    let begun = ask(
-        &host,
-        &format!(
-            "POST /v2/a/blobs/uploads/ HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-        ),
-    );
-    let at = begun.lines().find_map(|line| line.strip_prefix("location: ")).expect("a place").to_owned();
+    let at = ask(&host, "POST", "/v2/a/blobs/uploads/", &[], b"").must("location").to_owned();
     let head = format!("PATCH {at} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 5000000\r\n\r\n");
     let mut stream = TcpStream::connect(&host).expect("the registry");
     stream.write_all(head.as_bytes()).expect("a head");
     stream.write_all(&[1; 1_000_000]).expect("a part");
     drop(stream);
     // What came is kept for the client to go on with, in no file that has a name.
-    let state = || ask(&host, &format!("GET {at} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"));
+    let state = || ask(&host, "GET", &at, &[], b"");
     // Which of two connections the server hears first is its own affair.
-    while !state().contains("range: 0-999999") {
+    while state().header("range") != Some("0-999999") {
         thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(fs::read_dir(world.path("root/ingest")).expect("ingest").count(), 0);
@@ -243,9 +228,9 @@ fn a_web_page_does_not_reach_it_by_another_name() {
     let world = World::new();
     let serving = Serving::start(&world, &[]);
     for (host, status) in [("localhost", 200), ("127.0.0.1:1", 200), ("evil.example", 421)] {
-        let request = format!("GET /v2/ HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-        let answer = ask(&serving.host, &request);
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {answer}");
+        let mut stream = TcpStream::connect(&serving.host).expect("the registry");
+        stream.write_all(format!("GET /v2/ HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).expect("a request");
+        assert_eq!(Answer::read(stream, false).status, status, "{host}");
     }
 }
 

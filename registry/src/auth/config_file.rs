@@ -1,29 +1,32 @@
 //! Docker's `config.json` and podman's `auth.json`, written: what `login` and `logout` change.
 //!
 //! Whatever else stands in the file stays. Where the file names a helper for the registry, the helper keeps the secret
-//! and the file an empty entry, as Docker does.
+//! and the file an empty entry, as Docker does. Which helper that is, and what it calls the registry, is said where
+//! it is asked (`keychain`). A helper keeps whole hosts: a namespace that it would have to keep is refused.
 //!
 //! Invariants: the file is replaced in one step and is its owner's alone (0600), whoever that was before; a link to it
 //! stays a link; of two that change it at once neither loses anything.
 
 use std::fs::{DirBuilder, File};
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use oci::reference::HUB;
 use serde_json::{Map, Value, json};
 
 use super::helper;
-use super::keychain::{HUB_KEY, normal};
+use super::keychain::{normal, prefixes, server};
 use crate::Error;
+use crate::file::read_if_there;
 
 /// A file of credentials that is being changed.
 #[derive(Clone, Debug)]
 pub struct ConfigFile {
     path: PathBuf,
+    /// What it was opened as, which a look-up goes by too: a link may have another name than what it leads to.
+    name: PathBuf,
     fields: Map<String, Value>,
 }
 
@@ -42,9 +45,10 @@ impl ConfigFile {
     /// # Errors
     /// [`Error::ReadFile`] and [`Error::ParseKeychain`].
     pub fn open(path: &Path) -> Result<ConfigFile, Error> {
+        let name = path.to_owned();
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let fields = read(&path)?;
-        Ok(ConfigFile { path, fields })
+        Ok(ConfigFile { path, name, fields })
     }
 
     /// Where it is.
@@ -55,13 +59,18 @@ impl ConfigFile {
     /// Keeps a name and a password for `registry`: `HOST`, `HOST:PORT` or `HOST/NAMESPACE`.
     ///
     /// # Errors
-    /// [`Error::WriteFile`], [`Error::RunHelper`] and [`Error::AskHelper`].
+    /// [`Error::WriteFile`], [`Error::RunHelper`] and [`Error::AskHelper`]; [`Error::KeepNamespace`] where a helper
+    /// would have to keep a namespace.
     pub fn store(&mut self, registry: &str, username: &str, password: &str) -> Result<Kept, Error> {
         let fail = |source| Error::WriteFile { path: self.path.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(self.folder()).map_err(fail)?;
         let _turn = self.take_turn()?;
-        let key = self.key(registry);
-        let (entry, kept) = match self.helper(registry) {
+        let name = normal(registry);
+        let key = server(&self.name, &name).to_owned();
+        let (entry, kept) = match self.helper(&name) {
+            Some(helper) if is_namespace(&name) => {
+                return Err(Error::KeepNamespace { program: helper::program(&helper), registry: name });
+            }
             Some(helper) => {
                 helper::store(&helper, &key, username, password)?;
                 (json!({}), Kept::Helper(helper))
@@ -69,7 +78,7 @@ impl ConfigFile {
             None => (json!({"auth": STANDARD.encode(format!("{username}:{password}"))}), Kept::File),
         };
         let auths = self.auths();
-        auths.retain(|other, _| normal(other) != normal(&key));
+        auths.retain(|other, _| normal(other) != name);
         auths.insert(key, entry);
         self.save()?;
         Ok(kept)
@@ -81,14 +90,14 @@ impl ConfigFile {
     /// As [`ConfigFile::store`].
     pub fn erase(&mut self, registry: &str) -> Result<bool, Error> {
         let _turn = self.take_turn()?;
-        let key = self.key(registry);
-        let helper = self.helper(registry);
-        if let Some(helper) = &helper {
-            helper::erase(helper, &key)?;
+        let name = normal(registry);
+        // What it has is the host's, which a namespace does not end.
+        if let Some(helper) = self.helper(&name).filter(|_| !is_namespace(&name)) {
+            helper::erase(&helper, server(&self.name, &name))?;
         }
         let auths = self.auths();
         let before = auths.len();
-        auths.retain(|other, _| normal(other) != normal(&key));
+        auths.retain(|other, _| normal(other) != name);
         let was_known = auths.len() < before;
         if was_known {
             self.save()?;
@@ -96,21 +105,13 @@ impl ConfigFile {
         Ok(was_known)
     }
 
-    /// Under which name the file keeps a registry: Docker has one of its own for the Hub.
-    fn key(&self, registry: &str) -> String {
-        let is_podmans = self.path.file_name().is_some_and(|name| name == "auth.json");
-        match normal(registry) {
-            name if name == HUB && !is_podmans => HUB_KEY.to_owned(),
-            name => name,
-        }
-    }
-
-    /// The helper that the file names for a registry, or for all.
-    fn helper(&self, registry: &str) -> Option<String> {
-        let own = self.fields.get("credHelpers").and_then(Value::as_object);
-        let own = own.and_then(|all| all.iter().find(|(key, _)| normal(key) == normal(registry)));
-        let name = own.map(|(_, name)| name).or_else(|| self.fields.get("credsStore"));
-        name.and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned)
+    /// The helper that the file names for `name`, or for a part of it, or for all: the one that a look-up asks.
+    fn helper(&self, name: &str) -> Option<String> {
+        let helpers = self.fields.get("credHelpers").and_then(Value::as_object);
+        let of = |key: &String| helpers?.iter().find(|(other, _)| normal(other) == *key);
+        let own = prefixes(name).iter().find_map(of).map(|(_, helper)| helper);
+        let helper = own.or_else(|| self.fields.get("credsStore"));
+        helper.and_then(Value::as_str).filter(|helper| !helper.is_empty()).map(str::to_owned)
     }
 
     fn auths(&mut self) -> &mut Map<String, Value> {
@@ -160,13 +161,15 @@ impl ConfigFile {
     }
 }
 
+fn is_namespace(name: &str) -> bool {
+    name.contains('/')
+}
+
 fn read(path: &Path) -> Result<Map<String, Value>, Error> {
-    match std::fs::read_to_string(path) {
-        Ok(text) if text.trim().is_empty() => Ok(Map::new()),
-        Ok(text) => serde_json::from_str(&text)
+    match read_if_there(path)? {
+        Some(text) if !text.trim().is_empty() => serde_json::from_str(&text)
             .map_err(|source| Error::ParseKeychain { path: path.to_owned(), source }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Map::new()),
-        Err(source) => Err(Error::ReadFile { path: path.to_owned(), source }),
+        _ => Ok(Map::new()),
     }
 }
 
@@ -176,6 +179,8 @@ mod tests {
 
     use super::*;
     use crate::{Credential, Keychain};
+
+    const HUB_KEY: &str = "https://index.docker.io/v1/";
 
     fn lookup(path: &Path, name: &str) -> Credential {
         let keychain = Keychain::from_files(&[path.to_owned()]).unwrap();

@@ -55,7 +55,8 @@ pub(super) fn erase(helper: &str, server: &str) -> Result<(), Error> {
     ask(helper, "erase", server).map(drop)
 }
 
-fn program(helper: &str) -> String {
+/// The program that a helper's name stands for.
+pub(super) fn program(helper: &str) -> String {
     format!("docker-credential-{helper}")
 }
 

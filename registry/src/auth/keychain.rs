@@ -10,7 +10,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -22,10 +21,10 @@ use serde::Deserialize;
 
 use super::helper;
 use crate::Error;
+use crate::file::read_if_there;
 
 /// Under which name Docker keeps the Hub's credentials.
-pub(super) const HUB_KEY: &str = "https://index.docker.io/v1/";
-const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+const HUB_KEY: &str = "https://index.docker.io/v1/";
 
 /// What proves who the user is.
 #[derive(Clone, PartialEq, Eq)]
@@ -114,13 +113,8 @@ impl Keychain {
     pub fn from_files(paths: &[PathBuf]) -> Result<Keychain, Error> {
         let mut keychain = Keychain::default();
         for path in paths {
-            let mut text = String::new();
-            let read = std::fs::File::open(path)
-                .and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text));
-            match read {
-                Ok(_) => keychain.files.push(File::parse(path, &text)?),
-                Err(error) if is_absent(&error) => {}
-                Err(source) => return Err(Error::ReadFile { path: path.clone(), source }),
+            if let Some(text) = read_if_there(path)? {
+                keychain.files.push(File::parse(path, &text)?);
             }
         }
         Ok(keychain)
@@ -146,7 +140,7 @@ impl Keychain {
     /// # Errors
     /// [`Error::DecodeCredential`], [`Error::RunHelper`] and [`Error::AskHelper`].
     pub fn lookup(&self, reference: &Reference) -> Result<Credential, Error> {
-        let keys = candidates(reference);
+        let keys = prefixes(&reference.name());
         if let Some(given) = keys.iter().find_map(|key| self.given.get(key)) {
             return Ok(given.clone());
         }
@@ -160,8 +154,11 @@ impl Keychain {
     }
 
     fn lookup_in(&self, file: &File, host: &str, keys: &[String]) -> Result<Credential, Error> {
-        if let Some(helper) = keys.iter().find_map(|key| file.helpers.get(key)) {
-            return self.ask(helper, host);
+        let server = server(&file.path, host);
+        let own = keys.iter().find_map(|key| file.helpers.get(key));
+        // As Docker has it, a helper without a name is the file itself.
+        if let Some(helper) = own.filter(|helper| !helper.is_empty()) {
+            return self.ask(helper, server);
         }
         for key in keys {
             let found = match file.auths.get(key) {
@@ -173,15 +170,14 @@ impl Keychain {
                 return Ok(found);
             }
         }
-        match &file.store {
-            Some(helper) => self.ask(helper, host),
+        match file.store.as_ref().filter(|_| own.is_none()) {
+            Some(helper) => self.ask(helper, server),
             None => Ok(Credential::Anonymous),
         }
     }
 
     /// Asks `docker-credential-HELPER`, once for each registry.
-    fn ask(&self, helper: &str, host: &str) -> Result<Credential, Error> {
-        let server = if host == HUB { HUB_KEY } else { host };
+    fn ask(&self, helper: &str, server: &str) -> Result<Credential, Error> {
         let key = (helper.to_owned(), server.to_owned());
         // Held while the helper runs: a helper may ask the user, who is not to be asked twice.
         let mut asked = self.asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -242,15 +238,23 @@ impl Entry {
     }
 }
 
-/// Keys that may hold the repository's credential, the most special first.
-fn candidates(reference: &Reference) -> Vec<String> {
-    let name = reference.name();
+/// Keys that may hold the credential of a repository or a namespace, the most special first.
+pub(super) fn prefixes(name: &str) -> Vec<String> {
     let cuts = name.rmatch_indices('/').map(|(at, _)| name[..at].to_owned());
-    std::iter::once(name.clone()).chain(cuts).collect()
+    std::iter::once(name.to_owned()).chain(cuts).collect()
 }
 
-/// A key without scheme, and without the API version that Docker's old keys end with.
-pub(super) fn normal(key: &str) -> String {
+/// What the file at `path`, and the helpers that it names, call a registry: Docker has a name of its own for the Hub,
+/// podman has not. A helper knows whole hosts only, whatever key names the helper. (Docker: docker-credential-helpers;
+/// podman: containers-auth.json(5).)
+pub(super) fn server<'a>(path: &Path, name: &'a str) -> &'a str {
+    let is_podmans = path.file_name().is_some_and(|name| name == "auth.json");
+    if name == HUB && !is_podmans { HUB_KEY } else { name }
+}
+
+/// A registry (`HOST`, `HOST:PORT` or `HOST/NAMESPACE`), however Docker's users and files write it: without scheme,
+/// without the API version that Docker's old keys end with, and the Hub by one of its names.
+pub fn normal(key: &str) -> String {
     let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let key = key.trim_end_matches('/');
     let key = key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key);
@@ -260,8 +264,4 @@ pub(super) fn normal(key: &str) -> String {
         other => other,
     };
     if path.is_empty() { host.to_owned() } else { format!("{host}/{path}") }
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

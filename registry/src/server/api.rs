@@ -36,11 +36,11 @@ impl From<Reply> for Refusal {
 }
 
 impl From<io::Error> for Refusal {
-    /// A storage that fails.
+    /// A storage that fails. What is full stays full: a status that clients try again is none for it.
     fn from(error: io::Error) -> Refusal {
         let (status, code) = match error.kind() {
-            io::ErrorKind::StorageFull => (507, "UNKNOWN"),
-            io::ErrorKind::QuotaExceeded => (429, "TOOMANYREQUESTS"),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (507, "UNKNOWN"),
+            io::ErrorKind::FileTooLarge => (413, "SIZE_INVALID"),
             _ => (500, "UNKNOWN"),
         };
         Refusal::Reply(refuse(status, code, &error.to_string()))
@@ -177,6 +177,7 @@ pub(crate) fn refuse(status: u16, code: &str, message: &str) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use super::super::http::Content;
     use super::*;
 
     #[test]
@@ -195,6 +196,22 @@ mod tests {
             ("a/b/c", None),
         ] {
             assert_eq!(split(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_no_busy_server() {
+        for (kind, expected) in [
+            (io::ErrorKind::StorageFull, 507),
+            (io::ErrorKind::QuotaExceeded, 507),
+            (io::ErrorKind::FileTooLarge, 413),
+            (io::ErrorKind::PermissionDenied, 500),
+        ] {
+            let Refusal::Reply(reply) = Refusal::from(io::Error::new(kind, "why")) else { panic!("{kind}") };
+            assert_eq!(reply.status, expected, "{kind}");
+            assert!(
+                matches!(reply.body, Content::Bytes(text) if String::from_utf8_lossy(&text).contains("why"))
+            );
         }
     }
 

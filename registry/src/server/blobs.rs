@@ -3,8 +3,8 @@
 use oci::Digest;
 
 use super::api::{Answer, Api, Refusal, refuse, wrong_method};
-use super::http::{Body, Head, Reply};
-use super::storage::{Content, Repository};
+use super::http::{Content, Head, Reply};
+use super::storage::Repository;
 
 impl Api {
     pub(super) fn blobs(&self, head: &Head, repository: &Repository, digest: &str) -> Answer {
@@ -33,10 +33,6 @@ fn unknown() -> Reply {
 
 fn blob(head: &Head, digest: &Digest, content: Content) -> Answer {
     let length = content.length();
-    let body = match content {
-        Content::Bytes(bytes) => Body::Bytes(bytes),
-        Content::File(file, length) => Body::File(file, length),
-    };
     let reply = |status| {
         Reply::new(status)
             .with("content-type", "application/octet-stream")
@@ -45,11 +41,11 @@ fn blob(head: &Head, digest: &Digest, content: Content) -> Answer {
             .with("accept-ranges", "bytes")
     };
     match head.header("range").map_or(Part::Whole, |range| part(range, length)) {
-        Part::Whole => Ok(Reply { body, ..reply(200) }),
+        Part::Whole => Ok(Reply { body: content, ..reply(200) }),
         Part::From { start, count } => {
             let range = format!("bytes {start}-{}/{length}", start + count - 1);
             let reply = reply(206).with("content-range", range);
-            Ok(Reply { body: body.part(start, count)?, ..reply })
+            Ok(Reply { body: content.part(start, count)?, ..reply })
         }
         Part::None => Ok(refuse(416, "RANGE_INVALID", "the blob has no such bytes")
             .with("content-range", format!("bytes */{length}"))),

@@ -109,42 +109,44 @@ pub(crate) enum Outcome {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Body,
+    pub(crate) body: Content,
     pub(crate) delivery: Delivery,
 }
 
-/// The body of an answer.
+/// Bytes to be sent: a blob of a storage, or whatever else is the body of an answer.
 #[derive(Debug)]
-pub(crate) enum Body {
+pub enum Content {
+    /// In memory.
     Bytes(Vec<u8>),
-    /// So many bytes of a file from where it stands.
+    /// A file, open where they begin, and their number.
     File(File, u64),
 }
 
-impl Default for Body {
-    fn default() -> Body {
-        Body::Bytes(Vec::new())
+impl Default for Content {
+    fn default() -> Content {
+        Content::Bytes(Vec::new())
     }
 }
 
-impl Body {
-    fn length(&self) -> u64 {
+impl Content {
+    /// How many bytes there are.
+    pub fn length(&self) -> u64 {
         match self {
-            Body::Bytes(bytes) => bytes.len() as u64,
-            Body::File(_, length) => *length,
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::File(_, length) => *length,
         }
     }
 
     /// The bytes from `start` on, `length` of them.
-    pub(crate) fn part(self, start: u64, length: u64) -> io::Result<Body> {
+    pub(crate) fn part(self, start: u64, length: u64) -> io::Result<Content> {
         Ok(match self {
-            Body::Bytes(bytes) => {
+            Content::Bytes(bytes) => {
                 let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-                Body::Bytes(bytes[place(start)..place(start.saturating_add(length))].to_vec())
+                Content::Bytes(bytes[place(start)..place(start.saturating_add(length))].to_vec())
             }
-            Body::File(mut file, _) => {
+            Content::File(mut file, _) => {
                 file.seek(SeekFrom::Start(start))?;
-                Body::File(file, length)
+                Content::File(file, length)
             }
         })
     }
@@ -152,14 +154,14 @@ impl Body {
     /// The bytes, in memory.
     #[cfg(feature = "testing")]
     pub(crate) fn bytes(&mut self) -> io::Result<&mut Vec<u8>> {
-        if let Body::File(file, length) = self {
+        if let Content::File(file, length) = self {
             let mut bytes = Vec::new();
             file.take(*length).read_to_end(&mut bytes)?;
-            *self = Body::Bytes(bytes);
+            *self = Content::Bytes(bytes);
         }
         match self {
-            Body::Bytes(bytes) => Ok(bytes),
-            Body::File(..) => Err(io::ErrorKind::InvalidData.into()),
+            Content::Bytes(bytes) => Ok(bytes),
+            Content::File(..) => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 }
@@ -192,7 +194,7 @@ impl Reply {
     }
 
     pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Reply {
-        self.body = Body::Bytes(body.into());
+        self.body = Content::Bytes(body.into());
         self
     }
 
@@ -283,11 +285,11 @@ impl<S: Read + Write> Wire<S> {
             line.extend_from_slice(&buffer[..taken]);
             self.stream.consume(taken);
             *left = left.checked_sub(taken as u64).ok_or(NoHead::Malformed(too_long))?;
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(NoHead::Malformed(408));
+            }
             if end.is_some() {
                 break;
-            }
-            if deadline.is_some_and(|deadline| Instant::now() > deadline) {
-                return Err(NoHead::Malformed(408));
             }
         }
         line.pop();
@@ -326,13 +328,13 @@ impl<S: Read + Write> Wire<S> {
         stream.write_all(text.as_bytes())?;
         if !is_head {
             match reply.body {
-                Body::Bytes(bytes) => {
+                Content::Bytes(bytes) => {
                     for piece in bytes[..reply.delivery.shown.min(bytes.len())].chunks(reply.delivery.piece) {
                         stream.write_all(piece)?;
                         stream.flush()?;
                     }
                 }
-                Body::File(file, length) => {
+                Content::File(file, length) => {
                     let sent = io::copy(&mut file.take(length), stream)?;
                     if sent != length {
                         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -373,18 +375,19 @@ impl<S: Read + Write> Incoming<'_, S> {
             Framing::Length(left) => Ok(left),
             Framing::Chunked { left, .. } if left > 0 => Ok(left),
             Framing::Chunked { is_first, .. } => {
-                if !is_first && !self.text_line()?.is_empty() {
+                if !is_first && !self.text_line(&mut { MAX_CHUNK_LINE_BYTES })?.is_empty() {
                     return Err(io::ErrorKind::InvalidData.into());
                 }
-                let line = self.text_line()?;
+                let line = self.text_line(&mut { MAX_CHUNK_LINE_BYTES })?;
                 let digits = line.split(';').next().unwrap_or_default().trim_end_matches([' ', '\t']);
                 let is_size = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
                 let size = u64::from_str_radix(digits, 16).ok().filter(|_| is_size);
                 let left = size.ok_or(io::ErrorKind::InvalidData)?;
                 self.framing = Framing::Chunked { left, is_first: false };
                 if left == 0 {
-                    // Trailers say nothing that matters here.
-                    while !self.text_line()?.is_empty() {}
+                    // Trailers say nothing that matters here, and are no more than a head may be.
+                    let mut trailers = self.wire.limits.head_bytes;
+                    while !self.text_line(&mut trailers)?.is_empty() {}
                     self.framing = Framing::Done;
                 }
                 Ok(left)
@@ -394,8 +397,8 @@ impl<S: Read + Write> Incoming<'_, S> {
 
     /// A line between chunks. Where somebody stands between who takes LF alone for part of an extension, it would hide
     /// the next request in it, so here a line ends with CR LF.
-    fn text_line(&mut self) -> io::Result<String> {
-        let line = self.wire.bytes_of_line(&mut { MAX_CHUNK_LINE_BYTES }, 400, None);
+    fn text_line(&mut self, left: &mut u64) -> io::Result<String> {
+        let line = self.wire.bytes_of_line(left, 400, None);
         let line = line.ok().and_then(|mut line| {
             let is_ended = line.pop() == Some(b'\r') && !line.contains(&b'\r');
             String::from_utf8(line).ok().filter(|_| is_ended)
@@ -564,6 +567,23 @@ mod tests {
         assert_eq!(bodies(&long), (vec![], 400));
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(20_000));
         assert_eq!(bodies(&many), (vec![], 431));
+    }
+
+    #[test]
+    fn a_head_that_comes_line_by_line_has_no_more_time_than_another() {
+        let limits = Limits { head_time: std::time::Duration::ZERO, ..Limits::default() };
+        let late = Wire { limits, ..wire("GET / HTTP/1.1\r\nA: b\r\n\r\n") }.head();
+        assert!(matches!(late, Err(NoHead::Malformed(408))));
+    }
+
+    #[test]
+    fn trailers_end() {
+        let trailers = |count| {
+            let head = "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+            bodies(&format!("{head}1\r\nx\r\n0\r\n{}\r\n", "a: b\r\n".repeat(count)))
+        };
+        assert_eq!(trailers(100), (vec!["x".to_owned()], 0));
+        assert_eq!(trailers(20_000), (vec![], 1));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What a registry is made of, for whoever keeps it: repositories of blobs, manifests and tags.
 //!
 //! The server checks what clients send before it asks a storage for anything: names, tags, digests, sizes, media types
-//! and that a manifest's parts are there. An [`io::Error`] of a storage becomes the status 500, with its text.
+//! and that a manifest's parts are there. An [`io::Error`] of a storage becomes a status with its text: 507 where a disk
+//! or a quota is full, 413 for [`io::ErrorKind::FileTooLarge`], and 500 for whatever else.
 
-use std::fs::File;
 use std::io::{self, Write};
 
 use oci::{Descriptor, Digest, MediaType};
+
+pub use super::http::Content;
 
 /// A repository of the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,25 +37,6 @@ pub struct StoredManifest {
     pub bytes: Vec<u8>,
     /// What it is called by; verified.
     pub digest: Digest,
-}
-
-/// The bytes of a blob.
-#[derive(Debug)]
-pub enum Content {
-    /// In memory.
-    Bytes(Vec<u8>),
-    /// A file, open at its beginning, and its length in bytes.
-    File(File, u64),
-}
-
-impl Content {
-    /// How many bytes there are.
-    pub fn length(&self) -> u64 {
-        match self {
-            Content::Bytes(bytes) => bytes.len() as u64,
-            Content::File(_, length) => *length,
-        }
-    }
 }
 
 /// An upload in progress. What was written stays until it is committed; dropped, it leaves nothing.

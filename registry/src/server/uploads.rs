@@ -143,10 +143,8 @@ impl Api {
                 return Ok(created(repository, &digest));
             }
         }
-        let digest = match request.head.query("digest").filter(|_| request.head.query("mount").is_none()) {
-            Some(digest) => Some(parse_digest(&digest)?),
-            None => None,
-        };
+        let digest = request.head.query("digest").filter(|_| request.head.query("mount").is_none());
+        let digest = digest.map(|digest| parse_digest(&digest)).transpose()?;
         let upload = self.storage.begin(repository)?;
         let mut session =
             Session { repository: repository.clone(), upload: Some(upload), touched: Instant::now() };

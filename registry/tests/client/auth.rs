@@ -1,11 +1,11 @@
 //! Who may in: challenges met, tokens shared and renewed, credentials kept at home.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci::{MediaType, Reference};
 use registry::testing::{Access, Act, Registry, Setup, TokenServer};
-use registry::{Client, Credential, Error, Keychain, Options};
+use registry::{Client, ConfigFile, Credential, Error, Kept, Keychain, Options};
 
 use crate::support::{Clock, client, manifest, read};
 
@@ -265,16 +265,33 @@ fn secrets_stand_in_no_debug_text() {
     assert!(!format!("{keychain:?}").contains("hunter2"));
 }
 
-/// Helpers are found by `PATH`, which a test must not change; an absolute name is refused, so a child process
-/// with its own `PATH` runs this test's second half.
-#[test]
-fn helpers_are_asked_once_and_may_know_nothing() {
+/// Helpers are found by `PATH`, which a test must not change; an absolute name is refused. So a child process with its
+/// own `PATH`, on which `docker-credential-test` is this script, runs the second half of the test: there it gets the
+/// folder of the helper, and here, once the child has ended well, nothing.
+fn beside_a_helper(test: &str, script: &str) -> Option<PathBuf> {
     const MARK: &str = "LBUILD_TEST_HELPER_FOLDER";
     #[allow(clippy::disallowed_methods, reason = "the child half is told where its helper's record is")]
-    let Some(folder) = std::env::var_os(MARK) else {
-        let folder = tempfile::tempdir().unwrap();
-        let helper = folder.path().join("docker-credential-test");
-        let script = r#"#!/bin/sh
+    if let Some(folder) = std::env::var_os(MARK) {
+        return Some(folder.into());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let helper = folder.path().join("docker-credential-test");
+    std::fs::write(&helper, script).unwrap();
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("auth::{test}")])
+        .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
+        .env(MARK, folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    None
+}
+
+#[test]
+fn helpers_are_asked_once_and_may_know_nothing() {
+    let script = r#"#!/bin/sh
 read -r server || true
 echo "$1 $server" >> "$0.log"
 case "$server" in
@@ -286,18 +303,7 @@ case "$server" in
     *) echo 'credentials not found in native keychain'; exit 1 ;;
 esac
 "#;
-        std::fs::write(&helper, script).unwrap();
-        std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let path = format!("{}:/usr/bin:/bin", folder.path().display());
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "auth::helpers_are_asked_once_and_may_know_nothing"])
-            .env("PATH", path)
-            .env(MARK, folder.path())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-        return;
-    };
+    let Some(folder) = beside_a_helper("helpers_are_asked_once_and_may_know_nothing", script) else { return };
     let text = r#"{"auths":{"known.example":{},"plain.example":{"auth":"YTpw"}},
         "credHelpers":{"missing.example":"absent","evil.example":"../../bin/sh","locked.example":"test"},
         "credsStore":"test"}"#;
@@ -321,7 +327,97 @@ esac
         let error = keychain.lookup(&name.parse().unwrap()).unwrap_err();
         assert!(matches!(error, Error::AskHelper { .. }) && error.to_string().contains(said), "{error}");
     }
-    let log = std::fs::read_to_string(Path::new(&folder).join("docker-credential-test.log")).unwrap();
+    let log = std::fs::read_to_string(folder.join("docker-credential-test.log")).unwrap();
     assert_eq!(log.lines().filter(|line| *line == "get known.example").count(), 1, "{log}");
     assert!(!log.contains("plain.example"), "{log}");
+}
+
+/// A helper that keeps what it is given, a file a server.
+const KEEPING: &str = r#"#!/bin/sh
+said=$(cat)
+case "$1" in
+    store) server=$(echo "$said" | sed 's/.*"ServerURL":"\([^"]*\)".*/\1/') ;;
+    *) server=$said ;;
+esac
+file="$0.$(echo "$server" | tr ':/' '__')"
+case "$1" in
+    store) echo "$said" > "$file" ;;
+    get) cat "$file" 2>/dev/null || { echo 'credentials not found in native keychain'; exit 1; } ;;
+    erase) rm -f "$file" ;;
+esac
+"#;
+
+#[test]
+fn what_login_keeps_is_what_a_lookup_finds() {
+    let Some(helpers) = beside_a_helper("what_login_keeps_is_what_a_lookup_finds", KEEPING) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("auth.json", folder.path().join("linked.json")).unwrap();
+    let count = || std::fs::read_dir(&helpers).unwrap().count();
+    let (helper, before) = (|| Kept::Helper("test".to_owned()), count());
+    for (file, text, registry, kept, name) in [
+        ("config.json", r#"{"credsStore":"test"}"#, "docker.io", helper(), "debian"),
+        ("config.json", r#"{"credsStore":"test"}"#, "localhost:5000", helper(), "localhost:5000/a"),
+        (
+            "config.json",
+            r#"{"credHelpers":{"a.example":"test"}}"#,
+            "https://a.example/v2/",
+            helper(),
+            "a.example/b/c",
+        ),
+        ("auth.json", r#"{"credHelpers":{"docker.io":"test"}}"#, "docker.io", helper(), "debian"),
+        ("linked.json", r#"{"credHelpers":{"docker.io":"test"}}"#, "docker.io", helper(), "debian"),
+        ("auth.json", r#"{"credHelpers":{"a.example":"test"}}"#, "a.example", helper(), "a.example/b"),
+        (
+            "config.json",
+            r#"{"credHelpers":{"a.example/b":"test"}}"#,
+            "a.example/c",
+            Kept::File,
+            "a.example/c/d",
+        ),
+        // As Docker has it, a helper without a name is the file.
+        (
+            "config.json",
+            r#"{"credHelpers":{"a.example":""},"credsStore":"test"}"#,
+            "a.example",
+            Kept::File,
+            "a.example/b",
+        ),
+    ] {
+        let path = folder.path().join(file);
+        std::fs::write(&path, text).unwrap();
+        let found = || lookup(&Keychain::from_files(std::slice::from_ref(&path)).unwrap(), name);
+        let stored = ConfigFile::open(&path).unwrap().store(registry, "me", "secret").unwrap();
+        assert_eq!(stored, kept, "{registry} by {text}");
+        assert_eq!(found(), basic("me", "secret"), "{registry} by {text}");
+        let is_in_file = std::fs::read_to_string(&path).unwrap().contains("\"auth\"");
+        assert_eq!(is_in_file, kept == Kept::File, "{registry} by {text}");
+        assert!(ConfigFile::open(&path).unwrap().erase(registry).unwrap());
+        assert_eq!((found(), count()), (Credential::Anonymous, before), "{registry} by {text}");
+    }
+}
+
+#[test]
+fn a_namespace_is_nothing_for_a_helper() {
+    let Some(helpers) = beside_a_helper("a_namespace_is_nothing_for_a_helper", KEEPING) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    for text in [
+        r#"{"credsStore":"test"}"#,
+        r#"{"credHelpers":{"a.example":"test"}}"#,
+        r#"{"credHelpers":{"a.example/me":"test"}}"#,
+        r#"{"credHelpers":{"a.example":"test"},"credsStore":"absent"}"#,
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let error = ConfigFile::open(&path).unwrap().store("a.example/me", "me", "secret").unwrap_err();
+        assert!(matches!(error, Error::KeepNamespace { .. }), "{text}: {error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        assert_eq!(std::fs::read_dir(&helpers).unwrap().count(), 1, "{text}");
+    }
+    // What was put into the file before can be taken out, and the host's account stays.
+    let text = r#"{"auths":{"a.example/me":{"auth":"bWU6c2VjcmV0"}},"credsStore":"test"}"#;
+    std::fs::write(&path, text).unwrap();
+    ConfigFile::open(&path).unwrap().store("a.example", "host", "secret").unwrap();
+    assert!(ConfigFile::open(&path).unwrap().erase("a.example/me").unwrap());
+    let keychain = Keychain::from_files(&[path]).unwrap();
+    assert_eq!(lookup(&keychain, "a.example/me/app"), basic("host", "secret"));
 }

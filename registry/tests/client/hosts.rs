@@ -5,10 +5,10 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 
-use oci::{Descriptor, Digest, MediaType, Reference};
+use oci::{Descriptor, Digest, Index, MediaType, Raw, Reference};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use registry::testing::{Access, Act, Registry, Setup, TokenServer};
-use registry::{Client, Credential, Keychain, Options};
+use registry::{Client, Credential, Keychain, Options, referrers};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -78,6 +78,31 @@ fn nothing_is_pushed_to_a_mirror() {
     client.push_manifest(&to, &MediaType::OciManifest, &manifest("y")).unwrap();
     assert!(own.manifest("me/new", "1").is_some());
     assert_eq!(mirror.seen().len(), 0);
+}
+
+#[test]
+fn a_list_of_referrers_is_read_where_it_is_written() {
+    let setup = || Setup { without_referrers: true, ..Setup::default() };
+    let (own, mirror) = (Registry::start(setup()), Registry::start(setup()));
+    let text = format!("server = \"http://{}\"\n[host.\"http://{}\"]\n", own.host(), mirror.host());
+    let folder = folder("registry.invalid", &text);
+    let client = client(folder.path(), Keychain::anonymous());
+    let near: Reference = "registry.invalid/me/app:1".parse().unwrap();
+    let subject = own.put_manifest("me/app", "1", &MediaType::OciManifest, &manifest("x"));
+    let entry = |note: &str| Descriptor::new(MediaType::OciManifest, Digest::of(note.as_bytes()), 1);
+    let list = referrers::list_name(&near, subject.digest);
+    for (registry, known) in [(&own, vec![entry("old"), entry("new")]), (&mirror, vec![entry("old")])] {
+        let index = Raw::write(Index::oci(known));
+        registry.put_manifest("me/app", list.tag().unwrap(), &MediaType::OciIndex, index.bytes());
+    }
+    let mut pushed: serde_json::Value = serde_json::from_slice(&manifest("y")).unwrap();
+    pushed["subject"] = serde_json::to_value(&subject).unwrap();
+    let pushed = pushed.to_string().into_bytes();
+    client.push_manifest(&near.at(Digest::of(&pushed)), &MediaType::OciManifest, &pushed).unwrap();
+    let (_, bytes) = own.manifest("me/app", list.tag().unwrap()).unwrap();
+    let index: Index = serde_json::from_slice(&bytes).unwrap();
+    let digests: Vec<_> = index.manifests.iter().map(|entry| entry.digest).collect();
+    assert_eq!(digests, [entry("old").digest, entry("new").digest, Digest::of(&pushed)]);
 }
 
 #[test]

@@ -48,6 +48,27 @@ fn pages_that_lead_astray_are_refused() {
     let nothing = Act::Status(200, Vec::new(), r#"{"name":"app","tags":null}"#.to_owned());
     registry.fault("GET", "/tags/list", 1, nothing);
     assert_eq!(client().tags(&registry.reference("app")).unwrap(), [""; 0]);
+    let subject = Digest::of(b"subject");
+    let paths = ["/tags/list".to_owned(), format!("/referrers/{subject}")];
+    let circle: Vec<&str> = ["a", "b"].into_iter().cycle().take(20).collect();
+    let endless: Vec<String> = (0..1010).map(|page| page.to_string()).collect();
+    let endless: Vec<&str> = endless.iter().map(String::as_str).collect();
+    for (path, pages, most) in [(&paths[0], &circle, 3), (&paths[1], &circle, 3), (&paths[1], &endless, 1000)]
+    {
+        let registry = Registry::start(Setup::default());
+        registry.put_manifest("app", "1", &MediaType::OciManifest, &manifest("x"));
+        for page in pages {
+            let link = format!("</v2/app{path}?page={page}>; rel=\"next\"");
+            registry.fault("GET", path, 1, Act::With("link", link));
+        }
+        let (client, near) = (client(), registry.reference("app"));
+        let error = match path.starts_with("/tags") {
+            true => client.tags(&near).map(drop),
+            false => client.referrers(&near, subject, None).map(drop),
+        };
+        assert!(matches!(error, Err(Error::Answer { .. })), "{path}: {error:?}");
+        assert_eq!(lines(&registry).len(), most, "{path}");
+    }
 }
 
 /// A manifest of this kind about `subject`.

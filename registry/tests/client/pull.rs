@@ -305,10 +305,17 @@ fn a_blob_is_its_digest_and_size() {
     let descriptor = registry.put_blob("app", &bytes);
     let reference = registry.reference("app:1");
 
-    registry.fault("GET", "/blobs/", 1, Act::Corrupt);
+    registry.fault("GET", "/blobs/", 2, Act::Corrupt);
     let error = read(client().blob(&reference, &descriptor).unwrap()).unwrap_err();
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Mismatch>());
     assert!(matches!(inner, Some(Mismatch::Digest { .. })), "{error:?}");
+    let error = client().blob(&reference, &descriptor).unwrap().bytes().unwrap_err();
+    assert!(matches!(error, Error::Verify { source: Mismatch::Digest { .. }, .. }), "{error:?}");
+    assert!(error.to_string().contains(&descriptor.digest.to_string()), "{error}");
+    registry.fault("GET", "/blobs/", 4, Act::Cut(1_000));
+    let error = client().blob(&reference, &descriptor).unwrap().bytes().unwrap_err();
+    assert!(matches!(error, Error::Reach { attempts: 4, .. }), "{error:?}");
+    assert_eq!(client().blob(&reference, &descriptor).unwrap().bytes().unwrap(), bytes);
 
     for size in [9_999, 10_001, 0] {
         let wrong = Descriptor { size, ..descriptor.clone() };

@@ -8,8 +8,9 @@
 //! Only what a name refers to outlives the next collection, and what refers to that (`layerfs::layout`). What is pushed by
 //! its digest alone is found until then.
 //!
-//! Invariants: bytes are deleted by a collection only, and a manifest or blob that is deleted here is one that this server
-//! no longer shows; a server that nobody asks for anything keeps nobody from collecting.
+//! Invariants: bytes are deleted by a collection only, and a manifest or blob that is deleted here is one that this
+//! server no longer shows, by its digest or by a tag; the user's images of other registries stay his all the same. A
+//! server that nobody asks for anything keeps nobody from collecting.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -23,6 +24,9 @@ use layerfs::store::{BlobWriter, Store};
 use oci::{Descriptor, Digest, Index, MAX_DOCUMENT_BYTES, MediaType, Raw, Reference};
 use registry::server::Storage;
 use registry::server::storage::{Content, Repository, StoredManifest, Target, Upload};
+
+use crate::command::images;
+use crate::failure::is_full_disk;
 
 /// The names of this machine to itself.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
@@ -65,7 +69,7 @@ impl Shelf {
         let mut open = lock(&self.open);
         let store = match open.take() {
             Some(open) => open.store,
-            None => Arc::new(Store::open(&self.root).map_err(io::Error::other)?),
+            None => Arc::new(Store::open(&self.root).map_err(io)?),
         };
         *open = Some(Open { store: store.clone(), used: Instant::now() });
         Ok(store)
@@ -86,7 +90,7 @@ impl Shelf {
 
     /// The name under which `tag` of `repository` is put: the client's for this machine, if it is one.
     fn own_name(&self, repository: &Repository, tag: &str) -> Option<Reference> {
-        let asked = LOOPBACK.into_iter().find(|host| *host == split_host(&repository.host).0);
+        let asked = LOOPBACK.into_iter().find(|host| *host == without_port(&repository.host));
         let host = self.own_host(asked.unwrap_or(LOOPBACK[0]));
         let name = format!("{host}/{}:{tag}", repository.name).parse::<Reference>();
         name.ok().filter(|name| name.registry() == host)
@@ -112,27 +116,40 @@ impl Shelf {
     }
 
     fn images(&self) -> io::Result<Vec<StoredImage>> {
-        self.store()?.images().map_err(io::Error::other)
+        self.store()?.images().map_err(io)
     }
 
-    /// The image with this tag, under the first name that has it.
-    fn tagged(&self, names: &[String], tag: &str) -> io::Result<Option<StoredImage>> {
+    /// The images that are shown as `repository`, those with the server's own names first. What was deleted is shown
+    /// under such a name alone: it was given since.
+    fn shown(&self, repository: &Repository) -> io::Result<Vec<StoredImage>> {
         let images = self.images()?;
-        let find = |name: &String| {
-            images.iter().find(|image| {
-                image.reference.as_ref().is_some_and(|own| own.name() == *name && own.tag() == Some(tag))
-            })
-        };
-        Ok(names.iter().find_map(find).cloned())
+        let own = self.own_names(repository);
+        let mut shown = Vec::new();
+        for name in self.names(repository) {
+            let has_name = |image: &&StoredImage| {
+                image.reference.as_ref().is_some_and(|reference| reference.name() == name)
+            };
+            let is_shown = |image: &&StoredImage| {
+                own.contains(&name) || !self.is_gone(&repository.name, &image.descriptor.digest)
+            };
+            shown.extend(images.iter().filter(has_name).filter(is_shown).cloned());
+        }
+        Ok(shown)
     }
 
-    fn is_gone(&self, repository: &Repository, digest: &Digest) -> bool {
-        lock(&self.gone).contains(&(repository.name.clone(), *digest))
+    /// Whether the manifest with this digest was deleted, and no image that is shown has it.
+    fn is_deleted(&self, repository: &Repository, digest: &Digest) -> io::Result<bool> {
+        Ok(self.is_gone(&repository.name, digest)
+            && !self.shown(repository)?.iter().any(|image| image.descriptor.digest == *digest))
+    }
+
+    fn is_gone(&self, repository: &str, digest: &Digest) -> bool {
+        lock(&self.gone).contains(&(repository.to_owned(), *digest))
     }
 
     /// Keeps collectors away from a blob, if it is there. What is not there is not held: there is no end of it.
     fn hold(store: &Store, digest: &Digest) -> io::Result<bool> {
-        Ok(store.has(digest) && store.hold(digest).map_err(io::Error::other)?.is_some())
+        Ok(store.has(digest) && store.hold(digest).map_err(io)?.is_some())
     }
 
     /// Shows it no longer; says whether it was shown.
@@ -167,7 +184,7 @@ impl Storage for Shelf {
     /// On loopback only the loopback's names are this server: else a web page could speak with it, under a name that
     /// its owner lets point here.
     fn objection(&self, host: &str) -> Option<String> {
-        let (host, _) = split_host(host);
+        let host = without_port(host);
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         let is_own =
             host.is_empty() || host == "localhost" || address.is_ok_and(|address| address.is_loopback());
@@ -176,7 +193,7 @@ impl Storage for Shelf {
     }
 
     fn blob(&self, repository: &Repository, digest: &Digest) -> io::Result<Option<Content>> {
-        if self.is_gone(repository, digest) {
+        if self.is_gone(&repository.name, digest) {
             return Ok(None);
         }
         let store = self.store()?;
@@ -190,7 +207,7 @@ impl Storage for Shelf {
                 Ok(Some(Content::File(file, length)))
             }
             Err(layerfs::Error::MissingBlob { .. }) => Ok(None),
-            Err(error) => Err(io::Error::other(error)),
+            Err(error) => Err(io(error)),
         }
     }
 
@@ -209,26 +226,32 @@ impl Storage for Shelf {
 
     fn begin(&self, _: &Repository) -> io::Result<Box<dyn Upload>> {
         let store = self.store()?;
-        let writer = store.writer().map_err(io::Error::other)?;
+        let writer = store.writer().map_err(io)?;
         Ok(Box::new(Incoming { writer, gone: self.gone.clone(), _store: store }))
     }
 
     fn manifest(&self, repository: &Repository, target: &Target) -> io::Result<Option<StoredManifest>> {
-        let descriptor = match target {
-            Target::Tag(tag) => self.tagged(&self.names(repository), tag)?.map(|image| image.descriptor),
-            Target::Digest(digest) if self.is_gone(repository, digest) => None,
+        let tag = match target {
+            Target::Tag(tag) => tag,
+            Target::Digest(digest) if self.is_deleted(repository, digest)? => return Ok(None),
             Target::Digest(digest) => {
-                self.store()?.find_document(digest).map(|document| document.descriptor())
+                let found = self.store()?.find_document(digest);
+                return Ok(found.map(|document| StoredManifest {
+                    media_type: document.descriptor().media_type,
+                    bytes: document.bytes().to_vec(),
+                    digest: *digest,
+                }));
             }
         };
-        let Some(descriptor) = descriptor else { return Ok(None) };
-        match self.store()?.read_document(&descriptor) {
+        let has_tag = |image: &StoredImage| image.reference.as_ref().and_then(|name| name.tag()) == Some(tag);
+        let Some(image) = self.shown(repository)?.into_iter().find(has_tag) else { return Ok(None) };
+        match self.store()?.read_document(&image.descriptor) {
             Ok(bytes) => {
-                let Descriptor { media_type, digest, .. } = descriptor;
+                let Descriptor { media_type, digest, .. } = image.descriptor;
                 Ok(Some(StoredManifest { media_type, bytes, digest }))
             }
             Err(layerfs::Error::MissingBlob { .. }) => Ok(None),
-            Err(error) => Err(io::Error::other(error)),
+            Err(error) => Err(io(error)),
         }
     }
 
@@ -240,14 +263,13 @@ impl Storage for Shelf {
     ) -> io::Result<()> {
         let store = self.store()?;
         let algorithm = manifest.digest.algorithm();
-        let digest = store.put_bytes_by(algorithm, &manifest.bytes).map_err(io::Error::other)?;
+        let digest = store.put_bytes_by(algorithm, &manifest.bytes).map_err(io)?;
         lock(&self.gone).remove(&(repository.name.clone(), digest));
         let Some(tag) = tag else { return Ok(()) };
         let name = self.own_name(repository, tag).ok_or(io::ErrorKind::InvalidInput)?;
         let size = manifest.bytes.len() as u64;
         let _naming = lock(&self.naming);
-        Shelf::name(&store, &name, &Descriptor::new(manifest.media_type.clone(), digest, size))
-            .map_err(io::Error::other)
+        Shelf::name(&store, &name, &Descriptor::new(manifest.media_type.clone(), digest, size)).map_err(io)
     }
 
     fn remove_manifest(&self, repository: &Repository, target: &Target) -> io::Result<bool> {
@@ -263,21 +285,18 @@ impl Storage for Shelf {
         let mut is_found = false;
         for name in self.images()?.iter().filter(|image| is_meant(image)).filter_map(|i| i.reference.as_ref())
         {
-            is_found |= self.store()?.untag(name).map_err(io::Error::other)?;
+            is_found |= self.store()?.untag(name).map_err(io)?;
         }
         if let Target::Digest(digest) = target {
             is_found |= self.store()?.find_document(digest).is_some() && self.hide(repository, digest)?;
-            self.store()?.forget_referrer(digest).map_err(io::Error::other)?;
+            self.store()?.forget_referrer(digest).map_err(io)?;
         }
         Ok(is_found)
     }
 
     fn tags(&self, repository: &Repository) -> io::Result<Option<Vec<String>>> {
-        let names = self.names(repository);
-        let images = self.images()?;
-        let own = images.iter().filter_map(|image| image.reference.as_ref());
-        let own = own.filter(|reference| names.contains(&reference.name()));
-        let tags: Vec<String> = own.filter_map(|name| name.tag().map(str::to_owned)).collect();
+        let names = self.shown(repository)?.into_iter().filter_map(|image| image.reference);
+        let tags: Vec<String> = names.filter_map(|name| name.tag().map(str::to_owned)).collect();
         let is_known = !tags.is_empty();
         Ok(is_known.then_some(tags))
     }
@@ -285,12 +304,16 @@ impl Storage for Shelf {
     fn repositories(&self, _host: &str) -> io::Result<Vec<String>> {
         let own = LOOPBACK.map(|host| self.own_host(host));
         let images = self.images()?;
-        let name = |reference: &Reference| match own.iter().any(|host| host == reference.registry()) {
-            true => Some(reference.repository().to_owned()),
+        let shown = |image: &StoredImage| {
+            let reference = image.reference.as_ref()?;
+            if own.iter().any(|host| host == reference.registry()) {
+                return Some(reference.repository().to_owned());
+            }
             // A port has a colon, which no repository has.
-            false => Some(familiar(reference)).filter(|name| !name.contains(':')),
+            let name = Some(images::repository(reference)).filter(|name| !name.contains(':'));
+            name.filter(|name| !self.is_gone(name, &image.descriptor.digest))
         };
-        Ok(images.iter().filter_map(|image| name(image.reference.as_ref()?)).collect())
+        Ok(images.iter().filter_map(shown).collect())
     }
 
     fn add_referrer(
@@ -300,20 +323,20 @@ impl Storage for Shelf {
         referrer: &Descriptor,
     ) -> io::Result<()> {
         let store = self.store()?;
-        let mut all = store.referrers(subject).map_err(io::Error::other)?;
+        let mut all = store.referrers(subject).map_err(io)?;
         all.retain(|other| other.digest != referrer.digest);
         all.push(referrer.clone());
         if Raw::write(Index::oci(all)).size() > MAX_DOCUMENT_BYTES {
             // It could not be read again by whoever asks what refers to the subject.
-            let reason = format!("too much refers to `{subject}`");
-            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, reason));
+            let reason = format!("too much refers to `{subject}`: its list has no room for more");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
         }
-        store.add_referrer(subject, referrer).map_err(io::Error::other)
+        store.add_referrer(subject, referrer).map_err(io)
     }
 
     fn referrers(&self, repository: &Repository, subject: &Digest) -> io::Result<Vec<Descriptor>> {
-        let mut all = self.store()?.referrers(subject).map_err(io::Error::other)?;
-        all.retain(|entry| !self.is_gone(repository, &entry.digest));
+        let mut all = self.store()?.referrers(subject).map_err(io)?;
+        all.retain(|entry| !self.is_gone(&repository.name, &entry.digest));
         Ok(all)
     }
 }
@@ -350,23 +373,23 @@ impl Upload for Incoming {
                 Ok(true)
             }
             Err(layerfs::Error::ReadBlob { .. }) => Ok(false),
-            Err(error) => Err(io::Error::other(error)),
+            Err(error) => Err(io(error)),
         }
     }
 }
 
-/// A host and its port, if it has one.
-fn split_host(text: &str) -> (&str, Option<&str>) {
-    let after_address = text.rfind(']').map_or(0, |at| at + 1);
-    match text[after_address..].find(':') {
-        Some(at) => (&text[..after_address + at], Some(&text[after_address + at + 1..])),
-        None => (text, None),
-    }
+/// A host without its port.
+fn without_port(host: &str) -> &str {
+    let after_address = host.rfind(']').map_or(0, |at| at + 1);
+    host[after_address..].find(':').map_or(host, |at| &host[..after_address + at])
 }
 
-/// A name without tag and digest, as people type it.
-fn familiar(reference: &Reference) -> String {
-    super::super::images::repository(reference)
+/// A failure of the store as that of a storage: a full disk is told from others.
+fn io(error: layerfs::Error) -> io::Error {
+    match is_full_disk(&error) {
+        true => io::Error::new(io::ErrorKind::StorageFull, error),
+        false => io::Error::other(error),
+    }
 }
 
 /// What these locks guard is whole between any two statements.
@@ -476,12 +499,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_deleted_is_shown_under_no_name() {
+        let (_folder, shelf) = shelf("127.0.0.1:5000");
+        let store = shelf.store().unwrap();
+        let config = Descriptor::new(MediaType::OciConfig, Digest::of(b"{}"), 2);
+        let manifest = Raw::write(oci::Manifest::oci(config, Vec::new()));
+        let digest = store.put_bytes(manifest.bytes()).unwrap();
+        let image = Descriptor::new(MediaType::OciManifest, digest, manifest.size());
+        let names = ["docker.io/library/debian:1", "localhost:5000/debian:2", "localhost:5000/debian:3"];
+        let names = names.map(|name| name.parse::<Reference>().unwrap());
+        for name in &names[..2] {
+            store.tag(name, &image).unwrap();
+        }
+        let to = repository("localhost:5000", "debian");
+        let shows = |target: Target| shelf.manifest(&to, &target).unwrap().is_some();
+        let tag = |tag: &str| Target::Tag(tag.to_owned());
+        assert_eq!(shelf.tags(&to).unwrap().unwrap(), ["2", "1"]);
+        assert_eq!(shelf.repositories("").unwrap(), ["debian", "debian"]);
+        assert!(shelf.remove_manifest(&to, &Target::Digest(digest)).unwrap());
+        assert!(!shows(Target::Digest(digest)) && !shows(tag("1")) && !shows(tag("2")));
+        assert_eq!((shelf.tags(&to).unwrap(), shelf.repositories("").unwrap()), (None, Vec::new()));
+        let kept: Vec<_> = shelf.images().unwrap().into_iter().filter_map(|image| image.reference).collect();
+        assert_eq!(kept, names[..1], "an image of another registry is not the server's to delete");
+        // Whoever names it for this server since wants it to be here.
+        store.tag(&names[2], &image).unwrap();
+        assert!(shows(Target::Digest(digest)) && shows(tag("3")) && !shows(tag("1")));
+        assert_eq!(shelf.tags(&to).unwrap().unwrap(), ["3"]);
+        assert!(shelf.remove_manifest(&to, &Target::Digest(digest)).unwrap());
+        assert!(!shows(Target::Digest(digest)) && !shows(tag("3")));
+    }
+
+    #[test]
     fn what_clients_make_it_remember_has_an_end() {
         let (_folder, shelf) = shelf("127.0.0.1:5000");
         let to = repository("localhost:5000", "app");
         let absent = Digest::of(b"absent");
         assert!(!shelf.remove_manifest(&to, &Target::Digest(absent)).unwrap());
-        assert!(!shelf.is_gone(&to, &absent), "what was not there is not remembered");
+        assert!(!shelf.is_gone(&to.name, &absent), "what was not there is not remembered");
         let blob = shelf.store().unwrap().put_bytes(b"there").unwrap();
         let leases =
             || std::fs::read_dir(shelf.root.join("leases")).unwrap().map(|lease| lease.unwrap().path());
@@ -499,8 +553,19 @@ mod tests {
         };
         shelf.add_referrer(&to, &blob, &referrer("one")).unwrap();
         let refused = shelf.add_referrer(&to, &blob, &referrer("two")).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::QuotaExceeded);
+        assert_eq!(refused.kind(), io::ErrorKind::FileTooLarge);
         assert_eq!(shelf.referrers(&to, &blob).unwrap().len(), 1, "and those before are still read");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        let fail = |kind: io::ErrorKind| {
+            let path = PathBuf::from("ingest");
+            io(layerfs::Error::File { act: "write", path, source: kind.into() }).kind()
+        };
+        assert_eq!(fail(io::ErrorKind::StorageFull), io::ErrorKind::StorageFull);
+        assert_eq!(fail(io::ErrorKind::QuotaExceeded), io::ErrorKind::StorageFull);
+        assert_eq!(fail(io::ErrorKind::PermissionDenied), io::ErrorKind::Other);
     }
 
     #[test]

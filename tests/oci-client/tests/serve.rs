@@ -10,7 +10,6 @@ use oci_client::client::{ClientConfig, ClientProtocol, Config, ImageLayer};
 use oci_client::manifest::{OciDescriptor, OciImageManifest, OciManifest};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
-use serde_json::Value;
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -137,6 +136,4 @@ async fn refer(client: &Client, serving: &Serving, digest: &str, image: &OciImag
             assert_eq!(entry.annotations.and_then(|notes| notes.get("a").cloned()).as_deref(), Some("b"));
         }
     }
-    let raw: Value = serde_json::to_value(&manifest).expect("JSON");
-    assert_eq!(raw["subject"]["digest"], digest);
 }
