@@ -5,7 +5,6 @@ use std::io::{self, IsTerminal};
 use builder::deliver::rootfs::{self, Place};
 use builder::error::ImageError;
 use builder::source::Images;
-use layerfs::layer::pack::PackOptions;
 use oci::Platform;
 
 use crate::args::{ExportArgs, RegistryArgs};
@@ -38,7 +37,10 @@ pub(crate) fn export(args: &ExportArgs, session: &Session) -> Result<Exit, Failu
         None => Place::Stream(&mut stdout),
     };
     rootfs::open(&[image], false, source, (0, &|_| ()))
-        .and_then(|trees| rootfs::write(&trees, place, PackOptions { epoch, ..PackOptions::default() }))
+        .and_then(|mut trees| {
+            trees.iter_mut().for_each(|tree| tree.packing.epoch = epoch);
+            rootfs::write(&trees, place)
+        })
         .map_err(|error| Failure::delivery(&error, &home.facts(&registries)))?;
     Ok(Exit::Done)
 }

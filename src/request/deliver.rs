@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use builder::attest::Provenance;
 use builder::deliver::{Annotations, AttestPlace, Family, Form, LayerForm, Level};
-use layerfs::layer::pack::PackOptions;
 use oci::Reference;
 
 use super::{Order, annotations};
@@ -34,8 +33,6 @@ pub(crate) struct Delivery {
     pub(crate) provenance: Option<Provenance>,
     pub(crate) sbom: bool,
     pub(crate) attest_place: AttestPlace,
-    /// How files that are written are told.
-    pub(crate) packing: PackOptions,
 }
 
 impl Delivery {
@@ -78,7 +75,6 @@ impl Delivery {
                 AttestAs::Index => AttestPlace::Index,
                 AttestAs::Referrers => AttestPlace::Referrers,
             },
-            packing: PackOptions { epoch: order.epoch, acls: image.acls },
         };
         delivery.check(is_index)?;
         if delivery.uses_stdout() && io::stdout().is_terminal() {

@@ -82,6 +82,22 @@ fn a_directory_gets_the_files_and_nothing_that_has_power_here() {
 }
 
 #[test]
+fn files_are_no_later_than_the_dockerfiles_epoch() {
+    let world = World::new();
+    let text =
+        format!("ARG SOURCE_DATE_EPOCH=2000\nFROM {}\nRUN touch /new && touch -d @500 /old\n", busybox());
+    world.build(&text).args(&["-o", "out", "-o", "type=tar,dest=out.tar"]).success();
+    untar(&world.path("out.tar"), &world.path("unpacked"));
+    for folder in ["out", "unpacked"] {
+        let time = |name: &str| fs::metadata(world.path(folder).join(name)).unwrap().mtime();
+        assert_eq!((time("new"), time("old")), (2000, 500), "{folder}");
+    }
+    // What is said beside the Dockerfile goes before it, as for layers.
+    world.build(&text).args(&["--source-date-epoch=1000", "-o", "by-flag"]).success();
+    assert_eq!(fs::metadata(world.path("by-flag/new")).unwrap().mtime(), 1000);
+}
+
+#[test]
 fn what_is_in_the_way_of_a_directory_is_found_before_anything_is_moved() {
     let world = World::new();
     fs::create_dir_all(world.path("out/z/own")).unwrap();
