@@ -114,6 +114,23 @@ fn a_provenance_says_where_an_image_came_from() {
 }
 
 #[test]
+fn the_index_that_statements_need_may_be_annotated() {
+    let world = World::new();
+    let build = |args: &[&str]| world.build("FROM scratch\nLABEL a=b\n").args(args);
+    let asked = ["--annotation=index:a=b", "--annotation=index-descriptor:c=d"];
+    let output = "type=oci,tar=false,dest=layout,annotation-index.e=f,annotation-index-descriptor.g=h";
+    build(&asked).args(&["--provenance=true", "-o", output]).success();
+    let entry = &json(&world.path("layout/index.json"))["manifests"][0];
+    assert_eq!((&entry["annotations"]["c"], &entry["annotations"]["g"]), (&"d".into(), &"h".into()));
+    let index = blob(&world.path("layout"), &entry["digest"]);
+    assert_eq!(index["annotations"], serde_json::json!({"a": "b", "e": "f"}));
+    // Statements that refer to the image make no index.
+    let refused = build(&asked).args(&["--sbom=true", "--attest-as=referrers"]).output();
+    refused.failure(2).says("has no index to annotate");
+    build(&["--sbom=true", "--attest-as=referrers", "-o", output]).output().failure(2).says("has no index");
+}
+
+#[test]
 fn several_platforms_are_attested_each_and_registries_carry_it() {
     let world = World::new();
     let name = format!("{}/attest/two:1", registry::open());
