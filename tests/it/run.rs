@@ -4,8 +4,11 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+
 use crate::base::busybox;
 use crate::harness::{Output, World};
+use crate::layout::{self, Layer, Tar};
 
 /// Runs a command on the busybox image, without a network.
 fn run(world: &World, options: &[&str], command: &[&str]) -> Output {
@@ -194,6 +197,23 @@ fn signals_reach_the_program() {
         assert_eq!(lines.next().expect("a line").expect("text"), "caught", "{signal}");
         assert_eq!(child.wait().expect("its end").code(), Some(code));
     }
+}
+
+#[test]
+fn no_registry_is_asked_for_an_image_without_a_name() {
+    let world = World::new();
+    let folder = world.path("layout");
+    let layer = Layer::plain(Tar::default().file("f", 0o644, b"x").finish());
+    let blob = layer.diff_id.replace(':', "/");
+    layout::write(&folder, &[layer], &json!({"Cmd": ["/f"]}));
+    let list = fs::read_to_string(folder.join("index.json")).expect("the list");
+    fs::write(folder.join("index.json"), list.replace("ref.name", "ref.none")).expect("a list without names");
+    world.lbuild(&["load", "-i", "layout"]).success();
+    fs::remove_file(world.path("root/blobs").join(&blob)).expect("the layer");
+    let id = world.lbuild(&["images", "-q"]).success().line().to_owned();
+    let output =
+        world.lbuild(&["run", "--rm", "--network=none", &id]).failure(125).says("is not in the store");
+    assert!(!output.stderr.contains("localhost"), "{}", output.stderr);
 }
 
 #[test]

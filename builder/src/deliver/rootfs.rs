@@ -13,7 +13,7 @@ use layerfs::layout::replacing_file;
 use layerfs::snapshot::{Snapshotter, View};
 
 use super::Complete;
-use crate::source::{BaseImage, ImageSource, layout, progress_events};
+use crate::source::{ImageSource, layout, progress_events};
 use crate::{Error, Events, VertexId};
 
 /// The file system of one image.
@@ -70,8 +70,7 @@ impl Tree {
     ) -> Result<Tree, Error> {
         let reference = image.base.clone().unwrap_or_else(|| layout::nowhere(image.descriptor.digest));
         let fail = |source| Error::Image { reference: reference.clone(), span: None, stage: None, source };
-        let parts = (image.descriptor.clone(), image.manifest.clone(), image.config.clone());
-        let base = BaseImage::new(reference.clone(), parts.0, parts.1, parts.2).map_err(fail)?;
+        let base = image.as_base(reference.clone()).map_err(fail)?;
         let snapshot = source.images.snapshot(&base, &progress_events(vertex, events)).map_err(fail)?;
         let view = snapshot.map(|id| source.snapshots.view(&id)).transpose();
         let view = view.map_err(|source| Error::Store { act: "open the image's files", source })?;
