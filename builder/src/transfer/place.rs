@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek as _, SeekFrom};
 use layerfs::Arrival;
 use layerfs::download::Rest;
 use layerfs::store::Store;
-use oci::{Algorithm, Descriptor, Digest, Document, Hasher, MAX_DOCUMENT_BYTES, Reference};
+use oci::{Algorithm, Descriptor, Digest, Hasher, MAX_DOCUMENT_BYTES, Reference};
 use registry::referrers;
 
 use super::{TransferError, layout};
@@ -43,21 +43,24 @@ impl<'a> Place<'a> {
 }
 
 impl Place<'_> {
-    /// What the place names.
-    pub(super) fn root(&self) -> Result<Descriptor, TransferError> {
-        match self {
+    /// The document that the place names, and what points to it.
+    pub(super) fn root(&self) -> Result<(Descriptor, Vec<u8>), TransferError> {
+        let found = match self {
             Place::Registry { client, reference } => {
-                client.document(reference).map(|fetched| fetched.descriptor).map_err(TransferError::Registry)
+                let fetched = client.document(reference).map_err(TransferError::Registry)?;
+                return Ok((fetched.descriptor, fetched.document.bytes().to_vec()));
             }
             Place::Layout(image) => {
-                Layout::at(&image.path).find(&image.selector, &[]).map(plain).map_err(TransferError::Layout)
+                Layout::at(&image.path).find(&image.selector, &[]).map_err(TransferError::Layout)?
             }
             Place::Store { store, name } => {
                 let found = store.find(name).map_err(TransferError::Store)?;
-                let absent = || TransferError::Absent { name: name.clone() };
-                Ok(plain(found.ok_or_else(absent)?.descriptor))
+                found.ok_or_else(|| TransferError::Absent { name: name.clone() })?.descriptor
             }
-        }
+        };
+        let descriptor = plain(found);
+        let bytes = self.document(&descriptor)?;
+        Ok((descriptor, bytes))
     }
 
     /// The document that the place names, byte for byte.
@@ -65,7 +68,7 @@ impl Place<'_> {
     /// # Errors
     /// When there is none, or it is not what its digest promises.
     pub fn read_root(&self) -> Result<Vec<u8>, TransferError> {
-        self.document(&self.root()?)
+        self.root().map(|(_, bytes)| bytes)
     }
 
     /// A document's bytes, verified.
@@ -73,10 +76,7 @@ impl Place<'_> {
         match self {
             Place::Registry { client, reference } => {
                 let fetched = client.document(&reference.at(descriptor.digest));
-                Ok(match fetched.map_err(TransferError::Registry)?.document {
-                    Document::Manifest(manifest) => manifest.bytes().to_vec(),
-                    Document::Index(index) => index.bytes().to_vec(),
-                })
+                Ok(fetched.map_err(TransferError::Registry)?.document.bytes().to_vec())
             }
             Place::Layout(_) => {
                 let mut bytes = Vec::new();
