@@ -129,7 +129,7 @@ impl Place<'_> {
     fn unreadable(&self, blob: &Descriptor, source: io::Error) -> TransferError {
         match self {
             Place::Layout(image) => {
-                let path = layout::blob_path(&image.path, &blob.digest);
+                let path = Layout::at(&image.path).blob_path(&blob.digest);
                 TransferError::Layout(LayoutError::Read { path, source })
             }
             _ => TransferError::Store(layerfs::Error::ReadBlob { digest: blob.digest, source }),
