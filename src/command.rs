@@ -142,10 +142,3 @@ fn image_for(home: &Home, descriptor: &Descriptor, platform: &Platform) -> Resul
     let picked = source::pick(&home.store, descriptor, platform)?;
     Complete::load(&home.store, &picked).map_err(ImageError::Store)
 }
-
-/// The one image of a store's entry that tells of it: of an index the host's, or else the first.
-fn representative(artifact: &Artifact) -> Option<&Complete> {
-    let host = Platform::host();
-    let images = artifact.images();
-    images.iter().find(|image| host.accepts(&image.config.value().platform())).or(images.first())
-}

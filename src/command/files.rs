@@ -35,7 +35,7 @@ pub(super) fn open(text: &str, platform: Option<&Platform>, home: &Home) -> Resu
             .map_err(|error| Failure::environment(&error));
     }
     let artifact = Artifact::load(&home.store, &stored.descriptor).map_err(fail)?;
-    command::representative(&artifact).cloned().ok_or_else(|| Failure::no_such_image(text))
+    artifact.representative().cloned().ok_or_else(|| Failure::no_such_image(text))
 }
 
 /// The layers of an image.

@@ -57,7 +57,7 @@ fn raw(args: &InspectArgs, home: &Home, session: &Session) -> Result<Exit, Failu
 fn describe(text: &str, home: &Home) -> Result<Value, Failure> {
     let found = home.find(text)?;
     let artifact = Artifact::load(&home.store, &found.descriptor).map_err(home.failure("read the image"))?;
-    let Some(image) = command::representative(&artifact) else { return Err(Failure::no_such_image(text)) };
+    let Some(image) = artifact.representative() else { return Err(Failure::no_such_image(text)) };
     let twins = home.twins(&found)?;
     let names = || twins.iter().filter_map(|twin| Some((twin.reference.as_ref()?, twin.descriptor.digest)));
     let tags: Vec<String> =

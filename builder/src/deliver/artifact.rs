@@ -7,7 +7,7 @@ use std::io::Read;
 
 use layerfs::store::Store;
 use oci::descriptor::REFERENCE_DIGEST;
-use oci::{Descriptor, Digest, Document, Index, Manifest, MediaType, Raw};
+use oci::{Descriptor, Digest, Document, Index, Manifest, MediaType, Platform, Raw};
 
 use super::Complete;
 use super::form::{Form, Level};
@@ -89,6 +89,13 @@ impl Artifact {
             Artifact::Image(image) => std::slice::from_ref(&**image),
             Artifact::Index(index) => &index.images,
         }
+    }
+
+    /// The one image that tells of all, where there is room for one: this machine's, or else the first.
+    pub fn representative(&self) -> Option<&Complete> {
+        let host = Platform::host();
+        let images = self.images();
+        images.iter().find(|image| host.accepts(&image.config.value().platform())).or(images.first())
     }
 
     /// What is attested of the images, in the index or beside it.
