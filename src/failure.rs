@@ -16,6 +16,7 @@ use builder::dockerfile::diagnostic::{Diagnostic, Span};
 use builder::error::{CommandFailed, ImageError, MissingReason, Place};
 use builder::load::LoadError;
 use builder::remote::FetchError;
+use builder::transfer::TransferError;
 
 use crate::exit::Exit;
 use crate::text;
@@ -82,11 +83,7 @@ impl Failure {
 
     /// The store.
     pub(crate) fn store(act: &str, error: &(dyn StdError + 'static), root: &Path) -> Failure {
-        Failure::new(Exit::Environment, format!("cannot {act}")).caused_by(Some(error)).or_hint(hint::of(
-            error,
-            None,
-            &Facts { root: Some(root), keychain: None },
-        ))
+        Failure::refused(format!("cannot {act}"), None, error, &Facts { root: Some(root), keychain: None })
     }
 
     /// A registry, asked by a verb of its own.
@@ -96,11 +93,27 @@ impl Failure {
         error: &(dyn StdError + 'static),
         facts: &Facts<'_>,
     ) -> Failure {
-        Failure::new(Exit::Environment, message).caused_by(Some(error)).or_hint(hint::of(
-            error,
-            Some(reference),
-            facts,
-        ))
+        Failure::refused(message, Some(reference), error, facts)
+    }
+
+    /// What did not get from one place to another; `name` is that of the image where a registry may be at fault.
+    pub(crate) fn transfer(
+        act: &str,
+        name: Option<&oci::Reference>,
+        error: &TransferError,
+        facts: &Facts<'_>,
+    ) -> Failure {
+        Failure::refused(format!("cannot {act}"), name, error, facts)
+    }
+
+    /// The environment refuses, with the chain of causes and what hint they give.
+    fn refused(
+        message: String,
+        name: Option<&oci::Reference>,
+        error: &(dyn StdError + 'static),
+        facts: &Facts<'_>,
+    ) -> Failure {
+        Failure::new(Exit::Environment, message).caused_by(Some(error)).or_hint(hint::of(error, name, facts))
     }
 
     /// An image that the store does not have.

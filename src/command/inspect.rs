@@ -37,13 +37,8 @@ fn raw(args: &InspectArgs, home: &Home, session: &Session) -> Result<Exit, Failu
             let place = command::copy::place(text, home, &registries)?;
             place.read_root().map_err(|error| {
                 let name = text.strip_prefix("docker://").and_then(|name| name.parse::<Reference>().ok());
-                let message = format!("look at `{text}`");
-                match name {
-                    Some(name) => {
-                        Failure::image(format!("cannot {message}"), &name, &error, &home.facts(&registries))
-                    }
-                    None => Failure::store(&message, &error, home.store.root()),
-                }
+                let act = format!("look at `{text}`");
+                Failure::transfer(&act, name.as_ref(), &error, &home.facts(&registries))
             })?
         } else {
             let found = home.find(text)?;
