@@ -3,7 +3,6 @@
 use std::io::{self, IsTerminal};
 
 use builder::deliver::rootfs::{self, Place};
-use builder::error::ImageError;
 use builder::source::Images;
 use oci::Platform;
 
@@ -26,10 +25,8 @@ pub(crate) fn export(args: &ExportArgs, session: &Session) -> Result<Exit, Failu
     let images = Images::new(&home.store, &*snapshots, &registries.client);
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let stored = home.find(&args.image)?;
-    let image = command::image_for(&home, &stored.descriptor, &platform).map_err(|error| match error {
-        ImageError::Store(error) => home.failure("read the image")(error),
-        error => Failure::environment_because(format!("cannot export `{}`", args.image), error.to_string()),
-    })?;
+    let act = format!("export `{}`", args.image);
+    let image = command::image_for(&home, &stored.descriptor, &platform, &act)?;
     let source = rootfs::Source { images: &images, snapshots: &*snapshots };
     let mut stdout = io::stdout();
     let place = match &args.output {

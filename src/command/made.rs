@@ -46,8 +46,8 @@ impl<'a> Base<'a> {
     pub(super) fn load(&self, platform: &Platform, home: &Home) -> Result<Complete, Failure> {
         let Some(registries) = &self.registries else {
             let listed = self.listed.as_ref().ok_or_else(|| Failure::no_such_image(self.text))?;
-            return command::image_for(home, &listed.descriptor, platform)
-                .map_err(|error| Failure::environment(&error));
+            let act = format!("use `{}` as a base", self.text);
+            return command::image_for(home, &listed.descriptor, platform, &act);
         };
         let name: Reference = self.text.parse().map_err(|_| Failure::no_such_image(self.text))?;
         let snapshots = home.store.snapshots();

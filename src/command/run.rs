@@ -11,7 +11,6 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use builder::error::ImageError;
 use builder::source::{BaseImage, ImageSource, Images, layout, progress_events};
 use layerfs::snapshot::Active;
 use oci::{ContainerConfig, Platform, Reference};
@@ -69,14 +68,8 @@ fn prepare(args: &RunArgs, home: &Home, registries: &Registries) -> Result<(Base
     let image = match home.store.find(args.image()).map_err(home.failure("find the image"))? {
         Some(stored) => {
             let platform = args.platform.clone().unwrap_or_else(Platform::host);
-            let complete =
-                command::image_for(home, &stored.descriptor, &platform).map_err(|error| match error {
-                    ImageError::Store(error) => home.failure("read the image")(error),
-                    error => Failure::environment_because(
-                        format!("cannot run `{}`", args.image()),
-                        error.to_string(),
-                    ),
-                })?;
+            let act = format!("run `{}`", args.image());
+            let complete = command::image_for(home, &stored.descriptor, &platform, &act)?;
             let reference = stored.reference.unwrap_or_else(|| layout::nowhere(stored.descriptor.digest));
             complete.as_base(reference).map_err(|error| Failure::environment(&error))?
         }

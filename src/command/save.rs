@@ -3,10 +3,8 @@
 use std::io::{self, IsTerminal};
 
 use builder::deliver::{self, Artifact, Form, Readers, docker};
-use builder::error::ImageError;
-use builder::source;
 use layerfs::layout::{Referrers, Target};
-use oci::{Descriptor, Platform, Reference};
+use oci::Reference;
 
 use crate::args::{Progress as Display, SaveArgs, SaveFormat};
 use crate::command::{self, Session};
@@ -56,7 +54,8 @@ fn find(args: &SaveArgs, home: &Home) -> Result<Vec<(Artifact, Vec<Reference>)>,
     for text in &args.images {
         let mut found = home.find(text)?;
         if let Some(platform) = &args.platform {
-            found.descriptor = picked(text, &found.descriptor, platform, home)?;
+            let act = format!("save `{text}`");
+            found.descriptor = command::pick(home, &found.descriptor, platform, &act)?;
         }
         let asked: Option<Reference> = text.parse().ok();
         let name = found.reference.filter(|name| asked.as_ref() == Some(name));
@@ -73,16 +72,4 @@ fn find(args: &SaveArgs, home: &Home) -> Result<Vec<(Artifact, Vec<Reference>)>,
         names.extend(name.filter(|name| !names.contains(name)));
     }
     Ok(images)
-}
-
-fn picked(
-    text: &str,
-    descriptor: &Descriptor,
-    platform: &Platform,
-    home: &Home,
-) -> Result<Descriptor, Failure> {
-    source::pick(&home.store, descriptor, platform).map_err(|error| match error {
-        ImageError::Store(error) => home.failure("read the image")(error),
-        error => Failure::environment_because(format!("cannot save `{text}`"), error.to_string()),
-    })
 }

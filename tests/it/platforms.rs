@@ -257,6 +257,23 @@ fn a_platform_that_the_base_does_not_have_is_refused() {
 }
 
 #[test]
+fn a_platform_that_an_image_does_not_have_is_refused_by_every_verb() {
+    let world = World::new();
+    let two = format!("docker://{}", busybox_of_two());
+    world.lbuild(&["copy", "-q", &two, "store:two:1"]).success();
+    let for_s390x = |args: &[&str]| world.lbuild(&[args, &["--platform=linux/s390x", "two:1"]].concat());
+    for (args, code, act) in [
+        (&["run"][..], 125, "run"),
+        (&["export", "-o", "files.tar"], 3, "export"),
+        (&["save", "-o", "image.tar"], 3, "save"),
+        (&["ls"], 3, "look into"),
+    ] {
+        let refused = for_s390x(args).failure(code).says("it has no image for `linux/s390x`, only for");
+        refused.says(&format!("error: cannot {act} `two:1`"));
+    }
+}
+
+#[test]
 fn a_command_for_another_processor_needs_an_interpreter() {
     see_entries();
     let architectures = [("s390x", 22, 2), ("ppc64", 21, 2), ("mips", 8, 2)];
