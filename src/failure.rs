@@ -53,6 +53,11 @@ impl Failure {
         Failure::new(Exit::Usage, message)
     }
 
+    /// A name says what an image will be called; a digest cannot.
+    pub(crate) fn has_digest(name: &oci::Reference) -> Failure {
+        Failure::usage(format!("`{}` has a digest: expected a name and a tag", name.familiar()))
+    }
+
     /// The environment refuses, with the chain of causes below `error`.
     pub(crate) fn environment(error: &(dyn StdError + 'static)) -> Failure {
         Failure::new(Exit::Environment, error).caused_by(error.source())

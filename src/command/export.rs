@@ -1,6 +1,6 @@
 //! `lbuild export`: the files of an image, without the image, as one tar.
 
-use std::io::{self, IsTerminal};
+use std::io;
 
 use builder::deliver::rootfs::{self, Place};
 use builder::source::Images;
@@ -11,13 +11,10 @@ use crate::command::{self, Session};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::home::Registries;
-use crate::request;
+use crate::{output, request};
 
 pub(crate) fn export(args: &ExportArgs, session: &Session) -> Result<Exit, Failure> {
-    if args.output.is_none() && io::stdout().is_terminal() {
-        return Err(Failure::usage("this would write an archive to the terminal")
-            .hint("`-o FILE` names a file, or redirect standard output"));
-    }
+    output::expect_no_terminal(args.output.as_deref())?;
     let epoch = request::epoch_of_environment(&session.environment)?;
     let home = session.open_home()?;
     let registries = Registries::new(&RegistryArgs::default(), &session.environment)?;

@@ -84,12 +84,8 @@ pub(super) fn each(
 /// # Errors
 /// A name says what will be made; a digest cannot.
 pub(super) fn check_names(args: &MadeArgs) -> Result<(), Failure> {
-    match args.tags.iter().find(|name| name.digest().is_some()) {
-        Some(name) => {
-            Err(Failure::usage(format!("`{}` has a digest: expected a name and a tag", name.familiar())))
-        }
-        None => Ok(()),
-    }
+    let named = args.tags.iter().find(|name| name.digest().is_some());
+    named.map_or(Ok(()), |name| Err(Failure::has_digest(name)))
 }
 
 /// Names the new image, or keeps it without a name, and says what it is.

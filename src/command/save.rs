@@ -1,6 +1,6 @@
 //! `lbuild save`: images of the store go into one archive or directory, with the names that they were asked for by.
 
-use std::io::{self, IsTerminal};
+use std::io;
 
 use builder::deliver::{self, Artifact, Form, Readers, docker};
 use layerfs::layout::{Referrers, Target};
@@ -11,6 +11,7 @@ use crate::command::{self, Session};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::output;
 use crate::progress::Progress;
 
 pub(crate) fn save(args: &SaveArgs, session: &Session) -> Result<Exit, Failure> {
@@ -19,10 +20,7 @@ pub(crate) fn save(args: &SaveArgs, session: &Session) -> Result<Exit, Failure> 
             Failure::usage("a directory cannot be written to standard output").hint("`-o DIR` names one")
         );
     }
-    if args.output.is_none() && io::stdout().is_terminal() {
-        return Err(Failure::usage("this would write an archive to the terminal")
-            .hint("`-o FILE` names a file, or redirect standard output"));
-    }
+    output::expect_no_terminal(args.output.as_deref())?;
     let home = session.open_home()?;
     let progress = Progress::new(Display::Auto, args.quiet)?;
     let images = find(args, &home)?;

@@ -153,8 +153,7 @@ fn names<'a>(references: impl Iterator<Item = &'a Reference>) -> Result<Vec<Refe
     let mut names = Vec::new();
     for reference in references {
         if reference.digest().is_some() {
-            let message = format!("`{}` has a digest: expected a name and a tag", reference.familiar());
-            return Err(Failure::usage(message));
+            return Err(Failure::has_digest(reference));
         }
         if !names.contains(reference) {
             names.push(reference.clone());
