@@ -33,8 +33,8 @@ use crate::error::ImageError;
 use crate::plan::ImageRef;
 use crate::workers;
 use crate::{Error, Request};
-use progress::Counted;
 pub use progress::progress_events;
+pub(crate) use progress::{Counted, summed};
 
 /// An image to build on: its documents. Its layers may be anywhere.
 #[derive(Clone, Debug)]

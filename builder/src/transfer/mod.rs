@@ -17,7 +17,8 @@ use std::sync::{Mutex, PoisonError};
 
 use oci::{Descriptor, Digest, Document, Index, Manifest, Platform};
 
-use crate::{Event, Events, VertexId, workers};
+use crate::source::progress_events;
+use crate::{Events, VertexId, workers};
 
 pub use error::TransferError;
 pub use place::Place;
@@ -133,15 +134,7 @@ impl Relay<'_> {
     }
 
     fn blob(&self, blob: &Descriptor) -> Result<(), TransferError> {
-        let done = Mutex::new(0i64);
-        let progress = |delta: i64| {
-            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            *done += delta;
-            let (vertex, label) = (self.vertex, blob.digest.short());
-            let done_bytes = u64::try_from(*done).unwrap_or(0);
-            (self.events)(Event::Transfer { vertex, label, done_bytes, total_bytes: blob.size });
-        };
-        self.to.put_blob(blob, self.from, &progress)
+        self.to.put_blob(blob, self.from, &progress_events(self.vertex, self.events))
     }
 
     /// What refers to the documents that were copied, and to those that this brings.

@@ -11,6 +11,7 @@ use registry::referrers;
 
 use super::{TransferError, layout};
 use crate::source::layout::{Layout, LayoutError, LayoutImage, Selector};
+use crate::source::{Counted, Progress, summed};
 
 /// An image's place.
 #[derive(Debug)]
@@ -32,8 +33,6 @@ pub enum Place<'a> {
         name: String,
     },
 }
-
-type Progress<'a> = &'a (dyn Fn(i64) + Sync);
 
 impl<'a> Place<'a> {
     /// What the store has by this name.
@@ -176,20 +175,19 @@ impl Place<'_> {
                     Place::Registry { reference, .. } => vec![reference.clone()],
                     _ => Vec::new(),
                 };
-                let pushed = client.push_blob(reference, blob, &source, &near, progress);
+                let pushed = client.push_blob(reference, blob, &source, &near, &summed(blob, progress));
                 pushed.map(drop).map_err(TransferError::Registry)
             }
             Place::Layout(image) if layout::has(&image.path, blob) => Ok(()),
             Place::Layout(image) => {
-                layout::put(&image.path, blob, Counted { source: from.open(blob, 0)?, progress })
+                let source = from.open(blob, 0)?;
+                layout::put(&image.path, blob, Counted { source, done_bytes: 0, layer: blob, progress })
             }
             Place::Store { store, .. } => store.receive(blob, &Arrival::default(), |known| {
+                let counted = |source, done_bytes| Counted { source, done_bytes, layer: blob, progress };
                 Ok(match from.rest(blob, known)? {
-                    Rest::Behind(source) => {
-                        progress(i64::try_from(known.bytes()).unwrap_or(i64::MAX));
-                        Rest::Behind(Counted { source, progress })
-                    }
-                    Rest::Whole(source) => Rest::Whole(Counted { source, progress }),
+                    Rest::Behind(source) => Rest::Behind(counted(source, known.bytes())),
+                    Rest::Whole(source) => Rest::Whole(counted(source, 0)),
                 })
             }),
         }
@@ -253,18 +251,4 @@ impl Place<'_> {
 /// The entry of a list without the annotations that name it there.
 fn plain(descriptor: Descriptor) -> Descriptor {
     Descriptor::new(descriptor.media_type, descriptor.digest, descriptor.size)
-}
-
-/// Tells how much is read.
-struct Counted<'a> {
-    source: Box<dyn Read + Send>,
-    progress: Progress<'a>,
-}
-
-impl Read for Counted<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read(buffer)?;
-        (self.progress)(i64::try_from(count).unwrap_or(i64::MAX));
-        Ok(count)
-    }
 }
