@@ -198,7 +198,7 @@ pub fn resolve_bases(
 }
 
 /// What a worker came to; its panic goes on here.
-pub(crate) fn join<T>(worker: ScopedJoinHandle<'_, T>) -> T {
+fn join<T>(worker: ScopedJoinHandle<'_, T>) -> T {
     worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 

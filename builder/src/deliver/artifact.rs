@@ -3,8 +3,6 @@
 //! Invariant: the images of a [`CompleteIndex`] and its companions are the entries of its document, each in their
 //! order.
 
-use std::io::Read;
-
 use layerfs::store::Store;
 use oci::descriptor::REFERENCE_DIGEST;
 use oci::{Descriptor, Digest, Document, Index, Manifest, MediaType, Platform, Raw};
@@ -206,11 +204,6 @@ impl Companion {
         listed
     }
 
-    /// One of its statements.
-    pub(crate) fn statement(&self, layer: &Descriptor, store: &Store) -> layerfs::Result<Vec<u8>> {
-        read(layer, store)
-    }
-
     /// The same statements about an image that is in another form now.
     pub(super) fn about(
         &self,
@@ -222,7 +215,7 @@ impl Companion {
         let Some(new) = renamed(&old).filter(|new| new.digest != old) else { return Ok(self.clone()) };
         let mut manifest = self.manifest.value().clone();
         for statement in &mut manifest.layers {
-            let bytes = renamed_in(read(statement, store).map_err(fail)?, &old, &new.digest);
+            let bytes = renamed_in(attest::read(statement, store).map_err(fail)?, &old, &new.digest);
             (statement.digest, statement.size) = (store.put_bytes(&bytes).map_err(fail)?, bytes.len() as u64);
         }
         if let Some(subject) = manifest.extra.get_mut("subject") {
@@ -236,21 +229,6 @@ impl Companion {
         descriptor.annotations.insert(REFERENCE_DIGEST.to_owned(), new.digest.to_string());
         Ok(Companion { manifest, descriptor })
     }
-}
-
-/// Statements larger than this are nobody's, in bytes.
-const MAX_STATEMENT_BYTES: u64 = 256 << 20;
-
-fn read(statement: &Descriptor, store: &Store) -> layerfs::Result<Vec<u8>> {
-    let Descriptor { digest, size, .. } = *statement;
-    if size > MAX_STATEMENT_BYTES {
-        let limit_bytes = MAX_STATEMENT_BYTES;
-        return Err(layerfs::Error::TooLarge { digest, size_bytes: size, limit_bytes });
-    }
-    let mut bytes = Vec::new();
-    let read = store.verified(statement)?.read_to_end(&mut bytes);
-    read.map_err(|source| layerfs::Error::ReadBlob { digest, source })?;
-    Ok(bytes)
 }
 
 /// The statement with one digest in place of another; where their algorithms differ, what names the one names the other.
