@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::base::busybox;
@@ -183,7 +184,12 @@ fn the_network_is_the_hosts_or_none() {
 #[test]
 fn signals_reach_the_program() {
     let world = World::new();
-    for (signal, code) in [("TERM", 15), ("INT", 2), ("USR1", 10), ("HUP", 1)] {
+    for (signal, number, code) in [
+        ("TERM", Signal::TERM, 15),
+        ("INT", Signal::INT, 2),
+        ("USR1", Signal::USR1, 10),
+        ("HUP", Signal::HUP, 1),
+    ] {
         let mut command = world.command();
         let script =
             format!("trap 'echo caught; exit {code}' {signal}; echo ready; while true; do sleep 0.05; done");
@@ -193,7 +199,7 @@ fn signals_reach_the_program() {
         let mut child = command.spawn().expect("lbuild");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         assert_eq!(lines.next().expect("a line").expect("text"), "ready");
-        Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().expect("kill");
+        kill_process(Pid::from_child(&child), number).expect("a signal");
         assert_eq!(lines.next().expect("a line").expect("text"), "caught", "{signal}");
         assert_eq!(child.wait().expect("its end").code(), Some(code));
     }
