@@ -15,7 +15,7 @@ mod place;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use oci::{Descriptor, Digest, Document, Index, Manifest, Platform};
+use oci::{Descriptor, Digest, Document, Index, MAX_INDEX_DEPTH, Manifest, Platform};
 
 use crate::source::progress_events;
 use crate::{Events, VertexId, workers};
@@ -23,8 +23,6 @@ use crate::{Events, VertexId, workers};
 pub use error::TransferError;
 pub use place::Place;
 
-/// An index within an index is legal; deeper ones are nobody's.
-const MAX_DEPTH: u8 = 4;
 /// More than this refers to one image only where somebody means harm.
 const MAX_REFERRERS: usize = 10_000;
 
@@ -90,7 +88,7 @@ struct Relay<'a> {
 impl Relay<'_> {
     /// Copies a document after all that it names, unless that was done.
     fn document(&self, descriptor: &Descriptor, depth: u8) -> Result<(), TransferError> {
-        if depth > MAX_DEPTH {
+        if depth > MAX_INDEX_DEPTH {
             return Err(TransferError::Depth { digest: descriptor.digest });
         }
         let is_new = self.copied().insert(descriptor.digest);
