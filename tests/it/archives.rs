@@ -180,7 +180,8 @@ fn an_index_is_saved_with_all_its_images() {
         .find(|entry| entry["platform"]["architecture"] != layout::architecture());
     fs::remove_file(blob(other.unwrap()["digest"].as_str().unwrap())).unwrap();
     let third = World::new();
-    third.lbuild(&["load", "-i", &text(&unpacked)]).success().says("");
+    let loaded = third.lbuild(&["load", "-i", &text(&unpacked)]).success();
+    assert_eq!(loaded.line(), "Loaded image: it/two:1");
     assert_eq!(
         third.lbuild(&["run", "--rm", "--network=none", "it/two:1", "echo", "here"]).success().stdout,
         "here\n"
