@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::base::{busybox, busybox_of_two};
 use crate::harness::World;
-use crate::layout::{Image, sha256};
-use crate::peers;
+use crate::layout::{Image, read_json, sha256};
+use crate::peers::{self, untar};
 use crate::registry;
 use crate::tree::Tree;
 
@@ -21,16 +21,6 @@ fn dockerfile() -> String {
          && chmod 4755 /data/f && chown 1000:50 /data/f && mkdir -m 1777 /data/open\n",
         busybox()
     )
-}
-
-fn read_json(path: &Path) -> Value {
-    serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON")
-}
-
-/// Unpacks an archive with tar.
-fn untar(archive: &Path, into: &Path) {
-    fs::create_dir(into).expect("a folder");
-    peers::run(Command::new("tar").arg("-xpf").arg(archive).arg("-C").arg(into));
 }
 
 #[test]
