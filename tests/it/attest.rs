@@ -165,26 +165,20 @@ fn several_platforms_are_attested_each_and_registries_carry_it() {
 /// A database as rpm makes it: more packages than a page has room for, some of them longer than a page.
 fn rpm_database(path: &Path) {
     const MAKE: &str = r#"
-import sqlite3, struct, sys
-def header(fields):
-    index, data = b"", b""
-    for tag, kind, value in fields:
-        if kind == 4:
-            data += b"\0" * (-len(data) % 4)
-        index += struct.pack(">IIII", tag, kind, len(data), 1)
-        data += struct.pack(">I", value) if kind == 4 else value.encode() + b"\0"
-    return struct.pack(">II", len(fields), len(data)) + index + data
-db = sqlite3.connect(sys.argv[1])
-db.execute("CREATE TABLE 'Name' (key TEXT, hnum INTEGER, idx INTEGER)")
-db.execute("CREATE TABLE 'Packages' (hnum INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL)")
-for n in range(500):
-    fields = [(1000, 6, f"package-{n}"), (1001, 6, f"1.{n}"), (1002, 6, "2.fc40"), (1003, 4, 3), (1005, 9, "x" * (n * 97)),
-              (1011, 6, "Vendor"), (1014, 6, "MIT"), (1022, 6, "x86_64")]
-    db.execute("INSERT INTO Packages (blob) VALUES (?)", (header(fields),))
-db.execute("INSERT INTO Packages (blob) VALUES (?)", (header([(1000, 6, "gpg-pubkey"), (1001, 6, "1"), (1002, 6, "1")]),))
-db.commit()
+import sqlite3, sys
+sys.path.append(sys.argv[2])
+import make
+def package(n):
+    return [(1000, 6, f"package-{n}"), (1001, 6, f"1.{n}"), (1002, 6, "2.fc40"), (1003, 4, 3), (1005, 9, "x" * (n * 97)),
+            (1011, 6, "Vendor"), (1014, 6, "MIT"), (1022, 6, "x86_64")]
+with sqlite3.connect(sys.argv[1]) as db:
+    db.execute("CREATE TABLE 'Name' (key TEXT, hnum INTEGER, idx INTEGER)")
+key = [(1000, 6, "gpg-pubkey"), (1001, 6, "1"), (1002, 6, "1")]
+make.sqlite(sys.argv[1], [make.header(fields) for fields in [*map(package, range(500)), key]], 4096)
 "#;
-    peers::run(std::process::Command::new("python3").args(["-c", MAKE]).arg(path));
+    let make = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/rpm");
+    // It leaves no compiled copy of what it imports.
+    peers::run(std::process::Command::new("python3").args(["-B", "-c", MAKE]).arg(path).arg(make));
 }
 
 /// Those of the base are those that its own dpkg tells of.
