@@ -135,15 +135,17 @@ fn layers(artifact: &Artifact) -> BTreeMap<Digest, u64> {
     layers.map(|layer| (layer.digest, layer.size)).collect()
 }
 
-/// The one image of a store's entry that `platform` runs, of an index; a single image for whatever platform.
-fn image_for(home: &Home, descriptor: &Descriptor, platform: &Platform) -> Result<Complete, ImageError> {
-    let picked = source::pick(&home.store, descriptor, platform)?;
-    Complete::load(&home.store, &picked).map_err(ImageError::Store)
+/// The one image of a store's entry that `platform` runs, of an index; a single image for whatever platform. `act` is
+/// what it is wanted for.
+fn image_for(home: &Home, stored: &Descriptor, platform: &Platform, act: &str) -> Result<Complete, Failure> {
+    let picked = pick(home, stored, platform, act)?;
+    Complete::load(&home.store, &picked).map_err(home.failure("read the image"))
 }
 
-/// The one image of a store's entry that tells of it: of an index the host's, or else the first.
-fn representative(artifact: &Artifact) -> Option<&Complete> {
-    let host = Platform::host();
-    let images = artifact.images();
-    images.iter().find(|image| host.accepts(&image.config.value().platform())).or(images.first())
+/// What points to that image.
+fn pick(home: &Home, stored: &Descriptor, platform: &Platform, act: &str) -> Result<Descriptor, Failure> {
+    source::pick(&home.store, stored, platform).map_err(|error| match error {
+        ImageError::Store(error) => home.failure("read the image")(error),
+        error => Failure::environment_because(format!("cannot {act}"), error.to_string()),
+    })
 }

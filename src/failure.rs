@@ -16,6 +16,7 @@ use builder::dockerfile::diagnostic::{Diagnostic, Span};
 use builder::error::{CommandFailed, ImageError, MissingReason, Place};
 use builder::load::LoadError;
 use builder::remote::FetchError;
+use builder::transfer::TransferError;
 
 use crate::exit::Exit;
 use crate::text;
@@ -52,6 +53,11 @@ impl Failure {
         Failure::new(Exit::Usage, message)
     }
 
+    /// A name says what an image will be called; a digest cannot.
+    pub(crate) fn has_digest(name: &oci::Reference) -> Failure {
+        Failure::usage(format!("`{}` has a digest: expected a name and a tag", name.familiar()))
+    }
+
     /// The environment refuses, with the chain of causes below `error`.
     pub(crate) fn environment(error: &(dyn StdError + 'static)) -> Failure {
         Failure::new(Exit::Environment, error).caused_by(error.source())
@@ -82,11 +88,7 @@ impl Failure {
 
     /// The store.
     pub(crate) fn store(act: &str, error: &(dyn StdError + 'static), root: &Path) -> Failure {
-        Failure::new(Exit::Environment, format!("cannot {act}")).caused_by(Some(error)).or_hint(hint::of(
-            error,
-            None,
-            &Facts { root: Some(root), keychain: None },
-        ))
+        Failure::refused(format!("cannot {act}"), None, error, &Facts { root: Some(root), keychain: None })
     }
 
     /// A registry, asked by a verb of its own.
@@ -96,11 +98,27 @@ impl Failure {
         error: &(dyn StdError + 'static),
         facts: &Facts<'_>,
     ) -> Failure {
-        Failure::new(Exit::Environment, message).caused_by(Some(error)).or_hint(hint::of(
-            error,
-            Some(reference),
-            facts,
-        ))
+        Failure::refused(message, Some(reference), error, facts)
+    }
+
+    /// What did not get from one place to another; `name` is that of the image where a registry may be at fault.
+    pub(crate) fn transfer(
+        act: &str,
+        name: Option<&oci::Reference>,
+        error: &TransferError,
+        facts: &Facts<'_>,
+    ) -> Failure {
+        Failure::refused(format!("cannot {act}"), name, error, facts)
+    }
+
+    /// The environment refuses, with the chain of causes and what hint they give.
+    fn refused(
+        message: String,
+        name: Option<&oci::Reference>,
+        error: &(dyn StdError + 'static),
+        facts: &Facts<'_>,
+    ) -> Failure {
+        Failure::new(Exit::Environment, message).caused_by(Some(error)).or_hint(hint::of(error, name, facts))
     }
 
     /// An image that the store does not have.

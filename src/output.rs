@@ -1,6 +1,7 @@
 //! Standard output: what a program may read. Progress and errors go to standard error.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -25,6 +26,18 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
             Err(Failure::environment_because("cannot write to standard output", error.to_string()))
         }
         _ => Ok(()),
+    }
+}
+
+/// Looks where an archive would go that has no file.
+///
+/// # Errors
+/// When that is a terminal.
+pub(crate) fn expect_no_terminal(file: Option<&Path>) -> Result<(), Failure> {
+    match file.is_none() && io::stdout().is_terminal() {
+        true => Err(Failure::usage("this would write an archive to the terminal")
+            .hint("`-o FILE` names a file, or redirect standard output")),
+        false => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! History as BuildKit writes it: one line an instruction, times from the layers, so that a cached build makes the very
 //! bytes of the uncached one.
 
+use layerfs::layer::pack::PackOptions;
 use layerfs::snapshot::SnapshotId;
 use oci::{ChainId, Descriptor, History, ImageConfig, Manifest, MediaType, Raw, RootFs};
 
@@ -28,6 +29,8 @@ pub struct Image {
     pub base: Option<BaseImage>,
     /// What it was made of.
     pub facts: Facts,
+    /// How its layers tell what files are like, and so how its files are told without them.
+    pub packing: PackOptions,
 }
 
 /// Puts the image of the plan's target together and its documents into the store.
@@ -59,7 +62,7 @@ pub fn assemble(
         backends.snapshots.alias(snapshot, &SnapshotId::chain(chain)).map_err(store_error)?;
     }
     let facts = Facts::of(request, plan, bases);
-    Ok(Image { manifest, config, descriptor, base: base.cloned(), facts })
+    Ok(Image { manifest, config, descriptor, base: base.cloned(), facts, packing: plan.packing() })
 }
 
 fn to_oci(layer: &Descriptor) -> Descriptor {

@@ -33,8 +33,8 @@ use crate::error::ImageError;
 use crate::plan::ImageRef;
 use crate::workers;
 use crate::{Error, Request};
-use progress::Counted;
 pub use progress::progress_events;
+pub(crate) use progress::{Counted, summed};
 
 /// An image to build on: its documents. Its layers may be anywhere.
 #[derive(Clone, Debug)]
@@ -198,7 +198,7 @@ pub fn resolve_bases(
 }
 
 /// What a worker came to; its panic goes on here.
-pub(crate) fn join<T>(worker: ScopedJoinHandle<'_, T>) -> T {
+fn join<T>(worker: ScopedJoinHandle<'_, T>) -> T {
     worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 

@@ -8,6 +8,7 @@ use builder::load;
 use builder::usage::Usage;
 use layerfs::entry::{Entry, Kind, Time};
 use layerfs::layer::tar::Writer;
+use layerfs::layout::Target;
 use layerfs::store::Store;
 use oci::{Digest, Index, Manifest, MediaType, Raw};
 use serde_json::json;
@@ -137,6 +138,10 @@ fn indexes_within_indexes_have_an_end() {
     assert_eq!(many.len(), 1);
     store.tag(&"many:1".parse().unwrap(), &many[0].descriptor).unwrap();
     Usage::read(&store).unwrap();
+    // What is taken can be given away.
+    let mut archive = Vec::new();
+    store.export(&many[0].descriptor, &[], Target::Stream(&mut archive)).unwrap();
+    assert_eq!(load::archive(&mut &archive[..], &store).unwrap(), many);
     for depth in [5, 20_000] {
         let refused = load::archive(&mut &nested(depth, 1)[..], &store);
         assert!(matches!(refused, Err(load::LoadError::Depth { .. })), "{depth}: {refused:?}");

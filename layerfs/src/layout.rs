@@ -26,7 +26,7 @@ pub(crate) use referrers::is_referrer;
 pub use export::{Content, Part, Referrers, Target, replacing_file};
 
 /// The content of `oci-layout`.
-pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// An image of the store under one of its names.
 #[derive(Clone, Debug, PartialEq)]

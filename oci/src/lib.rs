@@ -33,3 +33,6 @@ pub use reference::Reference;
 /// Largest manifest, index or image configuration that is accepted, in bytes: the limit that the
 /// distribution specification asks registries for at least, and which other clients enforce.
 pub const MAX_DOCUMENT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How many indexes there may be above a document. One within another is legal; deeper ones are nobody's.
+pub const MAX_INDEX_DEPTH: u8 = 4;

@@ -60,8 +60,6 @@ pub(super) fn place<'a>(
 }
 
 fn failure(error: &TransferError, args: &CopyArgs, home: &Home, registries: &Registries) -> Failure {
-    let message = format!("cannot copy `{}` to `{}`", args.from, args.to);
-    let facts = home.facts(registries);
     // Whose registry refused is seen by its address.
     let text = error.to_string();
     let named = [&args.from, &args.to]
@@ -69,8 +67,6 @@ fn failure(error: &TransferError, args: &CopyArgs, home: &Home, registries: &Reg
         .filter_map(|place| place.strip_prefix("docker://").unwrap_or(place).parse::<Reference>().ok());
     let named: Vec<Reference> = named.collect();
     let at_fault = named.iter().find(|name| text.contains(&format!("/{}/", name.repository())));
-    match (error, at_fault.or(named.first())) {
-        (TransferError::Registry(error), Some(name)) => Failure::image(message, name, error, &facts),
-        _ => Failure::store(&message["cannot ".len()..], error, home.store.root()),
-    }
+    let act = format!("copy `{}` to `{}`", args.from, args.to);
+    Failure::transfer(&act, at_fault.or(named.first()), error, &home.facts(registries))
 }

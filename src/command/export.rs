@@ -1,11 +1,9 @@
 //! `lbuild export`: the files of an image, without the image, as one tar.
 
-use std::io::{self, IsTerminal};
+use std::io;
 
 use builder::deliver::rootfs::{self, Place};
-use builder::error::ImageError;
 use builder::source::Images;
-use layerfs::layer::pack::PackOptions;
 use oci::Platform;
 
 use crate::args::{ExportArgs, RegistryArgs};
@@ -13,13 +11,10 @@ use crate::command::{self, Session};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::home::Registries;
-use crate::request;
+use crate::{output, request};
 
 pub(crate) fn export(args: &ExportArgs, session: &Session) -> Result<Exit, Failure> {
-    if args.output.is_none() && io::stdout().is_terminal() {
-        return Err(Failure::usage("this would write an archive to the terminal")
-            .hint("`-o FILE` names a file, or redirect standard output"));
-    }
+    output::expect_no_terminal(args.output.as_deref())?;
     let epoch = request::epoch_of_environment(&session.environment)?;
     let home = session.open_home()?;
     let registries = Registries::new(&RegistryArgs::default(), &session.environment)?;
@@ -27,10 +22,8 @@ pub(crate) fn export(args: &ExportArgs, session: &Session) -> Result<Exit, Failu
     let images = Images::new(&home.store, &*snapshots, &registries.client);
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let stored = home.find(&args.image)?;
-    let image = command::image_for(&home, &stored.descriptor, &platform).map_err(|error| match error {
-        ImageError::Store(error) => home.failure("read the image")(error),
-        error => Failure::environment_because(format!("cannot export `{}`", args.image), error.to_string()),
-    })?;
+    let act = format!("export `{}`", args.image);
+    let image = command::image_for(&home, &stored.descriptor, &platform, &act)?;
     let source = rootfs::Source { images: &images, snapshots: &*snapshots };
     let mut stdout = io::stdout();
     let place = match &args.output {
@@ -38,7 +31,10 @@ pub(crate) fn export(args: &ExportArgs, session: &Session) -> Result<Exit, Failu
         None => Place::Stream(&mut stdout),
     };
     rootfs::open(&[image], false, source, (0, &|_| ()))
-        .and_then(|trees| rootfs::write(&trees, place, PackOptions { epoch, ..PackOptions::default() }))
+        .and_then(|mut trees| {
+            trees.iter_mut().for_each(|tree| tree.packing.epoch = epoch);
+            rootfs::write(&trees, place)
+        })
         .map_err(|error| Failure::delivery(&error, &home.facts(&registries)))?;
     Ok(Exit::Done)
 }

@@ -31,11 +31,10 @@ pub(super) fn open(text: &str, platform: Option<&Platform>, home: &Home) -> Resu
         return Complete::load(&home.store, &base).map_err(fail);
     };
     if let Some(platform) = platform {
-        return command::image_for(home, &stored.descriptor, platform)
-            .map_err(|error| Failure::environment(&error));
+        return command::image_for(home, &stored.descriptor, platform, &format!("look into `{text}`"));
     }
     let artifact = Artifact::load(&home.store, &stored.descriptor).map_err(fail)?;
-    command::representative(&artifact).cloned().ok_or_else(|| Failure::no_such_image(text))
+    artifact.representative().cloned().ok_or_else(|| Failure::no_such_image(text))
 }
 
 /// The layers of an image.

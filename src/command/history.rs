@@ -8,7 +8,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::args::{Format, HistoryArgs};
-use crate::command::{self, Session, files, images};
+use crate::command::{Session, files, images};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::home::Home;
@@ -55,7 +55,7 @@ pub(crate) fn history(args: &HistoryArgs, session: &Session) -> Result<Exit, Fai
     let home = session.look_home()?;
     let stored = home.find(&args.image)?;
     let artifact = Artifact::load(&home.store, &stored.descriptor).map_err(home.failure("read the image"))?;
-    let Some(image) = command::representative(&artifact) else {
+    let Some(image) = artifact.representative() else {
         return Err(Failure::no_such_image(&args.image));
     };
     let sums = args.sizes.then(|| sums(image, &home)).transpose()?;

@@ -56,7 +56,7 @@ pub(crate) fn images(args: &ImagesArgs, session: &Session) -> Result<Exit, Failu
 /// An image whose documents are damaged or missing cannot be shown; `rmi` by its name still removes it.
 fn row(image: &StoredImage, home: &Home) -> Option<Row> {
     let artifact = Artifact::load(&home.store, &image.descriptor).ok()?;
-    let shown = command::representative(&artifact)?;
+    let shown = artifact.representative()?;
     let reference = image.reference.as_ref();
     Some(Row {
         id: home::image_id(&home.store, image)?,

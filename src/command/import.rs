@@ -22,7 +22,7 @@ pub(crate) fn import(args: &ImportArgs, session: &Session) -> Result<Exit, Failu
         return Err(Failure::usage("there is no archive on standard input"));
     }
     if let Some(name) = args.name.as_ref().filter(|name| name.digest().is_some()) {
-        return Err(Failure::usage(format!("`{}` has a digest: expected a name and a tag", name.familiar())));
+        return Err(Failure::has_digest(name));
     }
     let epoch = request::epoch_of_environment(&session.environment)?;
     let home = session.open_home()?;

@@ -37,13 +37,8 @@ fn raw(args: &InspectArgs, home: &Home, session: &Session) -> Result<Exit, Failu
             let place = command::copy::place(text, home, &registries)?;
             place.read_root().map_err(|error| {
                 let name = text.strip_prefix("docker://").and_then(|name| name.parse::<Reference>().ok());
-                let message = format!("look at `{text}`");
-                match name {
-                    Some(name) => {
-                        Failure::image(format!("cannot {message}"), &name, &error, &home.facts(&registries))
-                    }
-                    None => Failure::store(&message, &error, home.store.root()),
-                }
+                let act = format!("look at `{text}`");
+                Failure::transfer(&act, name.as_ref(), &error, &home.facts(&registries))
             })?
         } else {
             let found = home.find(text)?;
@@ -57,7 +52,7 @@ fn raw(args: &InspectArgs, home: &Home, session: &Session) -> Result<Exit, Failu
 fn describe(text: &str, home: &Home) -> Result<Value, Failure> {
     let found = home.find(text)?;
     let artifact = Artifact::load(&home.store, &found.descriptor).map_err(home.failure("read the image"))?;
-    let Some(image) = command::representative(&artifact) else { return Err(Failure::no_such_image(text)) };
+    let Some(image) = artifact.representative() else { return Err(Failure::no_such_image(text)) };
     let twins = home.twins(&found)?;
     let names = || twins.iter().filter_map(|twin| Some((twin.reference.as_ref()?, twin.descriptor.digest)));
     let tags: Vec<String> =

@@ -13,11 +13,16 @@ use crate::failure::Failure;
 use crate::home::{Home, Registries};
 use crate::output;
 
-/// A base: an image of the store, or else of its registry.
-pub(super) struct Base<'a> {
-    text: &'a str,
-    listed: Option<StoredImage>,
-    registries: Option<Registries>,
+/// A base.
+pub(super) enum Base<'a> {
+    /// An image of the store.
+    Stored {
+        /// What it was asked for by.
+        text: &'a str,
+        image: StoredImage,
+    },
+    /// One that is not there, and so its registry's.
+    Elsewhere { name: Reference, registries: Registries },
 }
 
 impl<'a> Base<'a> {
@@ -28,43 +33,46 @@ impl<'a> Base<'a> {
         home: &Home,
         session: &Session,
     ) -> Result<Base<'a>, Failure> {
-        let listed = home.store.find(text).map_err(home.failure("find the image"))?;
-        let registries = match &listed {
-            Some(_) => None,
-            None => Some(Registries::new(&args.registry, &session.environment)?),
-        };
-        Ok(Base { text, listed, registries })
+        if let Some(image) = home.store.find(text).map_err(home.failure("find the image"))? {
+            return Ok(Base::Stored { text, image });
+        }
+        let registries = Registries::new(&args.registry, &session.environment)?;
+        let name = text.parse().map_err(|_| Failure::no_such_image(text))?;
+        Ok(Base::Elsewhere { name, registries })
     }
 
     /// The name that an image can be found by elsewhere.
-    pub(super) fn name(&self) -> Option<Reference> {
-        let listed = self.listed.as_ref().and_then(|image| image.reference.clone());
-        listed.or_else(|| self.text.parse().ok().filter(|_| self.listed.is_none()))
+    pub(super) fn name(&self) -> Option<&Reference> {
+        match self {
+            Base::Stored { image, .. } => image.reference.as_ref(),
+            Base::Elsewhere { name, .. } => Some(name),
+        }
     }
 
     /// The image for `platform`, with all its layers.
     pub(super) fn load(&self, platform: &Platform, home: &Home) -> Result<Complete, Failure> {
-        let Some(registries) = &self.registries else {
-            let listed = self.listed.as_ref().ok_or_else(|| Failure::no_such_image(self.text))?;
-            return command::image_for(home, &listed.descriptor, platform)
-                .map_err(|error| Failure::environment(&error));
+        let (name, registries) = match self {
+            Base::Stored { text, image } => {
+                let act = format!("use `{text}` as a base");
+                return command::image_for(home, &image.descriptor, platform, &act);
+            }
+            Base::Elsewhere { name, registries } => (name, registries),
         };
-        let name: Reference = self.text.parse().map_err(|_| Failure::no_such_image(self.text))?;
         let snapshots = home.store.snapshots();
         let images = Images::new(&home.store, &*snapshots, &registries.client);
-        let found = images.resolve(&name, platform, false).and_then(|image| {
+        let found = images.resolve(name, platform, false).and_then(|image| {
             images.fetch(&image, &|_, _| true)?;
             Ok(image)
         });
         let image = found.map_err(|error| {
             let message = format!("cannot pull `{}`", name.familiar());
-            Failure::image(message, &name, &error, &home.facts(registries))
+            Failure::image(message, name, &error, &home.facts(registries))
         })?;
         Ok(Complete {
             manifest: image.manifest,
             config: image.config,
             descriptor: image.descriptor,
-            base: Some(name),
+            base: Some(name.clone()),
             referrers: Vec::new(),
         })
     }
@@ -84,12 +92,8 @@ pub(super) fn each(
 /// # Errors
 /// A name says what will be made; a digest cannot.
 pub(super) fn check_names(args: &MadeArgs) -> Result<(), Failure> {
-    match args.tags.iter().find(|name| name.digest().is_some()) {
-        Some(name) => {
-            Err(Failure::usage(format!("`{}` has a digest: expected a name and a tag", name.familiar())))
-        }
-        None => Ok(()),
-    }
+    let named = args.tags.iter().find(|name| name.digest().is_some());
+    named.map_or(Ok(()), |name| Err(Failure::has_digest(name)))
 }
 
 /// Names the new image, or keeps it without a name, and says what it is.

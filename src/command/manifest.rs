@@ -207,8 +207,8 @@ fn push(args: &ManifestPushArgs, home: &Home, session: &Session) -> Result<(), F
             reference: reference.at(entry.descriptor.digest),
         };
         transfer::copy(&at(image), &at(name), &What::default(), (0, &|_| ())).map_err(|error| {
-            let message = format!("cannot copy `{}` to `{}`", image.familiar(), name.familiar());
-            Failure::image(message, name, &error, &home.facts(&registries))
+            let act = format!("copy `{}` to `{}`", image.familiar(), name.familiar());
+            Failure::transfer(&act, Some(name), &error, &home.facts(&registries))
         })?;
     }
     let index = draft.index();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use builder::deliver::{self, Artifact};
 use builder::error::ImageError;
 use builder::source::{BaseImage, ImageSource, Images, progress_events};
-use builder::transfer::{self, Place, TransferError};
+use builder::transfer::{self, Place};
 use oci::{Platform, Reference};
 
 use crate::args::PullArgs;
@@ -91,12 +91,7 @@ fn referrers(
         transfer::referrers(&from, &to, BTreeSet::from([image.descriptor.digest]), (vertex, events))
     })
     .map_err(|error| {
-        let message = format!("cannot pull what refers to `{}`", name.familiar());
-        match error {
-            TransferError::Registry(error) => {
-                Failure::image(message, name, &ImageError::Registry(error), &home.facts(registries))
-            }
-            error => Failure::store(&message["cannot ".len()..], &error, home.store.root()),
-        }
+        let act = format!("pull what refers to `{}`", name.familiar());
+        Failure::transfer(&act, Some(name), &error, &home.facts(registries))
     })
 }

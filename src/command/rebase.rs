@@ -13,7 +13,6 @@ pub(crate) fn rebase(args: &RebaseArgs, session: &Session) -> Result<Exit, Failu
     made::check_names(&args.made)?;
     let onto = Base::find(&args.onto, &args.made, &home, session)?;
     let from = args.from.as_deref().map(|text| Base::find(text, &args.made, &home, session)).transpose()?;
-    let name = onto.name();
     let made = made::each(&args.image, &home, |image| {
         let platform = image.config.value().platform();
         let old = match &from {
@@ -23,7 +22,7 @@ pub(crate) fn rebase(args: &RebaseArgs, session: &Session) -> Result<Exit, Failu
             })?,
         };
         let new = onto.load(&platform, &home)?;
-        let rebase = Rebase { image, old: &old, new: &new, name: name.as_ref(), force: args.force };
+        let rebase = Rebase { image, old: &old, new: &new, name: onto.name(), force: args.force };
         Ok(rework::rebase(&rebase, &home.store)?)
     })?;
     made::keep(&made, &args.made, &home)

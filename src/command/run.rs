@@ -11,8 +11,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use builder::error::ImageError;
-use builder::source::{BaseImage, ImageSource, Images, progress_events};
+use builder::source::{BaseImage, ImageSource, Images, layout, progress_events};
 use layerfs::snapshot::Active;
 use oci::{ContainerConfig, Platform, Reference};
 use runner::{FileMount, Launcher, Mount, Process, Sandbox, Security};
@@ -69,17 +68,10 @@ fn prepare(args: &RunArgs, home: &Home, registries: &Registries) -> Result<(Base
     let image = match home.store.find(args.image()).map_err(home.failure("find the image"))? {
         Some(stored) => {
             let platform = args.platform.clone().unwrap_or_else(Platform::host);
-            let complete =
-                command::image_for(home, &stored.descriptor, &platform).map_err(|error| match error {
-                    ImageError::Store(error) => home.failure("read the image")(error),
-                    error => Failure::environment_because(
-                        format!("cannot run `{}`", args.image()),
-                        error.to_string(),
-                    ),
-                })?;
-            let reference = stored.reference.unwrap_or_else(|| nameless(&stored.descriptor));
-            BaseImage::new(reference, complete.descriptor, complete.manifest, complete.config)
-                .map_err(|error| Failure::environment(&error))?
+            let act = format!("run `{}`", args.image());
+            let complete = command::image_for(home, &stored.descriptor, &platform, &act)?;
+            let reference = stored.reference.unwrap_or_else(|| layout::nowhere(stored.descriptor.digest));
+            complete.as_base(reference).map_err(|error| Failure::environment(&error))?
         }
         None if is_id(args.image()) => return Err(Failure::no_such_image(args.image())),
         None => {
@@ -107,12 +99,6 @@ fn is_id(text: &str) -> bool {
     text.starts_with("sha256:")
         || text.starts_with("sha512:")
         || (12..=64).contains(&text.len()) && is_hex(text)
-}
-
-/// Something to call an image that has lost its name; it is asked of no registry by it.
-fn nameless(descriptor: &oci::Descriptor) -> Reference {
-    let reference = format!("localhost/nameless@{}", descriptor.digest);
-    reference.parse().expect("a name with a digest is a reference")
 }
 
 fn process(args: &RunArgs, config: &ContainerConfig, environment: &Environment) -> Result<Process, Failure> {

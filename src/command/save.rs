@@ -1,18 +1,17 @@
 //! `lbuild save`: images of the store go into one archive or directory, with the names that they were asked for by.
 
-use std::io::{self, IsTerminal};
+use std::io;
 
 use builder::deliver::{self, Artifact, Form, Readers, docker};
-use builder::error::ImageError;
-use builder::source;
 use layerfs::layout::{Referrers, Target};
-use oci::{Descriptor, Platform, Reference};
+use oci::Reference;
 
 use crate::args::{Progress as Display, SaveArgs, SaveFormat};
 use crate::command::{self, Session};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::output;
 use crate::progress::Progress;
 
 pub(crate) fn save(args: &SaveArgs, session: &Session) -> Result<Exit, Failure> {
@@ -21,10 +20,7 @@ pub(crate) fn save(args: &SaveArgs, session: &Session) -> Result<Exit, Failure> 
             Failure::usage("a directory cannot be written to standard output").hint("`-o DIR` names one")
         );
     }
-    if args.output.is_none() && io::stdout().is_terminal() {
-        return Err(Failure::usage("this would write an archive to the terminal")
-            .hint("`-o FILE` names a file, or redirect standard output"));
-    }
+    output::expect_no_terminal(args.output.as_deref())?;
     let home = session.open_home()?;
     let progress = Progress::new(Display::Auto, args.quiet)?;
     let images = find(args, &home)?;
@@ -56,7 +52,8 @@ fn find(args: &SaveArgs, home: &Home) -> Result<Vec<(Artifact, Vec<Reference>)>,
     for text in &args.images {
         let mut found = home.find(text)?;
         if let Some(platform) = &args.platform {
-            found.descriptor = picked(text, &found.descriptor, platform, home)?;
+            let act = format!("save `{text}`");
+            found.descriptor = command::pick(home, &found.descriptor, platform, &act)?;
         }
         let asked: Option<Reference> = text.parse().ok();
         let name = found.reference.filter(|name| asked.as_ref() == Some(name));
@@ -73,16 +70,4 @@ fn find(args: &SaveArgs, home: &Home) -> Result<Vec<(Artifact, Vec<Reference>)>,
         names.extend(name.filter(|name| !names.contains(name)));
     }
     Ok(images)
-}
-
-fn picked(
-    text: &str,
-    descriptor: &Descriptor,
-    platform: &Platform,
-    home: &Home,
-) -> Result<Descriptor, Failure> {
-    source::pick(&home.store, descriptor, platform).map_err(|error| match error {
-        ImageError::Store(error) => home.failure("read the image")(error),
-        error => Failure::environment_because(format!("cannot save `{text}`"), error.to_string()),
-    })
 }

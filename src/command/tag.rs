@@ -7,10 +7,7 @@ use crate::failure::Failure;
 
 pub(crate) fn tag(args: &TagArgs, session: &Session) -> Result<Exit, Failure> {
     if args.name.digest().is_some() {
-        return Err(Failure::usage(format!(
-            "`{}` has a digest: expected a name and a tag",
-            args.name.familiar()
-        )));
+        return Err(Failure::has_digest(&args.name));
     }
     let home = session.open_home()?;
     let image = home.find(&args.image)?;

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use builder::attest::Provenance;
 use builder::deliver::{Annotations, AttestPlace, Family, Form, LayerForm, Level};
-use layerfs::layer::pack::PackOptions;
 use oci::Reference;
 
 use super::{Order, annotations};
@@ -34,8 +33,6 @@ pub(crate) struct Delivery {
     pub(crate) provenance: Option<Provenance>,
     pub(crate) sbom: bool,
     pub(crate) attest_place: AttestPlace,
-    /// How files that are written are told.
-    pub(crate) packing: PackOptions,
 }
 
 impl Delivery {
@@ -52,7 +49,14 @@ impl Delivery {
     /// What cannot be: a name with a digest, an archive on a terminal, notes on an index that there is not.
     pub(crate) fn of(order: &Order<'_>, environment: &Environment) -> Result<Delivery, Failure> {
         let (image, output) = (&order.args.image, &order.args.output);
-        let is_index = order.platforms.len() > 1;
+        let (provenance, sbom) = (provenance(output), sbom(output));
+        let attest_place = match output.attest_as {
+            AttestAs::Index => AttestPlace::Index,
+            AttestAs::Referrers => AttestPlace::Referrers,
+        };
+        // Statements that stand in an index make one of a single image, too.
+        let is_in_index = attest_place == AttestPlace::Index && (provenance.is_some() || sbom);
+        let is_index = order.platforms.len() > 1 || is_in_index;
         let outputs = outputs(order)?;
         let own = image.tags.iter().chain(&image.destinations);
         let kept =
@@ -72,13 +76,9 @@ impl Delivery {
             metadata_file: output.metadata_file.clone(),
             metadata_has_warnings: environment.is_on("BUILDX_METADATA_WARNINGS"),
             annotations: index_annotations(&image.annotations, is_index)?,
-            provenance: provenance(output),
-            sbom: sbom(output),
-            attest_place: match output.attest_as {
-                AttestAs::Index => AttestPlace::Index,
-                AttestAs::Referrers => AttestPlace::Referrers,
-            },
-            packing: PackOptions { epoch: order.epoch, acls: image.acls },
+            provenance,
+            sbom,
+            attest_place,
         };
         delivery.check(is_index)?;
         if delivery.uses_stdout() && io::stdout().is_terminal() {
@@ -153,8 +153,7 @@ fn names<'a>(references: impl Iterator<Item = &'a Reference>) -> Result<Vec<Refe
     let mut names = Vec::new();
     for reference in references {
         if reference.digest().is_some() {
-            let message = format!("`{}` has a digest: expected a name and a tag", reference.familiar());
-            return Err(Failure::usage(message));
+            return Err(Failure::has_digest(reference));
         }
         if !names.contains(reference) {
             names.push(reference.clone());

@@ -26,6 +26,12 @@ impl FromStr for ProvenanceArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<ProvenanceArg, String> {
+        ProvenanceArg::of(&fields::split(text)?)
+    }
+}
+
+impl ProvenanceArg {
+    fn of(all: &[String]) -> Result<ProvenanceArg, String> {
         // BuildKit's, where a provenance is asked for and nothing is said of how it is to be.
         let mut how = Provenance {
             mode: Mode::Max,
@@ -34,16 +40,19 @@ impl FromStr for ProvenanceArg {
             reproducible: false,
             inline_only: false,
         };
-        match text {
-            "true" | "1" | "" => return Ok(ProvenanceArg(Some(how))),
-            "false" | "0" => return Ok(ProvenanceArg(None)),
-            "min" | "max" => {
-                how.mode = mode(text)?;
-                return Ok(ProvenanceArg(Some(how)));
+        if let [word] = all {
+            match word.as_str() {
+                "true" | "1" | "" => return Ok(ProvenanceArg(Some(how))),
+                "false" | "0" => return Ok(ProvenanceArg(None)),
+                "min" | "max" => {
+                    how.mode = mode(word)?;
+                    return Ok(ProvenanceArg(Some(how)));
+                }
+                _ => {}
             }
-            _ => {}
         }
-        for (key, value) in fields::pairs(text)? {
+        for field in all {
+            let (key, value) = fields::pair(field)?;
             match (key.as_str(), value.as_str()) {
                 ("mode", value) => how.mode = mode(value)?,
                 ("version", "v1") => how.version = Version::V1,
@@ -97,10 +106,9 @@ impl FromStr for Attest {
         let at = at
             .ok_or_else(|| format!("no `type`: expected `type=provenance` or `type=sbom`, found `{text}`"))?;
         let kind = all.remove(at);
-        let rest = all.join(",");
         match kind.as_str() {
-            "type=provenance" => rest.parse().map(Attest::Provenance),
-            "type=sbom" => rest.parse().map(Attest::Sbom),
+            "type=provenance" => ProvenanceArg::of(&all).map(Attest::Provenance),
+            "type=sbom" => all.join(",").parse().map(Attest::Sbom),
             _ => Err(format!("unknown type `{}`: expected provenance or sbom", &kind["type=".len()..])),
         }
     }
@@ -137,6 +145,9 @@ mod tests {
         let text = "mode=min,inline-only=true,builder-id=https://example.com/1,reproducible=1";
         let ProvenanceArg(Some(how)) = text.parse().unwrap() else { panic!("none") };
         assert!(how.inline_only && how.reproducible && how.builder_id == "https://example.com/1");
+        let text = "type=provenance,\"builder-id=https://example.com/?a,b=\"\"c\"\"\"";
+        let Attest::Provenance(ProvenanceArg(Some(how))) = text.parse().unwrap() else { panic!("none") };
+        assert_eq!(how.builder_id, "https://example.com/?a,b=\"c\"");
         assert_eq!("false".parse(), Ok(ProvenanceArg(None)));
         for (text, expected) in [
             ("mode=max", "no `type`"),

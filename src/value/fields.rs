@@ -26,11 +26,15 @@ pub(super) fn split(text: &str) -> Result<Vec<String>, String> {
 
 /// As [`split`], each field as a key in lower case and a value.
 pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
-    let pair = |field: String| match field.split_once('=') {
+    split(text)?.iter().map(|field| pair(field)).collect()
+}
+
+/// A field as a key in lower case and a value.
+pub(super) fn pair(field: &str) -> Result<(String, String), String> {
+    match field.split_once('=') {
         Some((key, value)) => Ok((key.trim().to_lowercase(), value.to_owned())),
         None => Err(format!("expected fields such as `key=value`, found `{field}`")),
-    };
-    split(text)?.into_iter().map(pair).collect()
+    }
 }
 
 /// Up to the closing quote, and what is behind it.

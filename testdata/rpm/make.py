@@ -58,12 +58,13 @@ def ndb(path, headers):
         file.write(start + b"".join(slots) + blobs)
 
 
-folder = sys.argv[1]
-given = [bytes.fromhex(line) for line in open(sys.argv[2])] if len(sys.argv) > 2 else None
-headers, page = (given, 4096) if given else (list(small()), 512)
-for name in ["Packages", "rpmdb.sqlite", "Packages.db"]:
-    if os.path.exists(os.path.join(folder, name)):
-        os.remove(os.path.join(folder, name))
-bdb(os.path.join(folder, "Packages"), headers, page)
-sqlite(os.path.join(folder, "rpmdb.sqlite"), headers, page)
-ndb(os.path.join(folder, "Packages.db"), headers)
+if __name__ == "__main__":
+    folder = sys.argv[1]
+    given = [bytes.fromhex(line) for line in open(sys.argv[2])] if len(sys.argv) > 2 else None
+    headers, page = (given, 4096) if given else (list(small()), 512)
+    for name in ["Packages", "rpmdb.sqlite", "Packages.db"]:
+        if os.path.exists(os.path.join(folder, name)):
+            os.remove(os.path.join(folder, name))
+    bdb(os.path.join(folder, "Packages"), headers, page)
+    sqlite(os.path.join(folder, "rpmdb.sqlite"), headers, page)
+    ndb(os.path.join(folder, "Packages.db"), headers)

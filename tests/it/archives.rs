@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::base::{busybox, busybox_of_two};
 use crate::harness::{Output, World, program};
 use crate::layout::{self, Image, Layer, Tar, sha256};
-use crate::peers::{self, Containers};
+use crate::peers::{self, Containers, untar};
 use crate::peers_language::Dockerd;
 use crate::tree::Tree;
 
@@ -27,12 +27,6 @@ fn built(world: &World, name: &str) {
 
 fn text(path: &Path) -> String {
     path.to_str().expect("a path in UTF-8").to_owned()
-}
-
-fn untar(archive: &Path, into: &Path) -> PathBuf {
-    fs::create_dir(into).expect("a folder");
-    peers::run(Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(into));
-    into.to_owned()
 }
 
 /// The program with something on standard input.
@@ -74,8 +68,7 @@ fn an_archive_is_the_same_bytes_every_time_and_comes_back_as_the_same_image() {
         let third = World::new();
         let loaded = with_input(&third, &["load", "-q"], &packed.stdout).success();
         assert_eq!((loaded.stdout.lines().count(), loaded.stderr.as_str()), (2, ""), "{tool}");
-        let inspected: Value =
-            serde_json::from_str(&third.lbuild(&["inspect", "it/saved:1"]).success().stdout).unwrap();
+        let inspected: Value = third.json(&["inspect", "it/saved:1"]);
         assert_eq!(inspected[0]["Id"], image.manifest["config"]["digest"]);
     }
 }
@@ -157,8 +150,7 @@ fn an_index_is_saved_with_all_its_images() {
     world.lbuild(&["save", "-o", "two.tar", "it/two:1"]).success();
     let elsewhere = World::new();
     elsewhere.lbuild(&["load", "-i", &text(&world.path("two.tar"))]).success();
-    let inspected: Value =
-        serde_json::from_str(&elsewhere.lbuild(&["inspect", "it/two:1"]).success().stdout).unwrap();
+    let inspected: Value = elsewhere.json(&["inspect", "it/two:1"]);
     assert_eq!(inspected[0]["Manifests"].as_array().map(Vec::len), Some(2));
     world.lbuild(&["save", "-o", "one.tar", "--platform=linux/arm64", "it/two:1"]).success();
     let list = peers::run(Command::new("tar").arg("-xOf").arg(world.path("one.tar")).arg("index.json"));
@@ -180,7 +172,8 @@ fn an_index_is_saved_with_all_its_images() {
         .find(|entry| entry["platform"]["architecture"] != layout::architecture());
     fs::remove_file(blob(other.unwrap()["digest"].as_str().unwrap())).unwrap();
     let third = World::new();
-    third.lbuild(&["load", "-i", &text(&unpacked)]).success().says("");
+    let loaded = third.lbuild(&["load", "-i", &text(&unpacked)]).success();
+    assert_eq!(loaded.line(), "Loaded image: it/two:1");
     assert_eq!(
         third.lbuild(&["run", "--rm", "--network=none", "it/two:1", "echo", "here"]).success().stdout,
         "here\n"
@@ -298,8 +291,7 @@ fn a_file_system_becomes_an_image_and_an_image_a_file_system() {
             "x\n",
             "{source}"
         );
-        let inspected: Value =
-            serde_json::from_str(&world.lbuild(&["inspect", "it/imported:1"]).success().stdout).unwrap();
+        let inspected: Value = world.json(&["inspect", "it/imported:1"]);
         assert_eq!(inspected[0]["Config"]["WorkingDir"], "/srv");
         assert_eq!(inspected[0]["Created"], "1970-01-01T00:16:40Z");
         assert_eq!(inspected[0]["RootFS"]["Layers"].as_array().map(Vec::len), Some(1));

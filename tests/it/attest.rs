@@ -1,30 +1,19 @@
 //! What is attested of an image: that it stands where BuildKit puts it, says what is true, and is in nobody's way.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::base::{busybox, busybox_of_two, debian};
 use crate::harness::World;
-use crate::layout::Image;
+use crate::layout::{Image, document, read_json};
 use crate::peers::{self, Containers};
 use crate::registry;
 
-fn json(path: &Path) -> Value {
-    serde_json::from_slice(&fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
-        .expect("JSON")
-}
-
-fn blob(layout: &Path, digest: &Value) -> Value {
-    let hex = digest.as_str().expect("a digest").trim_start_matches("sha256:");
-    json(&layout.join("blobs/sha256").join(hex))
-}
-
 /// The image, and its statements by the type of what they say.
 fn open(layout: &Path, architecture: Option<&str>) -> (Image, Vec<(String, Value)>) {
-    let list = json(&layout.join("index.json"));
-    let index = blob(layout, &list["manifests"][0]["digest"]);
+    let list = read_json(&layout.join("index.json"));
+    let index = document(layout, &list["manifests"][0]["digest"]);
     let entries = index["manifests"].as_array().expect("an index");
     let is_image = |entry: &&Value| match architecture {
         Some(architecture) => entry["platform"]["architecture"] == architecture,
@@ -36,14 +25,14 @@ fn open(layout: &Path, architecture: Option<&str>) -> (Image, Vec<(String, Value
     let companion = entries.iter().find(is_companion).expect("its statements");
     assert_eq!(companion["annotations"]["vnd.docker.reference.type"], "attestation-manifest");
     assert_eq!(companion["platform"], serde_json::json!({"os": "unknown", "architecture": "unknown"}));
-    let manifest = blob(layout, &companion["digest"]);
+    let manifest = document(layout, &companion["digest"]);
     assert_eq!(manifest["artifactType"], "application/vnd.docker.attestation.manifest.v1+json");
     for field in ["digest", "size", "mediaType"] {
         assert_eq!(manifest["subject"][field], image[field]);
     }
     let statements = manifest["layers"].as_array().expect("layers").iter().map(|layer| {
         assert_eq!(layer["mediaType"], "application/vnd.in-toto+json");
-        let statement = blob(layout, &layer["digest"]);
+        let statement = document(layout, &layer["digest"]);
         let digest = format!("sha256:{}", statement["subject"][0]["digest"]["sha256"].as_str().unwrap());
         assert_eq!(image["digest"], digest.as_str(), "the statement's subject");
         assert_eq!(statement["predicateType"], layer["annotations"]["in-toto.io/predicate-type"]);
@@ -77,7 +66,8 @@ fn a_provenance_says_where_an_image_came_from() {
     let (image, statements) = open(&build(&["--provenance", "true"], "max"), None);
     assert_eq!(image.digest, plain.digest, "the image is the same");
     // As a referrer it leaves the image alone.
-    let list = json(&build(&["--provenance=true", "--attest-as=referrers"], "referrers").join("index.json"));
+    let list =
+        read_json(&build(&["--provenance=true", "--attest-as=referrers"], "referrers").join("index.json"));
     assert_eq!(list["manifests"][0]["digest"], plain.digest.as_str());
     assert_eq!(list["manifests"][1]["artifactType"], "application/vnd.docker.attestation.manifest.v1+json");
     let [(kind, max)] = &statements[..] else { panic!("one statement") };
@@ -105,12 +95,29 @@ fn a_provenance_says_where_an_image_came_from() {
         assert!(!text.contains("secret value"));
     }
     // Equal builds attest the same, and later words count.
-    let once = json(&build(&["--provenance=max", "--sbom", "true"], "one").join("index.json"));
+    let once = read_json(&build(&["--provenance=max", "--sbom", "true"], "one").join("index.json"));
     assert_eq!(
         once["manifests"],
-        json(&build(&["--attest=type=provenance", "--sbom=true"], "two").join("index.json"))["manifests"]
+        read_json(&build(&["--attest=type=provenance", "--sbom=true"], "two").join("index.json"))["manifests"]
     );
     assert_eq!(Image::open(&build(&["--provenance=false", "--sbom=false"], "none")).digest, plain.digest);
+}
+
+#[test]
+fn the_index_that_statements_need_may_be_annotated() {
+    let world = World::new();
+    let build = |args: &[&str]| world.build("FROM scratch\nLABEL a=b\n").args(args);
+    let asked = ["--annotation=index:a=b", "--annotation=index-descriptor:c=d"];
+    let output = "type=oci,tar=false,dest=layout,annotation-index.e=f,annotation-index-descriptor.g=h";
+    build(&asked).args(&["--provenance=true", "-o", output]).success();
+    let entry = &read_json(&world.path("layout/index.json"))["manifests"][0];
+    assert_eq!((&entry["annotations"]["c"], &entry["annotations"]["g"]), (&"d".into(), &"h".into()));
+    let index = document(&world.path("layout"), &entry["digest"]);
+    assert_eq!(index["annotations"], serde_json::json!({"a": "b", "e": "f"}));
+    // Statements that refer to the image make no index.
+    let refused = build(&asked).args(&["--sbom=true", "--attest-as=referrers"]).output();
+    refused.failure(2).says("has no index to annotate");
+    build(&["--sbom=true", "--attest-as=referrers", "-o", output]).output().failure(2).says("has no index");
 }
 
 #[test]
@@ -158,26 +165,20 @@ fn several_platforms_are_attested_each_and_registries_carry_it() {
 /// A database as rpm makes it: more packages than a page has room for, some of them longer than a page.
 fn rpm_database(path: &Path) {
     const MAKE: &str = r#"
-import sqlite3, struct, sys
-def header(fields):
-    index, data = b"", b""
-    for tag, kind, value in fields:
-        if kind == 4:
-            data += b"\0" * (-len(data) % 4)
-        index += struct.pack(">IIII", tag, kind, len(data), 1)
-        data += struct.pack(">I", value) if kind == 4 else value.encode() + b"\0"
-    return struct.pack(">II", len(fields), len(data)) + index + data
-db = sqlite3.connect(sys.argv[1])
-db.execute("CREATE TABLE 'Name' (key TEXT, hnum INTEGER, idx INTEGER)")
-db.execute("CREATE TABLE 'Packages' (hnum INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL)")
-for n in range(500):
-    fields = [(1000, 6, f"package-{n}"), (1001, 6, f"1.{n}"), (1002, 6, "2.fc40"), (1003, 4, 3), (1005, 9, "x" * (n * 97)),
-              (1011, 6, "Vendor"), (1014, 6, "MIT"), (1022, 6, "x86_64")]
-    db.execute("INSERT INTO Packages (blob) VALUES (?)", (header(fields),))
-db.execute("INSERT INTO Packages (blob) VALUES (?)", (header([(1000, 6, "gpg-pubkey"), (1001, 6, "1"), (1002, 6, "1")]),))
-db.commit()
+import sqlite3, sys
+sys.path.append(sys.argv[2])
+import make
+def package(n):
+    return [(1000, 6, f"package-{n}"), (1001, 6, f"1.{n}"), (1002, 6, "2.fc40"), (1003, 4, 3), (1005, 9, "x" * (n * 97)),
+            (1011, 6, "Vendor"), (1014, 6, "MIT"), (1022, 6, "x86_64")]
+with sqlite3.connect(sys.argv[1]) as db:
+    db.execute("CREATE TABLE 'Name' (key TEXT, hnum INTEGER, idx INTEGER)")
+key = [(1000, 6, "gpg-pubkey"), (1001, 6, "1"), (1002, 6, "1")]
+make.sqlite(sys.argv[1], [make.header(fields) for fields in [*map(package, range(500)), key]], 4096)
 "#;
-    peers::run(std::process::Command::new("python3").args(["-c", MAKE]).arg(path));
+    let make = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/rpm");
+    // It leaves no compiled copy of what it imports.
+    peers::run(std::process::Command::new("python3").args(["-B", "-c", MAKE]).arg(path).arg(make));
 }
 
 /// Those of the base are those that its own dpkg tells of.
@@ -262,7 +263,7 @@ fn a_bill_of_materials_lists_the_packages_of_all_kinds() {
     let of_rpm = urls.iter().filter(|url| url.starts_with("pkg:rpm/"));
     assert_eq!(of_rpm.count(), 500, "all packages, and no key");
     // Those who take the files get it as a file.
-    let beside = json(&world.path("files/sbom.spdx.json"));
+    let beside = read_json(&world.path("files/sbom.spdx.json"));
     assert_eq!(&beside["predicate"], document);
     let listed = peers::run(std::process::Command::new("tar").arg("-tf").arg(world.path("files.tar")));
     assert!(listed.lines().any(|line| line == "sbom.spdx.json"));

@@ -10,12 +10,6 @@ use crate::harness::{Rootfs, World};
 use crate::layout::Image;
 use crate::peers::{self, Containers};
 
-fn json(world: &World, args: &[&str]) -> Value {
-    let output = world.lbuild(args).success();
-    serde_json::from_str(&output.stdout)
-        .unwrap_or_else(|error| panic!("{args:?}: {error}: {}", output.stdout))
-}
-
 /// The image that `name` stands for in the world's store, as skopeo copies it out of there.
 fn image(world: &World, name: &str) -> Image {
     let folder = world.path(&format!("copy-{}", name.replace(['/', ':'], "-")));
@@ -39,7 +33,7 @@ const STEPS: &str = "RUN mkdir -p /d/e && echo text > /d/f && chmod 4755 /d/f &&
 fn ls_shows_what_is_there() {
     let world = World::new();
     let built = world.build(&format!("FROM {}\n{STEPS}", busybox())).args(&["-t", "it/f:1"]).rootfs();
-    let listed = json(&world, &["ls", "-R", "--format=json", "it/f:1"]);
+    let listed = world.json(&["ls", "-R", "--format=json", "it/f:1"]);
     let lines: BTreeMap<String, String> = listed
         .as_array()
         .expect("a list")
@@ -102,7 +96,7 @@ fn diff_tells_images_apart() {
     let dockerfile = format!("FROM {}\n{STEPS}", busybox());
     world.build(&format!("FROM {}\nLABEL a=b", busybox())).args(&["-t", "it/base:1"]).success();
     world.build(&dockerfile).args(&["-t", "it/d:1"]).success();
-    let changes = json(&world, &["diff", "it/base:1", "it/d:1", "--format=json"]);
+    let changes = world.json(&["diff", "it/base:1", "it/d:1", "--format=json"]);
     let find = |path: &str| {
         let rows = changes["Changes"].as_array().expect("changes");
         rows.iter().find(|row| row["Path"] == path).cloned().unwrap_or_default()
@@ -115,7 +109,7 @@ fn diff_tells_images_apart() {
     let second = changes["Layers"].as_array().expect("layers").iter().find(|sum| sum["Layer"] == 3);
     assert_eq!(second.map(|sum| (&sum["Changed"], &sum["Deleted"])), Some((&1.into(), &1.into())));
     // Against the base that the store knows, and between two heights.
-    let own = json(&world, &["diff", "it/d:1", "--format=json"]);
+    let own = world.json(&["diff", "it/d:1", "--format=json"]);
     assert_eq!(own["Changes"], changes["Changes"]);
     let top = world.lbuild(&["diff", "it/d:1", "--layers", "3"]).success().stdout;
     let lines: Vec<&str> = top.lines().take_while(|line| !line.is_empty()).collect();
@@ -148,7 +142,7 @@ fn podman_sees_the_same_differences() {
     image(&world, "it/p:2");
     let [old, new] = ["copy-it-p-1", "copy-it-p-2"].map(|folder| world.path(folder));
     let theirs = Containers::vfs(&world.path("containers")).image_diff(&old, &new);
-    let ours = json(&world, &["diff", "--format=json", "it/p:1", "it/p:2"]);
+    let ours = world.json(&["diff", "--format=json", "it/p:1", "it/p:2"]);
     let paths = |kind: &str| -> BTreeSet<&str> {
         let rows = ours["Changes"].as_array().expect("changes").iter();
         rows.filter(|row| row["Kind"] == kind).map(|row| row["Path"].as_str().expect("a path")).collect()
@@ -176,7 +170,7 @@ fn history_tells_what_is_wasted() {
         .build("FROM scratch\nCOPY a /x\nCOPY b /y\nCOPY b /x\nCMD [\"x\"]\n")
         .args(&["-t", "it/h:1"])
         .success();
-    let rows = json(&world, &["history", "--sizes", "--format=json", "it/h:1"]);
+    let rows = world.json(&["history", "--sizes", "--format=json", "it/h:1"]);
     let rows = rows.as_array().expect("rows");
     let numbers = |row: &Value| {
         ["Files", "ContentSize", "HidesSize", "WastedSize"].map(|name| row[name].as_u64().expect("a number"))
@@ -245,7 +239,7 @@ fn rebase_puts_the_own_layers_on_another_base() {
     assert_eq!(new.history(), [&onto.history()[..], &own].concat());
     let annotations = &new.manifest["annotations"];
     assert_eq!(annotations["org.opencontainers.image.base.name"], "docker.io/it/base:2");
-    let digest = &json(&world, &["inspect", "it/base:2"])[0]["Descriptor"]["digest"];
+    let digest = &world.json(&["inspect", "it/base:2"])[0]["Descriptor"]["digest"];
     assert_eq!(&annotations["org.opencontainers.image.base.digest"], digest);
     let output =
         world.lbuild(&["run", "--rm", "--network=none", "it/app:2", "cat", "/app", "/base"]).success();
@@ -295,7 +289,7 @@ fn images_of_an_index_are_made_over_one_by_one() {
         &["rebase", "it/two:1", "--from", busybox_of_two(), "--onto", "it/onto:1", "-t", "it/two:2"],
     ] {
         world.lbuild(made).success();
-        let index = json(&world, &["inspect", "it/two:2"]);
+        let index = world.json(&["inspect", "it/two:2"]);
         let platforms: Vec<&Value> = index[0]["Manifests"]
             .as_array()
             .expect("an index")
@@ -308,7 +302,7 @@ fn images_of_an_index_are_made_over_one_by_one() {
             assert_eq!(ls("/a").success().stdout, "/a\n");
             assert_eq!(ls("/new").code == 0, made[0] == "rebase", "{made:?}");
             let of = ["--format=json", "--platform", platform];
-            let differences = json(&world, &[&["diff", "it/two:1", "it/two:2"][..], &of].concat());
+            let differences = world.json(&[&["diff", "it/two:1", "it/two:2"][..], &of].concat());
             let expected = if made[0] == "rebase" { 1 } else { 0 };
             assert_eq!(differences["Total"]["Added"], expected, "{differences}");
         }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::layout::Image;
@@ -73,6 +74,14 @@ impl World {
     /// Runs the program to its end.
     pub(crate) fn lbuild(&self, args: &[&str]) -> Output {
         Output::of(self.command().args(args))
+    }
+
+    /// Runs the program to its end, which must be a good one; gives the JSON that it prints.
+    #[track_caller]
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let output = self.lbuild(args).success();
+        serde_json::from_str(&output.stdout)
+            .unwrap_or_else(|error| panic!("{args:?}: {error}: {}", output.stdout))
     }
 
     /// A build of `dockerfile` with this world's context; nothing runs before its outcome is asked for.

@@ -129,14 +129,13 @@ impl Image {
     /// Reads the image of a layout that an entry of an index points to.
     pub(crate) fn pick(folder: &Path, entry: &Value) -> Image {
         let digest = text(&entry["digest"]).to_owned();
-        let manifest: Value = serde_json::from_slice(&blob(folder, &digest)).expect("a manifest");
+        let manifest = document(folder, &entry["digest"]);
         let layers = manifest["layers"].as_array().expect("layers");
         for descriptor in layers.iter().chain([&manifest["config"], entry]) {
             let bytes = blob(folder, text(&descriptor["digest"]));
             assert_eq!(descriptor["size"], bytes.len(), "the size of {descriptor}");
         }
-        let image =
-            serde_json::from_slice(&blob(folder, text(&manifest["config"]["digest"]))).expect("a config");
+        let image = document(folder, &manifest["config"]["digest"]);
         Image { folder: folder.to_owned(), entry: entry.clone(), digest, manifest, image }
     }
 
@@ -196,7 +195,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("expected a string, found {value}"))
 }
 
-fn read_json(path: &Path) -> Value {
+pub(crate) fn read_json(path: &Path) -> Value {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -210,6 +209,11 @@ fn blob(folder: &Path, digest: &str) -> Vec<u8> {
     let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     assert_eq!(format!("sha256:{}", sha256(&bytes)), digest, "{}", path.display());
     bytes
+}
+
+/// A blob that is JSON.
+pub(crate) fn document(folder: &Path, digest: &Value) -> Value {
+    serde_json::from_slice(&blob(folder, text(digest))).unwrap_or_else(|error| panic!("{digest}: {error}"))
 }
 
 /// An archive that may say anything: names with `..`, links to `/etc`, devices.

@@ -1,15 +1,7 @@
 //! The verbs that look at the store and tidy it: images, tag, rmi, history, inspect, version.
 
-use serde_json::Value;
-
 use crate::base::busybox;
 use crate::harness::World;
-
-fn json(world: &World, args: &[&str]) -> Value {
-    let output = world.lbuild(args).success();
-    serde_json::from_str(&output.stdout)
-        .unwrap_or_else(|error| panic!("{args:?}: {error}: {}", output.stdout))
-}
 
 #[test]
 fn images_are_listed_named_and_removed() {
@@ -28,7 +20,7 @@ fn images_are_listed_named_and_removed() {
             "{repository}:{tag} in {listed}"
         );
     }
-    assert_eq!(json(&world, &["images", "it/a", "--format=json"]).as_array().map(Vec::len), Some(2));
+    assert_eq!(world.json(&["images", "it/a", "--format=json"]).as_array().map(Vec::len), Some(2));
     world.lbuild(&["rmi", "it/a:1", "it/a:2"]).success();
     let output = world.lbuild(&["run", "--rm", "--network=none", "127.0.0.1:5000/b", "cat", "/x"]).success();
     assert_eq!(output.stdout, "x\n", "the last name keeps the image");
@@ -44,19 +36,19 @@ fn history_and_inspect_tell_what_the_image_says() {
         .build(&format!("FROM {}\nENV A=b\nRUN echo x > /x\nCMD [\"y\"]\n", busybox()))
         .args(&["-t", "it/c:1"])
         .success();
-    let history = json(&world, &["history", "it/c:1", "--format=json"]);
+    let history = world.json(&["history", "it/c:1", "--format=json"]);
     let lines: Vec<&str> =
         history.as_array().expect("lines").iter().filter_map(|line| line["CreatedBy"].as_str()).collect();
     assert_eq!(lines[..3], ["CMD [\"y\"]", "RUN /bin/sh -c echo x > /x # buildkit", "ENV A=b"]);
     let table = world.lbuild(&["history", "it/c:1"]).success().stdout;
     assert!(table.lines().count() == lines.len() + 1 && table.contains("ENV A=b"), "{table}");
-    let image = &json(&world, &["inspect", "it/c:1"])[0];
+    let image = &world.json(&["inspect", "it/c:1"])[0];
     assert_eq!(image["RepoTags"], serde_json::json!(["it/c:1"]));
     assert_eq!(image["Config"]["Cmd"], serde_json::json!(["y"]));
     assert_eq!(image["RootFS"]["Layers"].as_array().map(Vec::len), Some(2));
     let id = image["Id"].as_str().expect("an id");
     let short = id.strip_prefix("sha256:").expect("a digest").get(..12).expect("a long one");
-    assert_eq!(json(&world, &["inspect", short])[0]["Id"], id);
+    assert_eq!(world.json(&["inspect", short])[0]["Id"], id);
 }
 
 #[test]

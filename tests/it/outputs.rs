@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::base::{busybox, busybox_of_two};
 use crate::harness::World;
-use crate::layout::{Image, sha256};
-use crate::peers;
+use crate::layout::{Image, read_json, sha256};
+use crate::peers::{self, untar};
 use crate::registry;
 use crate::tree::Tree;
 
@@ -21,16 +21,6 @@ fn dockerfile() -> String {
          && chmod 4755 /data/f && chown 1000:50 /data/f && mkdir -m 1777 /data/open\n",
         busybox()
     )
-}
-
-fn read_json(path: &Path) -> Value {
-    serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON")
-}
-
-/// Unpacks an archive with tar.
-fn untar(archive: &Path, into: &Path) {
-    fs::create_dir(into).expect("a folder");
-    peers::run(Command::new("tar").arg("-xpf").arg(archive).arg("-C").arg(into));
 }
 
 #[test]
@@ -46,7 +36,6 @@ fn a_tar_is_the_file_system_as_it_is() {
     untar(&world.path("one.tar"), &world.path("unpacked"));
     Tree::of(&world.path("unpacked")).assert_same(&rootfs.tree, "the tar", "umoci");
     // On standard output there is the archive and nothing else.
-    world.build(&dockerfile());
     let line =
         format!("{} build -f Dockerfile -o - context > three.tar", crate::harness::program().display());
     let mut sh = Command::new("sh");
@@ -79,6 +68,22 @@ fn a_directory_gets_the_files_and_nothing_that_has_power_here() {
     let names: Vec<_> =
         fs::read_dir(world.path("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!names.iter().any(|name| name.as_encoded_bytes().starts_with(b".")), "{names:?}");
+}
+
+#[test]
+fn files_are_no_later_than_the_dockerfiles_epoch() {
+    let world = World::new();
+    let text =
+        format!("ARG SOURCE_DATE_EPOCH=2000\nFROM {}\nRUN touch /new && touch -d @500 /old\n", busybox());
+    world.build(&text).args(&["-o", "out", "-o", "type=tar,dest=out.tar"]).success();
+    untar(&world.path("out.tar"), &world.path("unpacked"));
+    for folder in ["out", "unpacked"] {
+        let time = |name: &str| fs::metadata(world.path(folder).join(name)).unwrap().mtime();
+        assert_eq!((time("new"), time("old")), (2000, 500), "{folder}");
+    }
+    // What is said beside the Dockerfile goes before it, as for layers.
+    world.build(&text).args(&["--source-date-epoch=1000", "-o", "by-flag"]).success();
+    assert_eq!(fs::metadata(world.path("by-flag/new")).unwrap().mtime(), 1000);
 }
 
 #[test]

@@ -19,6 +19,13 @@ pub(crate) fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Unpacks an archive with tar into a new folder, which it gives.
+pub(crate) fn untar(archive: &Path, into: &Path) -> PathBuf {
+    std::fs::create_dir(into).expect("a folder");
+    run(Command::new("tar").arg("-xpf").arg(archive).arg("-C").arg(into));
+    into.to_owned()
+}
+
 /// Copies an image between transports (`oci:DIR:TAG`, `docker://HOST/NAME:TAG`) of plain HTTP registries.
 pub(crate) fn skopeo_copy(from: &str, to: &str) {
     run(Command::new("skopeo")

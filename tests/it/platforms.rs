@@ -84,11 +84,6 @@ fn platforms(index: &Value) -> Vec<String> {
     index["manifests"].as_array().expect("an index").iter().map(platform).collect()
 }
 
-/// What `lbuild` says in JSON.
-fn json(world: &World, args: &[&str]) -> Value {
-    serde_json::from_str(&world.lbuild(args).success().stdout).expect("JSON")
-}
-
 #[test]
 fn every_platform_is_built_and_the_peers_read_the_index() {
     let Some(_emulated) = Emulated::new() else { return };
@@ -141,7 +136,7 @@ fn every_platform_is_built_and_the_peers_read_the_index() {
     // Who has the name only from the registry gets the image for its own machine.
     let elsewhere = World::new();
     elsewhere.lbuild(&["pull", "-q", "--platform=linux/arm64", &name]).success();
-    assert_eq!(json(&elsewhere, &["inspect", &name])[0]["Architecture"], "arm64");
+    assert_eq!(elsewhere.json(&["inspect", &name])[0]["Architecture"], "arm64");
 }
 
 #[test]
@@ -156,14 +151,14 @@ fn an_index_is_an_image_to_every_verb() {
         .args(&["--platform", &both, "-t", &name])
         .args(&["--annotation", "index:whose=index", "--annotation", "whose=manifest"])
         .success();
-    let listed = json(&world, &["images", "--format=json"]);
+    let listed = world.json(&["images", "--format=json"]);
     assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
     let id = listed[0]["ID"].as_str().expect("an id").to_owned();
     assert_eq!(listed[0]["Digest"], *id, "an index is its own id");
-    let inspected = &json(&world, &["inspect", &id])[0];
+    let inspected = &world.json(&["inspect", &id])[0];
     assert_eq!((&inspected["Id"], &inspected["Architecture"]), (&id.as_str().into(), &own.into()));
     assert_eq!(inspected["Manifests"].as_array().map(Vec::len), Some(2));
-    let history = json(&world, &["history", &name, "--format=json"]);
+    let history = world.json(&["history", &name, "--format=json"]);
     assert_eq!(history[0]["CreatedBy"], format!("COPY f /f-{own} # buildkit"));
     let offered = format!("only for linux/{own}, linux/s390x");
     world.lbuild(&["run", "--platform=linux/ppc64le", &name, "true"]).failure(125).says(&offered);
@@ -182,17 +177,17 @@ fn an_index_is_an_image_to_every_verb() {
         assert_eq!(image.names_in_layer(0), [format!("f-{architecture}")]);
     }
     // It is one image here still, as it is there.
-    let listed = json(&world, &["images", "--format=json"]);
+    let listed = world.json(&["images", "--format=json"]);
     assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
     assert_eq!(listed[0]["Digest"], digest.trim());
 
     // To build on one of its images, as the registry has it, takes the name from none.
     world.build(&format!("FROM {name}\nLABEL a=b\n")).args(&["--pull", "-t", "it/on:1"]).success();
-    assert_eq!(json(&world, &["inspect", &name])[0]["Id"], digest.trim());
+    assert_eq!(world.json(&["inspect", &name])[0]["Id"], digest.trim());
 
     world.lbuild(&["tag", &name, "it/also:1"]).success();
     world.lbuild(&["rmi", &name]).success();
-    assert_eq!(json(&world, &["inspect", "it/also:1"])[0]["Id"], digest.trim());
+    assert_eq!(world.json(&["inspect", "it/also:1"])[0]["Id"], digest.trim());
     // A build finds the images of each platform under the name.
     for architecture in [own, "s390x"] {
         let platform = format!("--platform=linux/{architecture}");
@@ -200,7 +195,7 @@ fn an_index_is_an_image_to_every_verb() {
         assert_eq!(image.names_in_layer(0), [format!("f-{architecture}")]);
     }
     world.lbuild(&["rmi", "it/also:1"]).success();
-    assert_eq!(json(&world, &["images", "it/also", "--format=json"]), Value::Array(Vec::new()));
+    assert_eq!(world.json(&["images", "it/also", "--format=json"]), Value::Array(Vec::new()));
 }
 
 #[test]
@@ -254,6 +249,23 @@ fn a_platform_that_the_base_does_not_have_is_refused() {
         .arg("--platform=linux/s390x")
         .failure()
         .says("it has no image for `linux/s390x`, only for");
+}
+
+#[test]
+fn a_platform_that_an_image_does_not_have_is_refused_by_every_verb() {
+    let world = World::new();
+    let two = format!("docker://{}", busybox_of_two());
+    world.lbuild(&["copy", "-q", &two, "store:two:1"]).success();
+    let for_s390x = |args: &[&str]| world.lbuild(&[args, &["--platform=linux/s390x", "two:1"]].concat());
+    for (args, code, act) in [
+        (&["run"][..], 125, "run"),
+        (&["export", "-o", "files.tar"], 3, "export"),
+        (&["save", "-o", "image.tar"], 3, "save"),
+        (&["ls"], 3, "look into"),
+    ] {
+        let refused = for_s390x(args).failure(code).says("it has no image for `linux/s390x`, only for");
+        refused.says(&format!("error: cannot {act} `two:1`"));
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
+use ::registry::testing::{Registry, Seen, Setup};
 use serde_json::{Value, json};
 
 use crate::base::{busybox, busybox_of_two};
@@ -155,6 +156,25 @@ fn an_image_is_the_same_everywhere() {
         serde_json::from_slice(&fs::read(world.path("one/index.json")).expect("a list")).expect("JSON");
     assert_eq!(index["manifests"].as_array().map(Vec::len), Some(1));
     assert_eq!(index["manifests"][0]["digest"], json!(one.line()));
+}
+
+#[test]
+fn a_copy_asks_for_each_document_once() {
+    let world = World::new();
+    let registry = Registry::start(Setup::default());
+    let name = registry.reference("app:1").to_string();
+    world.build("FROM scratch\nLABEL a=b\n").args(&["--provenance=true", "-t", &name, "--push"]).success();
+    let asked = |args: &[&str]| {
+        let before = registry.seen().len();
+        world.lbuild(&[&["copy", "-q"], args].concat()).success();
+        let is_document = |seen: &&Seen| seen.method == "GET" && seen.target.contains("/manifests/");
+        registry.seen()[before..].iter().filter(is_document).count()
+    };
+    // The index, the image and what is stated of it; then the index and the image.
+    assert_eq!(asked(&[&name, "oci:all:1"]), 3);
+    let platform = oci::Platform::host().to_string();
+    assert_eq!(asked(&["--platform", &platform, &name, "oci:one:1"]), 2);
+    assert_eq!(asked(&[&format!("{name}@{}", digest_of(&name)), "oci:again:1"]), 3);
 }
 
 #[test]

@@ -4,8 +4,12 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
 use crate::base::busybox;
 use crate::harness::{Output, World};
+use crate::layout::{self, Layer, Tar};
 
 /// Runs a command on the busybox image, without a network.
 fn run(world: &World, options: &[&str], command: &[&str]) -> Output {
@@ -180,7 +184,12 @@ fn the_network_is_the_hosts_or_none() {
 #[test]
 fn signals_reach_the_program() {
     let world = World::new();
-    for (signal, code) in [("TERM", 15), ("INT", 2), ("USR1", 10), ("HUP", 1)] {
+    for (signal, number, code) in [
+        ("TERM", Signal::TERM, 15),
+        ("INT", Signal::INT, 2),
+        ("USR1", Signal::USR1, 10),
+        ("HUP", Signal::HUP, 1),
+    ] {
         let mut command = world.command();
         let script =
             format!("trap 'echo caught; exit {code}' {signal}; echo ready; while true; do sleep 0.05; done");
@@ -190,10 +199,27 @@ fn signals_reach_the_program() {
         let mut child = command.spawn().expect("lbuild");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         assert_eq!(lines.next().expect("a line").expect("text"), "ready");
-        Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().expect("kill");
+        kill_process(Pid::from_child(&child), number).expect("a signal");
         assert_eq!(lines.next().expect("a line").expect("text"), "caught", "{signal}");
         assert_eq!(child.wait().expect("its end").code(), Some(code));
     }
+}
+
+#[test]
+fn no_registry_is_asked_for_an_image_without_a_name() {
+    let world = World::new();
+    let folder = world.path("layout");
+    let layer = Layer::plain(Tar::default().file("f", 0o644, b"x").finish());
+    let blob = layer.diff_id.replace(':', "/");
+    layout::write(&folder, &[layer], &json!({"Cmd": ["/f"]}));
+    let list = fs::read_to_string(folder.join("index.json")).expect("the list");
+    fs::write(folder.join("index.json"), list.replace("ref.name", "ref.none")).expect("a list without names");
+    world.lbuild(&["load", "-i", "layout"]).success();
+    fs::remove_file(world.path("root/blobs").join(&blob)).expect("the layer");
+    let id = world.lbuild(&["images", "-q"]).success().line().to_owned();
+    let output =
+        world.lbuild(&["run", "--rm", "--network=none", &id]).failure(125).says("is not in the store");
+    assert!(!output.stderr.contains("localhost"), "{}", output.stderr);
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub mod provenance;
 pub mod sbom;
 
 use std::collections::BTreeMap;
+use std::io::Read;
 
 use layerfs::store::Store;
 use oci::descriptor::{ATTESTATION_MANIFEST, REFERENCE_DIGEST, REFERENCE_TYPE};
@@ -55,7 +56,7 @@ pub fn companion(
     let digest = image.descriptor.digest;
     let subject = |name: String| json!({"name": name, "digest": {digest.algorithm().name(): digest.hex()}});
     let mut subjects: Vec<Value> =
-        names.iter().map(|name| subject(provenance::purl(name, Some(&platform)))).collect();
+        names.iter().map(|name| subject(provenance::purl(name, &platform))).collect();
     if subjects.is_empty() {
         subjects.push(subject("_".to_owned()));
     }
@@ -112,7 +113,23 @@ pub fn files(companion: &Companion, store: &Store) -> Result<Vec<(String, Vec<u8
             Some(sbom::PREDICATE_TYPE) => "sbom.spdx.json",
             _ => PROVENANCE_FILE,
         };
-        Ok((name.to_owned(), companion.statement(layer, store).map_err(fail)?))
+        Ok((name.to_owned(), read(layer, store).map_err(fail)?))
     };
     companion.manifest.value().layers.iter().map(file).collect()
+}
+
+/// Statements larger than this are nobody's, in bytes.
+const MAX_STATEMENT_BYTES: u64 = 256 << 20;
+
+/// The bytes of a statement, which is a layer of a companion.
+pub(crate) fn read(layer: &Descriptor, store: &Store) -> layerfs::Result<Vec<u8>> {
+    let Descriptor { digest, size, .. } = *layer;
+    if size > MAX_STATEMENT_BYTES {
+        let limit_bytes = MAX_STATEMENT_BYTES;
+        return Err(layerfs::Error::TooLarge { digest, size_bytes: size, limit_bytes });
+    }
+    let mut bytes = Vec::new();
+    let read = store.verified(layer)?.read_to_end(&mut bytes);
+    read.map_err(|source| layerfs::Error::ReadBlob { digest, source })?;
+    Ok(bytes)
 }

@@ -96,7 +96,7 @@ impl Facts {
             Material { uri, digest: commit.map(|commit| ("sha1", commit)) }
         });
         let image = |base: &crate::source::BaseImage| Material {
-            uri: purl(&base.reference, Some(&base.config.value().platform())),
+            uri: purl(&base.reference, &base.config.value().platform()),
             digest: Some((base.descriptor.digest.algorithm().name(), base.descriptor.digest.hex())),
         };
         let inputs = plan.stages.iter().flat_map(|stage| &stage.steps).flat_map(|step| step.inputs());
@@ -228,34 +228,23 @@ impl Facts {
 }
 
 fn times(metadata: &mut Value, keys: [&str; 2], created: Option<&str>) {
-    for (key, created) in keys.into_iter().zip([created; 2]) {
-        if let Some(created) = created {
-            metadata[key] = created.into();
-        }
+    if let Some(created) = created {
+        keys.into_iter().for_each(|key| metadata[key] = created.into());
     }
 }
 
 /// An image's name as a package URL: `pkg:docker/debian@12?platform=linux%2Famd64`.
-pub(super) fn purl(name: &Reference, platform: Option<&Platform>) -> String {
+pub(super) fn purl(name: &Reference, platform: &Platform) -> String {
     let familiar = name.familiar();
     let without_digest = familiar.split('@').next().unwrap_or_default();
     let bare = match name.tag() {
         Some(tag) => without_digest.strip_suffix(&format!(":{tag}")).unwrap_or(without_digest),
         None => without_digest,
     };
-    let mut purl = format!("pkg:docker/{}", escape(bare, "/"));
-    if let Some(tag) = name.tag() {
-        purl.push('@');
-        purl.push_str(&escape(tag, ""));
-    }
-    let digest = name.digest().map(|digest| format!("digest={}", escape(&digest.to_string(), ":")));
-    let platform = platform.map(|platform| format!("platform={}", escape(&platform.to_string(), "")));
-    let qualifiers: Vec<String> = digest.into_iter().chain(platform).collect();
-    if !qualifiers.is_empty() {
-        purl.push('?');
-        purl.push_str(&qualifiers.join("&"));
-    }
-    purl
+    let tag = name.tag().map(|tag| format!("@{}", escape(tag, ""))).unwrap_or_default();
+    let digest = name.digest().map(|digest| format!("digest={}&", escape(&digest.to_string(), ":")));
+    let platform = escape(&platform.to_string(), "");
+    format!("pkg:docker/{}{tag}?{}platform={platform}", escape(bare, "/"), digest.unwrap_or_default())
 }
 
 /// Percent-encodes everything but unreserved characters and those of `kept`. (RFC 3986, 2.)
@@ -286,9 +275,10 @@ mod tests {
             ("ghcr.io/me/app:1.0", "pkg:docker/ghcr.io/me/app@1.0?platform=linux%2Farm%2Fv7"),
             ("127.0.0.1:5000/x:1", "pkg:docker/127.0.0.1%3A5000/x@1?platform=linux%2Farm%2Fv7"),
         ] {
-            assert_eq!(purl(&name.parse().unwrap(), Some(&platform)), expected);
+            assert_eq!(purl(&name.parse().unwrap(), &platform), expected);
         }
         let pinned = format!("debian@sha256:{hex}");
-        assert_eq!(purl(&pinned.parse().unwrap(), None), format!("pkg:docker/debian?digest=sha256:{hex}"));
+        let expected = format!("pkg:docker/debian?digest=sha256:{hex}&platform=linux%2Farm%2Fv7");
+        assert_eq!(purl(&pinned.parse().unwrap(), &platform), expected);
     }
 }

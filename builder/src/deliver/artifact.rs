@@ -3,11 +3,9 @@
 //! Invariant: the images of a [`CompleteIndex`] and its companions are the entries of its document, each in their
 //! order.
 
-use std::io::Read;
-
 use layerfs::store::Store;
 use oci::descriptor::REFERENCE_DIGEST;
-use oci::{Descriptor, Digest, Document, Index, Manifest, MediaType, Raw};
+use oci::{Descriptor, Digest, Document, Index, Manifest, MediaType, Platform, Raw};
 
 use super::Complete;
 use super::form::{Form, Level};
@@ -89,6 +87,13 @@ impl Artifact {
             Artifact::Image(image) => std::slice::from_ref(&**image),
             Artifact::Index(index) => &index.images,
         }
+    }
+
+    /// The one image that tells of all, where there is room for one: this machine's, or else the first.
+    pub fn representative(&self) -> Option<&Complete> {
+        let host = Platform::host();
+        let images = self.images();
+        images.iter().find(|image| host.accepts(&image.config.value().platform())).or(images.first())
     }
 
     /// What is attested of the images, in the index or beside it.
@@ -199,11 +204,6 @@ impl Companion {
         listed
     }
 
-    /// One of its statements.
-    pub(crate) fn statement(&self, layer: &Descriptor, store: &Store) -> layerfs::Result<Vec<u8>> {
-        read(layer, store)
-    }
-
     /// The same statements about an image that is in another form now.
     pub(super) fn about(
         &self,
@@ -215,7 +215,7 @@ impl Companion {
         let Some(new) = renamed(&old).filter(|new| new.digest != old) else { return Ok(self.clone()) };
         let mut manifest = self.manifest.value().clone();
         for statement in &mut manifest.layers {
-            let bytes = renamed_in(read(statement, store).map_err(fail)?, &old, &new.digest);
+            let bytes = renamed_in(attest::read(statement, store).map_err(fail)?, &old, &new.digest);
             (statement.digest, statement.size) = (store.put_bytes(&bytes).map_err(fail)?, bytes.len() as u64);
         }
         if let Some(subject) = manifest.extra.get_mut("subject") {
@@ -229,21 +229,6 @@ impl Companion {
         descriptor.annotations.insert(REFERENCE_DIGEST.to_owned(), new.digest.to_string());
         Ok(Companion { manifest, descriptor })
     }
-}
-
-/// Statements larger than this are nobody's, in bytes.
-const MAX_STATEMENT_BYTES: u64 = 256 << 20;
-
-fn read(statement: &Descriptor, store: &Store) -> layerfs::Result<Vec<u8>> {
-    let Descriptor { digest, size, .. } = *statement;
-    if size > MAX_STATEMENT_BYTES {
-        let limit_bytes = MAX_STATEMENT_BYTES;
-        return Err(layerfs::Error::TooLarge { digest, size_bytes: size, limit_bytes });
-    }
-    let mut bytes = Vec::new();
-    let read = store.verified(statement)?.read_to_end(&mut bytes);
-    read.map_err(|source| layerfs::Error::ReadBlob { digest, source })?;
-    Ok(bytes)
 }
 
 /// The statement with one digest in place of another; where their algorithms differ, what names the one names the other.

@@ -7,10 +7,10 @@
 
 use layerfs::layout::{Part, Target};
 use layerfs::store::Store;
-use oci::{Digest, Platform, Reference};
+use oci::{Digest, Reference};
 use serde::{Deserialize, Serialize};
 
-use super::{Artifact, Complete};
+use super::Artifact;
 use crate::Error;
 
 /// The list's name.
@@ -30,18 +30,11 @@ pub struct ListedImage {
     pub layers: Option<Vec<String>>,
 }
 
-/// The image of an artifact that there is room for.
-pub fn representative(artifact: &Artifact) -> Option<&Complete> {
-    let host = Platform::host();
-    let images = artifact.images();
-    images.iter().find(|image| host.accepts(&image.config.value().platform())).or(images.first())
-}
-
 /// The list for an archive that is an OCI layout.
 pub(super) fn list(images: &[(Artifact, Vec<Reference>)]) -> Part {
     let blob = |digest: &Digest| digest.blob_path();
     let listed = images.iter().filter_map(|(artifact, names)| {
-        let manifest = representative(artifact)?.manifest.value();
+        let manifest = artifact.representative()?.manifest.value();
         Some(ListedImage {
             config: blob(&manifest.config.digest),
             repo_tags: tags(names),
@@ -63,7 +56,7 @@ pub fn docker_archive(
     let fail = |source| Error::Store { act: "write Docker's archive", source };
     let (mut parts, mut listed) = (Vec::new(), Vec::new());
     for (artifact, names) in images {
-        let Some(image) = representative(artifact) else { continue };
+        let Some(image) = artifact.representative() else { continue };
         let config = &image.manifest.value().config;
         let config_path = format!("{}.json", config.digest.hex());
         parts.push(Part::blob(config_path.clone(), config.digest, config.size));

@@ -60,7 +60,7 @@ pub enum Family {
     Docker,
 }
 
-/// `--annotation`
+/// An annotation that an output asks for: `annotation-LEVEL[PLATFORM].KEY=VALUE`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Note {
     /// What it is put on.

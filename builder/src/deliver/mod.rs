@@ -15,6 +15,7 @@ use layerfs::store::Store;
 use oci::{Descriptor, DiffId, ImageConfig, Manifest, Raw, Reference};
 
 use crate::attest::{self, Statement};
+use crate::error::ImageError;
 use crate::source::{BaseImage, ImageSource, progress_events};
 use crate::{Backends, Error, Events, Image, VertexId};
 
@@ -53,6 +54,14 @@ impl Complete {
         let referrers = own.map(companion).collect::<Result<_, _>>()?;
         let descriptor = descriptor.clone();
         Ok(Complete { manifest, config, descriptor, base: None, referrers })
+    }
+
+    /// The image to unpack; what the store lacks of it is asked for by `reference`.
+    ///
+    /// # Errors
+    /// When manifest and configuration disagree about the number of layers.
+    pub fn as_base(&self, reference: Reference) -> Result<BaseImage, ImageError> {
+        BaseImage::new(reference, self.descriptor.clone(), self.manifest.clone(), self.config.clone())
     }
 
     /// Each layer with its diff id, bottom first.

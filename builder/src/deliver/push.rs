@@ -4,15 +4,15 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::{Mutex, PoisonError};
 
 use layerfs::store::Store;
 use oci::{Descriptor, Digest, Manifest, Raw, Reference};
 
 use super::form::convert_each;
 use super::{Artifact, Form};
+use crate::source::{progress_events, summed};
 use crate::transfer::{self, Place, TransferError};
-use crate::{Error, Event, Events, VertexId, workers};
+use crate::{Error, Events, VertexId, workers};
 
 /// Pushes `artifact` under `name` as it is.
 ///
@@ -88,14 +88,8 @@ struct Upload<'a> {
 impl Upload<'_> {
     fn blob(&self, blob: &Descriptor) -> Result<(), Error> {
         let (vertex, events) = self.line;
-        let done = Mutex::new(0i64);
-        let progress = |delta: i64| {
-            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            *done += delta;
-            let done_bytes = u64::try_from(*done).unwrap_or(0);
-            let (label, total_bytes) = (blob.digest.short(), blob.size);
-            events(Event::Transfer { vertex, label, done_bytes, total_bytes });
-        };
+        let told = progress_events(vertex, events);
+        let progress = summed(blob, &told);
         let source = |offset| open_at(self.store, blob, offset);
         // Perhaps it was refused because it is not what it was.
         self.client.push_blob(self.name, blob, &source, &self.mount_from, &progress).map(drop).map_err(

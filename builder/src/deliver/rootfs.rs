@@ -13,7 +13,7 @@ use layerfs::layout::replacing_file;
 use layerfs::snapshot::{Snapshotter, View};
 
 use super::Complete;
-use crate::source::{BaseImage, ImageSource, layout, progress_events};
+use crate::source::{ImageSource, layout, progress_events};
 use crate::{Error, Events, VertexId};
 
 /// The file system of one image.
@@ -23,6 +23,8 @@ pub struct Tree {
     folder: String,
     /// None for an image without layers.
     view: Option<View>,
+    /// How it is told what its files are like, as for a layer; by default, as they are.
+    pub packing: PackOptions,
     /// Files that are put beside those of the image.
     extra: Vec<(String, Vec<u8>)>,
 }
@@ -68,8 +70,7 @@ impl Tree {
     ) -> Result<Tree, Error> {
         let reference = image.base.clone().unwrap_or_else(|| layout::nowhere(image.descriptor.digest));
         let fail = |source| Error::Image { reference: reference.clone(), span: None, stage: None, source };
-        let parts = (image.descriptor.clone(), image.manifest.clone(), image.config.clone());
-        let base = BaseImage::new(reference.clone(), parts.0, parts.1, parts.2).map_err(fail)?;
+        let base = image.as_base(reference.clone()).map_err(fail)?;
         let snapshot = source.images.snapshot(&base, &progress_events(vertex, events)).map_err(fail)?;
         let view = snapshot.map(|id| source.snapshots.view(&id)).transpose();
         let view = view.map_err(|source| Error::Store { act: "open the image's files", source })?;
@@ -77,7 +78,7 @@ impl Tree {
             true => image.config.value().platform().to_string().replace('/', "_"),
             false => String::new(),
         };
-        Ok(Tree { folder, view, extra: Vec::new() })
+        Ok(Tree { folder, view, packing: PackOptions::default(), extra: Vec::new() })
     }
 
     /// The root of the file system; none for an image without layers.
@@ -94,30 +95,27 @@ impl Tree {
     }
 }
 
-/// Writes the files of `trees` to `place`; what they are like is told as for a layer.
+/// Writes the files of `trees` to `place`.
 ///
 /// # Errors
 /// When a file cannot be read, or the place cannot be written.
-pub fn write(trees: &[Tree], place: Place<'_>, options: PackOptions) -> Result<(), Error> {
-    let plain = Flat { epoch: options.epoch, acls: options.acls, ..Flat::default() };
+pub fn write(trees: &[Tree], place: Place<'_>) -> Result<(), Error> {
     let written = match place {
-        Place::Archive(path) => replacing_file(path, &mut |out| archive(trees, &plain, out)),
-        Place::Stream(out) => archive(trees, &plain, out),
-        Place::Directory(path, owner) => {
-            let inert = Flat { inert: Some(owner), ..plain };
-            flat::fill_directory(path, |out| archive(trees, &inert, out))
-        }
+        Place::Archive(path) => replacing_file(path, &mut |out| archive(trees, None, out)),
+        Place::Stream(out) => archive(trees, None, out),
+        Place::Directory(path, owner) => flat::fill_directory(path, |out| archive(trees, Some(owner), out)),
     };
     written.map_err(|source| Error::Store { act: "write the files", source })
 }
 
-fn archive(trees: &[Tree], flat: &Flat, out: &mut dyn Write) -> layerfs::Result<()> {
+fn archive(trees: &[Tree], inert: Option<(u32, u32)>, out: &mut dyn Write) -> layerfs::Result<()> {
     let failed = |source| layerfs::Error::WriteArchive { source };
     let mut tar = Writer::new(out);
     for tree in trees {
-        let flat = Flat { folder: tree.folder.clone().into_bytes(), ..flat.clone() };
+        let PackOptions { epoch, acls } = tree.packing;
+        let flat = Flat { folder: tree.folder.clone().into_bytes(), epoch, acls, inert };
         if !tree.folder.is_empty() {
-            tar.entry(&entry(&tree.folder, Kind::Directory, flat.inert)).map_err(failed)?;
+            tar.entry(&entry(&tree.folder, Kind::Directory, inert)).map_err(failed)?;
         }
         if let Some(view) = &tree.view {
             flat::write(view, &flat, &mut tar)?;
@@ -125,7 +123,7 @@ fn archive(trees: &[Tree], flat: &Flat, out: &mut dyn Write) -> layerfs::Result<
         for (name, bytes) in &tree.extra {
             let path = if tree.folder.is_empty() { name.clone() } else { format!("{}/{name}", tree.folder) };
             let kind = Kind::File { size: bytes.len() as u64 };
-            tar.entry(&entry(&path, kind, flat.inert)).map_err(failed)?;
+            tar.entry(&entry(&path, kind, inert)).map_err(failed)?;
             tar.write_data(bytes).map_err(failed)?;
         }
     }

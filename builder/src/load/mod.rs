@@ -20,7 +20,7 @@ use std::path::Path;
 
 use layerfs::store::Store;
 use oci::descriptor::{IMAGE_NAME, REF_NAME};
-use oci::{Descriptor, Digest, Document, Index, Manifest, Platform, Raw, Reference};
+use oci::{Descriptor, Digest, Document, Index, MAX_INDEX_DEPTH, Manifest, Platform, Raw, Reference};
 use registry::referrers;
 
 use crate::attest::ARTIFACT_TYPE;
@@ -29,9 +29,6 @@ use crate::source::layout::Layout;
 pub use archive::archive;
 pub use error::LoadError;
 pub use import::import;
-
-/// How deep indexes may be within indexes; deeper ones are nobody's.
-const MAX_DEPTH: u8 = 4;
 
 /// An image that was loaded.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,7 +130,7 @@ impl Completion<'_> {
     /// they did not pull: then it is the one for this machine that counts, or else the first.
     fn complete(&mut self, descriptor: &Descriptor, depth: u8) -> Result<Descriptor, LoadError> {
         let digest = descriptor.digest;
-        if depth > MAX_DEPTH {
+        if depth > MAX_INDEX_DEPTH {
             return Err(LoadError::Depth { digest });
         }
         match self.seen.get(&digest) {

@@ -159,8 +159,8 @@ fn name(path: &Path, digest: Digest) -> Reference {
     named(&folder).or_else(|_| named("image")).expect("a host, a word and a digest are a reference")
 }
 
-/// A name for what is in the store or nowhere.
-pub(crate) fn nowhere(digest: Digest) -> Reference {
+/// A name for what is in the store or nowhere: no registry is asked for what is missing.
+pub fn nowhere(digest: Digest) -> Reference {
     name(Path::new(""), digest)
 }
 

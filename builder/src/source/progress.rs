@@ -1,6 +1,7 @@
-//! How much of an image has come, as it comes.
+//! How much of a blob has come or gone, as it does.
 
 use std::io::Read;
+use std::sync::{Mutex, PoisonError};
 
 use oci::Descriptor;
 
@@ -8,11 +9,11 @@ use super::Progress;
 use crate::{Event, Events};
 
 /// Tells how much has been read, once a mebibyte or so.
-pub(super) struct Counted<'a, R> {
-    pub(super) source: R,
-    pub(super) done_bytes: u64,
-    pub(super) layer: &'a Descriptor,
-    pub(super) progress: Progress<'a>,
+pub(crate) struct Counted<'a, R> {
+    pub(crate) source: R,
+    pub(crate) done_bytes: u64,
+    pub(crate) layer: &'a Descriptor,
+    pub(crate) progress: Progress<'a>,
 }
 
 impl<R: Read> Read for Counted<'_, R> {
@@ -26,6 +27,16 @@ impl<R: Read> Read for Counted<'_, R> {
             return Err(std::io::Error::other("the transfer was interrupted"));
         }
         Ok(count)
+    }
+}
+
+/// Takes how many bytes more of `blob` have gone, or after a failed try fewer, and tells how many it is so far.
+pub(crate) fn summed<'a>(blob: &'a Descriptor, progress: Progress<'a>) -> impl Fn(i64) + Sync + use<'a> {
+    let done = Mutex::new(0i64);
+    move |delta| {
+        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+        *done += delta;
+        progress(blob, u64::try_from(*done).unwrap_or(0));
     }
 }
 

@@ -6,12 +6,11 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use layerfs::layout::LAYOUT;
 use oci::descriptor::REF_NAME;
-use oci::{Descriptor, Digest, Index, Raw, Verifier};
+use oci::{Descriptor, Index, Raw, Verifier};
 
 use super::TransferError;
-
-const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 fn fail(path: &Path) -> impl Fn(io::Error) -> TransferError {
     let path = path.to_owned();
@@ -31,7 +30,7 @@ pub(super) fn prepare(path: &Path) -> Result<(), TransferError> {
     }
     DirBuilder::new().recursive(true).mode(0o755).create(&blobs).map_err(fail(&blobs))?;
     if !version.exists() {
-        replace(&version, VERSION)?;
+        replace(&version, LAYOUT)?;
     }
     let list = path.join("index.json");
     if !list.exists() {
@@ -40,29 +39,16 @@ pub(super) fn prepare(path: &Path) -> Result<(), TransferError> {
     Ok(())
 }
 
-pub(super) fn blob_path(path: &Path, digest: &Digest) -> PathBuf {
-    path.join(digest.blob_path())
-}
-
 pub(super) fn has(path: &Path, blob: &Descriptor) -> bool {
-    blob_path(path, &blob.digest).metadata().is_ok_and(|metadata| metadata.len() == blob.size)
+    path.join(blob.digest.blob_path()).metadata().is_ok_and(|metadata| metadata.len() == blob.size)
 }
 
 /// Keeps the bytes of `reader` if they are what `blob` promises.
 pub(super) fn put(path: &Path, blob: &Descriptor, reader: impl Read) -> Result<(), TransferError> {
-    let place = blob_path(path, &blob.digest);
-    let temporary = beside(&place);
-    let write = || {
-        DirBuilder::new().recursive(true).mode(0o755).create(place.parent().unwrap_or(path))?;
-        let mut file = File::options().write(true).create_new(true).mode(0o644).open(&temporary)?;
-        io::copy(&mut Verifier::new(reader, blob.digest, blob.size), &mut file)?;
-        std::fs::rename(&temporary, &place)
-    };
-    write().map_err(|error| {
-        // The error that matters is the one being returned.
-        std::fs::remove_file(&temporary).ok();
-        fail(&place)(error)
-    })
+    let place = path.join(blob.digest.blob_path());
+    let folder = place.parent().unwrap_or(path);
+    DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(fail(&place))?;
+    replace(&place, Verifier::new(reader, blob.digest, blob.size))
 }
 
 /// Lists `entry`, in place of what goes by `tag`, or of itself.
@@ -84,11 +70,16 @@ pub(super) fn list(path: &Path, entry: &Descriptor, tag: Option<&str>) -> Result
     replace(&place, Raw::write(index).bytes())
 }
 
-fn replace(place: &Path, bytes: &[u8]) -> Result<(), TransferError> {
+/// Puts what `bytes` gives at `place` once it is whole. What is there goes, whatever it is: a link is not followed.
+fn replace(place: &Path, mut bytes: impl Read) -> Result<(), TransferError> {
     let temporary = beside(place);
-    let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, place));
-    written.map_err(|error| {
-        // As above.
+    let mut write = || {
+        let mut file = File::options().write(true).create_new(true).mode(0o644).open(&temporary)?;
+        io::copy(&mut bytes, &mut file)?;
+        std::fs::rename(&temporary, place)
+    };
+    write().map_err(|error| {
+        // The error that matters is the one being returned.
         std::fs::remove_file(&temporary).ok();
         fail(place)(error)
     })

@@ -15,15 +15,14 @@ mod place;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use oci::{Descriptor, Digest, Document, Manifest, Platform};
+use oci::{Descriptor, Digest, Document, Index, MAX_INDEX_DEPTH, Manifest, Platform};
 
-use crate::{Event, Events, VertexId, workers};
+use crate::source::progress_events;
+use crate::{Events, VertexId, workers};
 
 pub use error::TransferError;
 pub use place::Place;
 
-/// An index within an index is legal; deeper ones are nobody's.
-const MAX_DEPTH: u8 = 4;
 /// More than this refers to one image only where somebody means harm.
 const MAX_REFERRERS: usize = 10_000;
 
@@ -47,13 +46,15 @@ pub fn copy(
     (vertex, events): (VertexId, Events<'_>),
 ) -> Result<Descriptor, TransferError> {
     let relay = Relay { from, to, vertex, events, copied: Mutex::default() };
-    let root = from.root()?;
-    let root = match &what.platform {
-        Some(platform) => relay.pick(&root, platform)?,
-        None => root,
-    };
+    let (mut root, bytes) = from.root()?;
+    let mut document = parse(bytes, &root)?;
+    if let (Some(platform), Document::Index(index)) = (&what.platform, &document) {
+        root = pick(index.value(), platform)?;
+        document = parse(from.document(&root)?, &root)?;
+    }
     to.prepare()?;
-    relay.document(&root, true, 0)?;
+    relay.copied().insert(root.digest);
+    relay.whole(&root, &document, true, 0)?;
     if what.referrers {
         relay.referrers()?;
     }
@@ -85,42 +86,41 @@ struct Relay<'a> {
 }
 
 impl Relay<'_> {
-    fn pick(&self, root: &Descriptor, platform: &Platform) -> Result<Descriptor, TransferError> {
-        match parse(self.from.document(root)?, root)? {
-            Document::Manifest(_) => Ok(root.clone()),
-            Document::Index(index) => {
-                index.value().pick(platform).cloned().ok_or_else(|| TransferError::Platform {
-                    wanted: platform.to_string(),
-                    offered: index.value().platforms().map(Platform::to_string).collect(),
-                })
-            }
-        }
-    }
-
-    /// Copies a document after all that it names.
-    fn document(&self, descriptor: &Descriptor, is_root: bool, depth: u8) -> Result<(), TransferError> {
-        if depth > MAX_DEPTH {
+    /// Copies a document after all that it names, unless that was done.
+    fn document(&self, descriptor: &Descriptor, depth: u8) -> Result<(), TransferError> {
+        if depth > MAX_INDEX_DEPTH {
             return Err(TransferError::Depth { digest: descriptor.digest });
         }
         let is_new = self.copied().insert(descriptor.digest);
         if !is_new {
             return Ok(());
         }
-        let bytes = self.from.document(descriptor)?;
-        match parse(bytes.clone(), descriptor)? {
+        let document = parse(self.from.document(descriptor)?, descriptor)?;
+        self.whole(descriptor, &document, false, depth)
+    }
+
+    /// Copies what a document names, and then the document.
+    fn whole(
+        &self,
+        descriptor: &Descriptor,
+        document: &Document,
+        is_root: bool,
+        depth: u8,
+    ) -> Result<(), TransferError> {
+        match document {
             Document::Manifest(manifest) => self.parts(manifest.value())?,
             Document::Index(index) => {
                 for entry in &index.value().manifests {
                     let is_document = entry.media_type.is_index() || entry.media_type.is_manifest();
                     match is_document {
-                        true => self.document(entry, false, depth + 1)?,
+                        true => self.document(entry, depth + 1)?,
                         // What an index lists beside images is bytes. (OCI image-spec, image-index.md.)
                         false => self.blob(entry)?,
                     }
                 }
             }
         }
-        self.to.put_document(descriptor, &bytes, is_root)
+        self.to.put_document(descriptor, document.bytes(), is_root)
     }
 
     /// Layers and configuration, each once.
@@ -132,15 +132,7 @@ impl Relay<'_> {
     }
 
     fn blob(&self, blob: &Descriptor) -> Result<(), TransferError> {
-        let done = Mutex::new(0i64);
-        let progress = |delta: i64| {
-            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            *done += delta;
-            let (vertex, label) = (self.vertex, blob.digest.short());
-            let done_bytes = u64::try_from(*done).unwrap_or(0);
-            (self.events)(Event::Transfer { vertex, label, done_bytes, total_bytes: blob.size });
-        };
-        self.to.put_blob(blob, self.from, &progress)
+        self.to.put_blob(blob, self.from, &progress_events(self.vertex, self.events))
     }
 
     /// What refers to the documents that were copied, and to those that this brings.
@@ -154,7 +146,7 @@ impl Relay<'_> {
                 if self.copied().len() > MAX_REFERRERS {
                     return Err(TransferError::Depth { digest: subject });
                 }
-                self.document(&entry, false, 0)?;
+                self.document(&entry, 0)?;
                 self.to.add_referrer(subject, &entry)?;
             }
         }
@@ -163,6 +155,14 @@ impl Relay<'_> {
     fn copied(&self) -> std::sync::MutexGuard<'_, BTreeSet<Digest>> {
         self.copied.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The entry of an index for `platform`.
+fn pick(index: &Index, platform: &Platform) -> Result<Descriptor, TransferError> {
+    index.pick(platform).cloned().ok_or_else(|| TransferError::Platform {
+        wanted: platform.to_string(),
+        offered: index.platforms().map(Platform::to_string).collect(),
+    })
 }
 
 fn parse(bytes: Vec<u8>, descriptor: &Descriptor) -> Result<Document, TransferError> {

@@ -6,11 +6,12 @@ use std::io::{self, Read, Seek as _, SeekFrom};
 use layerfs::Arrival;
 use layerfs::download::Rest;
 use layerfs::store::Store;
-use oci::{Algorithm, Descriptor, Digest, Document, Hasher, MAX_DOCUMENT_BYTES, Reference};
+use oci::{Algorithm, Descriptor, Digest, Hasher, MAX_DOCUMENT_BYTES, Reference};
 use registry::referrers;
 
 use super::{TransferError, layout};
 use crate::source::layout::{Layout, LayoutError, LayoutImage, Selector};
+use crate::source::{Counted, Progress, summed};
 
 /// An image's place.
 #[derive(Debug)]
@@ -33,8 +34,6 @@ pub enum Place<'a> {
     },
 }
 
-type Progress<'a> = &'a (dyn Fn(i64) + Sync);
-
 impl<'a> Place<'a> {
     /// What the store has by this name.
     pub fn in_store(store: &'a Store, name: &Reference) -> Place<'a> {
@@ -43,21 +42,24 @@ impl<'a> Place<'a> {
 }
 
 impl Place<'_> {
-    /// What the place names.
-    pub(super) fn root(&self) -> Result<Descriptor, TransferError> {
-        match self {
+    /// The document that the place names, and what points to it.
+    pub(super) fn root(&self) -> Result<(Descriptor, Vec<u8>), TransferError> {
+        let found = match self {
             Place::Registry { client, reference } => {
-                client.document(reference).map(|fetched| fetched.descriptor).map_err(TransferError::Registry)
+                let fetched = client.document(reference).map_err(TransferError::Registry)?;
+                return Ok((fetched.descriptor, fetched.document.bytes().to_vec()));
             }
             Place::Layout(image) => {
-                Layout::at(&image.path).find(&image.selector, &[]).map(plain).map_err(TransferError::Layout)
+                Layout::at(&image.path).find(&image.selector, &[]).map_err(TransferError::Layout)?
             }
             Place::Store { store, name } => {
                 let found = store.find(name).map_err(TransferError::Store)?;
-                let absent = || TransferError::Absent { name: name.clone() };
-                Ok(plain(found.ok_or_else(absent)?.descriptor))
+                found.ok_or_else(|| TransferError::Absent { name: name.clone() })?.descriptor
             }
-        }
+        };
+        let descriptor = plain(found);
+        let bytes = self.document(&descriptor)?;
+        Ok((descriptor, bytes))
     }
 
     /// The document that the place names, byte for byte.
@@ -65,7 +67,7 @@ impl Place<'_> {
     /// # Errors
     /// When there is none, or it is not what its digest promises.
     pub fn read_root(&self) -> Result<Vec<u8>, TransferError> {
-        self.document(&self.root()?)
+        self.root().map(|(_, bytes)| bytes)
     }
 
     /// A document's bytes, verified.
@@ -73,10 +75,7 @@ impl Place<'_> {
         match self {
             Place::Registry { client, reference } => {
                 let fetched = client.document(&reference.at(descriptor.digest));
-                Ok(match fetched.map_err(TransferError::Registry)?.document {
-                    Document::Manifest(manifest) => manifest.bytes().to_vec(),
-                    Document::Index(index) => index.bytes().to_vec(),
-                })
+                Ok(fetched.map_err(TransferError::Registry)?.document.bytes().to_vec())
             }
             Place::Layout(_) => {
                 let mut bytes = Vec::new();
@@ -129,7 +128,7 @@ impl Place<'_> {
     fn unreadable(&self, blob: &Descriptor, source: io::Error) -> TransferError {
         match self {
             Place::Layout(image) => {
-                let path = layout::blob_path(&image.path, &blob.digest);
+                let path = Layout::at(&image.path).blob_path(&blob.digest);
                 TransferError::Layout(LayoutError::Read { path, source })
             }
             _ => TransferError::Store(layerfs::Error::ReadBlob { digest: blob.digest, source }),
@@ -176,20 +175,19 @@ impl Place<'_> {
                     Place::Registry { reference, .. } => vec![reference.clone()],
                     _ => Vec::new(),
                 };
-                let pushed = client.push_blob(reference, blob, &source, &near, progress);
+                let pushed = client.push_blob(reference, blob, &source, &near, &summed(blob, progress));
                 pushed.map(drop).map_err(TransferError::Registry)
             }
             Place::Layout(image) if layout::has(&image.path, blob) => Ok(()),
             Place::Layout(image) => {
-                layout::put(&image.path, blob, Counted { source: from.open(blob, 0)?, progress })
+                let source = from.open(blob, 0)?;
+                layout::put(&image.path, blob, Counted { source, done_bytes: 0, layer: blob, progress })
             }
             Place::Store { store, .. } => store.receive(blob, &Arrival::default(), |known| {
+                let counted = |source, done_bytes| Counted { source, done_bytes, layer: blob, progress };
                 Ok(match from.rest(blob, known)? {
-                    Rest::Behind(source) => {
-                        progress(i64::try_from(known.bytes()).unwrap_or(i64::MAX));
-                        Rest::Behind(Counted { source, progress })
-                    }
-                    Rest::Whole(source) => Rest::Whole(Counted { source, progress }),
+                    Rest::Behind(source) => Rest::Behind(counted(source, known.bytes())),
+                    Rest::Whole(source) => Rest::Whole(counted(source, 0)),
                 })
             }),
         }
@@ -253,18 +251,4 @@ impl Place<'_> {
 /// The entry of a list without the annotations that name it there.
 fn plain(descriptor: Descriptor) -> Descriptor {
     Descriptor::new(descriptor.media_type, descriptor.digest, descriptor.size)
-}
-
-/// Tells how much is read.
-struct Counted<'a> {
-    source: Box<dyn Read + Send>,
-    progress: Progress<'a>,
-}
-
-impl Read for Counted<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read(buffer)?;
-        (self.progress)(i64::try_from(count).unwrap_or(i64::MAX));
-        Ok(count)
-    }
 }

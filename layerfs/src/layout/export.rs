@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use oci::{Descriptor, Digest, Document, Index, Raw, Reference};
+use oci::{Descriptor, Digest, Document, Index, MAX_INDEX_DEPTH, Raw, Reference};
 use rustix::io::Errno;
 
 use super::{LAYOUT, named};
@@ -144,6 +144,10 @@ impl Store {
         documents: &mut BTreeSet<Digest>,
         depth: u8,
     ) -> Result<()> {
+        if depth > MAX_INDEX_DEPTH {
+            let reason = "there are too many indexes above it";
+            return Err(oci::Error::Ambiguous { digest: descriptor.digest, reason }.into());
+        }
         if !documents.insert(descriptor.digest) {
             return Ok(());
         }
@@ -155,18 +159,10 @@ impl Store {
                     manifest.layers.iter().chain([&manifest.config]).map(|part| (part.digest, part.size)),
                 );
             }
-            // An index within an index is legal, and deeper ones are nobody's.
-            Document::Index(index) if depth < 2 => {
+            Document::Index(index) => {
                 for entry in &index.value().manifests {
                     self.add_closure(entry, blobs, documents, depth + 1)?;
                 }
-            }
-            Document::Index(_) => {
-                return Err(oci::Error::Ambiguous {
-                    digest: descriptor.digest,
-                    reason: "indexes are nested more than twice",
-                }
-                .into());
             }
         }
         Ok(())

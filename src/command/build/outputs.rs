@@ -8,7 +8,6 @@ use builder::attest::{self, Statement, sbom};
 use builder::deliver::rootfs::{self, Place};
 use builder::deliver::{self, Artifact, Attest, Complete, Form};
 use builder::{Event, Events, Image, VertexId};
-use layerfs::layer::pack::PackOptions;
 use layerfs::layout::{Referrers, Target};
 use oci::Reference;
 
@@ -45,7 +44,7 @@ impl Works<'_> {
                 _ if output.is_kept() => stored.clone(),
                 _ => self.convert(&stored, &output.form, next())?,
             };
-            self.export(&converted, output, names, delivery, &mut next)?;
+            self.export((images, &converted), output, names, delivery, &mut next)?;
             if !matches!(output.export, Export::Files { .. } | Export::Nothing) {
                 delivered = converted;
             }
@@ -126,7 +125,7 @@ impl Works<'_> {
 
     fn export(
         &self,
-        artifact: &Artifact,
+        (built, artifact): (&[Image], &Artifact),
         output: &Output,
         names: &[Reference],
         delivery: &Delivery,
@@ -159,7 +158,8 @@ impl Works<'_> {
                 command::line(self.progress, next(), what, |vertex, events| {
                     let images = artifact.images();
                     let mut trees = rootfs::open(images, is_split, self.source(), (vertex, events))?;
-                    for (tree, image) in trees.iter_mut().zip(images) {
+                    for ((tree, image), built) in trees.iter_mut().zip(images).zip(built) {
+                        tree.packing = built.packing;
                         let digest = Some(image.descriptor.digest);
                         for companion in artifact.companions().filter(|one| one.subject() == digest) {
                             let mut files = attest::files(companion, self.backends.store)?;
@@ -168,23 +168,21 @@ impl Works<'_> {
                             files.into_iter().for_each(|(name, bytes)| tree.add(name, bytes));
                         }
                     }
-                    write_files(&trees, to, delivery.packing)
+                    write_files(&trees, to)
                 })
             }
         }
     }
 }
 
-fn write_files(trees: &[rootfs::Tree], to: &Files, packing: PackOptions) -> Result<(), builder::Error> {
+fn write_files(trees: &[rootfs::Tree], to: &Files) -> Result<(), builder::Error> {
     match to {
         Files::Directory(path) => {
             let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-            rootfs::write(trees, Place::Directory(path, owner), packing)
+            rootfs::write(trees, Place::Directory(path, owner))
         }
-        Files::Archive(Destination::Path(path)) => rootfs::write(trees, Place::Archive(path), packing),
-        Files::Archive(Destination::Stdout) => {
-            rootfs::write(trees, Place::Stream(&mut io::stdout()), packing)
-        }
+        Files::Archive(Destination::Path(path)) => rootfs::write(trees, Place::Archive(path)),
+        Files::Archive(Destination::Stdout) => rootfs::write(trees, Place::Stream(&mut io::stdout())),
     }
 }
 
