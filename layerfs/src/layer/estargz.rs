@@ -86,6 +86,8 @@ pub(crate) fn write(source: &mut dyn Read, out: &mut dyn Write, spool: File, lev
         pieces.add(seen)?;
         pieces.file(&entry, size, &mut reader)?;
     }
+    // What follows the archive's end is left out, and read: only at its own end a source says that it was damaged.
+    io::copy(reader.into_inner().source, &mut io::sink()).map_err(read_error)?;
     pieces.finish()
 }
 
