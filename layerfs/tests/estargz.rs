@@ -208,6 +208,43 @@ fn every_file_can_be_read_alone_and_all_of_them_together() {
 }
 
 #[test]
+fn the_table_knows_what_a_sparse_file_shows() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("files");
+    fs::create_dir(&place).unwrap();
+    let write = |name: &str, content: &[u8], offset: usize, size: usize| {
+        let file = fs::File::create(place.join(name)).unwrap();
+        file.set_len(size as u64).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, content, offset as u64).unwrap();
+    };
+    write("early", &noise(1000), 4096, 2 * CHUNK + 77);
+    write("late", b"end", CHUNK, CHUNK + 3);
+    write("nothing", b"", 0, 100_000);
+    write("stargz.index.json", b"{}", 5000, 10_000);
+    write("usual", &noise(777), 0, 777);
+    for format in ["gnu", "posix"] {
+        let archive = dir.path().join("archive");
+        let options = ["--sparse", "--hole-detection=raw", "--mtime=@1000000000", "--sort=name"];
+        let mut tar = std::process::Command::new("tar");
+        tar.arg("-cf").arg(&archive).args(options).arg(format!("--format={format}"));
+        let names = ["early", "late", "nothing", "stargz.index.json", "usual"];
+        assert!(tar.arg("-C").arg(&place).args(names).status().unwrap().success());
+        let tar = fs::read(&archive).unwrap();
+        assert!(tar.len() < CHUNK / 2, "{format}: nothing sparse about {} bytes", tar.len());
+        let (_dir, store, diff_id) = stored(&tar);
+        let (made, _) = store.estargz(diff_id, 6).unwrap();
+        let blob = fs::read(store.blob_path(&made.digest)).unwrap();
+        let mut archive = Vec::new();
+        MultiGzDecoder::new(&blob[..]).read_to_end(&mut archive).unwrap();
+        check(&blob, &made, &archive);
+        let found = entries(&archive).into_iter().map(|(entry, content)| (entry.path, content));
+        let expected = ["early", "late", "nothing", "usual"]
+            .map(|name| (name.into(), fs::read(place.join(name)).unwrap()));
+        assert!(found.skip(1).take(4).eq(expected), "{format}");
+    }
+}
+
+#[test]
 fn the_number_of_threads_changes_nothing() {
     let tar = layer();
     let made = |threads| {

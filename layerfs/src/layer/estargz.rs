@@ -9,8 +9,9 @@
 //! until the offset of its piece is known, and then goes into a file without a name. So memory is that of a batch,
 //! whatever the size of the layer, and equal archives give equal bytes whatever the number of threads.
 //!
-//! The headers are copied as they are. The table and the landmark are entries of the archive, so its digest is another:
-//! what has them already loses them first.
+//! The headers are copied as they are, but for those of sparse files: they tell of what is stored, and a chunk is what
+//! the file shows. The table and the landmark are entries of the archive, so its digest is another: what has them already
+//! loses them first.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -23,7 +24,7 @@ use serde::Serialize;
 
 use super::codec::gzip_member;
 use super::deflate::Deflate;
-use super::tar::{BLOCK, Limits, Reader, Writer};
+use super::tar::{BLOCK, Limits, Reader, Writer, headers, padding};
 use crate::entry::{Entry, Kind, Time};
 use crate::{Error, Result};
 
@@ -66,24 +67,21 @@ pub(crate) fn write(source: &mut dyn Read, out: &mut dyn Write, spool: File, lev
     let mut reader = Reader::new(Recorder { source, seen: Vec::new() }, Limits::default());
     let mut pieces = Pieces::new(out, spool, level);
     pieces.landmark()?;
-    // The zeros behind the content of an entry that was left out come with the next header.
-    let mut unwanted = 0;
     while let Some(entry) = reader.next_entry()? {
         let seen = std::mem::take(&mut reader.get_mut().seen);
-        let seen = &seen[std::mem::take(&mut unwanted)..];
         let Kind::File { size } = entry.kind else {
-            pieces.add(seen)?;
+            pieces.headers(&seen)?;
             pieces.other(&entry);
             continue;
         };
         if is_own(&entry.path) {
-            // What precedes its header belongs to the entry before.
-            pieces.add(&seen[..seen.len() % BLOCK])?;
             io::copy(&mut Content(&mut reader), &mut io::sink()).map_err(read_error)?;
-            unwanted = padding(size);
             continue;
         }
-        pieces.add(seen)?;
+        match reader.is_sparse() {
+            true => pieces.headers(&headers(&entry))?,
+            false => pieces.headers(&seen)?,
+        }
         pieces.file(&entry, size, &mut reader)?;
     }
     // What follows the archive's end is left out, and read: only at its own end a source says that it was damaged.
@@ -94,6 +92,12 @@ pub(crate) fn write(source: &mut dyn Read, out: &mut dyn Write, spool: File, lev
 /// Whether an entry is what this format adds to an archive.
 fn is_own(path: &[u8]) -> bool {
     [TOC, LANDMARK, PREFETCH_LANDMARK].iter().any(|name| path == name.as_bytes())
+}
+
+/// One of them.
+fn own_entry(name: &str, size: u64) -> Entry {
+    let (path, kind, mtime) = (name.as_bytes().to_vec(), Kind::File { size }, Time::default());
+    Entry { path, kind, mode: 0o644, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() }
 }
 
 /// Keeps what passes, until it is taken.
@@ -298,18 +302,22 @@ impl<'a> Pieces<'a> {
         Ok(())
     }
 
+    /// Adds the zeros that fill the last block of what there is.
+    fn pad(&mut self) -> Result<()> {
+        self.add(&[0; BLOCK][..padding(self.archive.bytes())])
+    }
+
+    /// Adds headers; what comes before their first block belongs to the entry before, which may be another one here.
+    fn headers(&mut self, blocks: &[u8]) -> Result<()> {
+        self.pad()?;
+        self.add(&blocks[blocks.len() % BLOCK..])
+    }
+
     fn landmark(&mut self) -> Result<()> {
-        let (path, kind) = (LANDMARK.as_bytes().to_vec(), Kind::File { size: 1 });
-        let (mode, mtime, xattrs) = (0o644, Time::default(), BTreeMap::new());
-        let entry = Entry { path, kind, mode, uid: 0, gid: 0, mtime, xattrs };
-        let mut tar = Writer::new(Vec::new());
-        let header = tar.entry(&entry).and_then(|()| tar.write_data(&[LANDMARK_CONTENT]));
-        let bytes = header.and_then(|()| tar.finish()).map_err(write_error)?;
-        // One block for the header, one for the content; the archive does not end here.
-        let (header, content) = bytes[..2 * BLOCK].split_at(BLOCK);
-        self.add(header)?;
+        let entry = own_entry(LANDMARK, 1);
+        self.headers(&headers(&entry))?;
         let piece = self.begin()?;
-        self.add(content)?;
+        self.add(&[LANDMARK_CONTENT])?;
         let digest = Digest::of(&[LANDMARK_CONTENT]);
         let line = Line { digest: Some(digest), chunk_digest: Some(digest), ..Line::of(&entry) };
         self.waiting.push_back((Some(piece), line));
@@ -354,16 +362,12 @@ impl<'a> Pieces<'a> {
 
     /// The table and the footer.
     fn finish(mut self) -> Result<Written> {
-        // An archive may end without the zeros that fill its last block.
-        let zeros = [0; BLOCK];
-        self.add(&zeros[..padding(self.archive.bytes())])?;
+        self.pad()?;
         self.begin()?;
         self.flush()?;
         let begin = self.written;
         let (mut table, toc_bytes, toc) = self.table.finish().map_err(write_error)?;
-        let (path, kind) = (TOC.as_bytes().to_vec(), Kind::File { size: toc_bytes });
-        let (mode, mtime, xattrs) = (0o644, Time::default(), BTreeMap::new());
-        let entry = Entry { path, kind, mode, uid: 0, gid: 0, mtime, xattrs };
+        let entry = own_entry(TOC, toc_bytes);
         let gzip = GzBuilder::new().write(&mut *self.out, Compression::new(self.level));
         let tee = Tee { hasher: &mut self.archive, out: gzip };
         let mut tar = Writer::new(tee);
@@ -380,11 +384,6 @@ impl<'a> Pieces<'a> {
         let size_bytes = self.archive.bytes();
         Ok(Written { toc, diff_id: self.archive.finish(), size_bytes })
     }
-}
-
-/// How many zeros follow `size` bytes in an archive.
-fn padding(size: u64) -> usize {
-    usize::try_from(size % BLOCK as u64).map_or(0, |over| (BLOCK - over) % BLOCK)
 }
 
 struct Tee<'a, W> {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::header::Header;
 use super::sparse::{self, Lines, Map, Piece, Records};
-use super::{BLOCK, BLOCK_BYTES, Limits, Problem, normalise, pax};
+use super::{BLOCK, BLOCK_BYTES, Limits, Problem, normalise, padding, pax};
 use crate::entry::{Entry, Kind, Time};
 use crate::{Error, Result};
 
@@ -124,6 +124,11 @@ impl<R: Read> Reader<R> {
         Ok(count)
     }
 
+    /// Whether the present file has holes that the archive does not hold, or could have.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.map.is_some()
+    }
+
     /// How many bytes of the archive come before the headers of the present entry: a reader that begins there
     /// finds the same entry.
     pub fn entry_offset(&self) -> u64 {
@@ -188,7 +193,7 @@ impl<R: Read> Reader<R> {
         }
         let mut body = vec![0; usize::try_from(header.size).map_err(|_| refuse(Problem::Metadata))?];
         self.pending = header.size;
-        self.padding = padding(header.size);
+        self.padding = padding(header.size) as u64;
         let mut filled = 0;
         while filled < body.len() {
             filled += self.read_stored(&mut body[filled..])?;
@@ -223,7 +228,7 @@ impl<R: Read> Reader<R> {
         }
         if is_file {
             self.pending = stored;
-            self.padding = padding(stored);
+            self.padding = padding(stored) as u64;
             let map = self.read_map(&header, block, &mut extended, stored);
             self.map = map.map_err(|error| match error {
                 Error::Archive { problem, .. } => named(problem),
@@ -406,10 +411,6 @@ fn refuse_global(body: &[u8]) -> Result<(), Problem> {
         true => Err(Problem::GlobalHeader),
         false => Ok(()),
     }
-}
-
-fn padding(size: u64) -> u64 {
-    (BLOCK_BYTES - size % BLOCK_BYTES) % BLOCK_BYTES
 }
 
 fn refuse(problem: Problem) -> Error {
