@@ -280,7 +280,11 @@ impl Walker<'_> {
     /// Passes a change on, after the ancestors that have not been mentioned.
     fn say(&mut self, change: Change) -> Result<()> {
         for entry in self.unsaid.drain(..) {
+            check(&entry)?;
             (self.sink)(Change::Put { entry, content: None })?;
+        }
+        if let Change::Put { entry, .. } = &change {
+            check(entry)?;
         }
         (self.sink)(change)
     }
@@ -293,6 +297,15 @@ impl Walker<'_> {
             Err(errno) => Err(fail(&join(path, name), errno)),
         }
     }
+}
+
+/// What a file system can hold and PAX records cannot.
+fn check(entry: &Entry) -> Result<()> {
+    if entry.xattrs.keys().any(|name| name.contains(&b'=')) {
+        let reason = "an archive cannot hold extended attributes with `=` in their names";
+        return Err(Error::Unpackable { path: path_of(&entry.path), reason });
+    }
+    Ok(())
 }
 
 impl Object {
