@@ -122,8 +122,8 @@ impl Store {
         Ok(descriptor)
     }
 
-    /// Points to the tar of a layer, if the store has it.
-    fn stored_tar(&self, diff_id: DiffId) -> Result<Option<Descriptor>> {
+    /// Points to the tar of a layer, if the store has it, and holds it.
+    pub(crate) fn stored_tar(&self, diff_id: DiffId) -> Result<Option<Descriptor>> {
         let size = self.hold(&diff_id.0)?;
         Ok(size.map(|size| Descriptor::new(MediaType::OciLayer(Compression::None), diff_id.0, size)))
     }
