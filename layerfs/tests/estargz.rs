@@ -199,6 +199,11 @@ fn every_file_can_be_read_alone_and_all_of_them_together() {
     check(&blob, &made, &archive);
     // But for what the format adds it is the same archive, byte for byte.
     assert_eq!(archive[1024..1024 + tar.len() - 1024], tar[..tar.len() - 1024]);
+    // Other bytes of the same layer are another `LAYER_FORMAT`.
+    assert_eq!(
+        made.digest.to_string(),
+        "sha256:963ffaaceb0300ce894c67b77f34b95d10eb9e79e832f8da3250dd1dc1963a4d"
+    );
     // Whoever makes it again finds it.
     assert_eq!(store.estargz(diff_id, 6).unwrap(), (made.clone(), content));
     // What has a table already loses it first.

@@ -17,14 +17,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 
-use flate2::{Compression, GzBuilder};
-use oci::{Digest, Hasher};
+use oci::{Compression, Digest, Hasher};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::codec::gzip_member;
+use super::codec::{Codec, gzip_member};
 use super::deflate::Deflate;
-use super::tar::{BLOCK, Limits, Reader, Writer, headers, padding};
+use super::tar::{BLOCK, Limits, Reader, headers, padding};
 use crate::entry::{Entry, Kind, Time};
 use crate::{Error, Result};
 
@@ -366,40 +365,32 @@ impl<'a> Pieces<'a> {
         self.begin()?;
         self.flush()?;
         let begin = self.written;
-        let (mut table, toc_bytes, toc) = self.table.finish().map_err(write_error)?;
-        let entry = own_entry(TOC, toc_bytes);
-        let gzip = GzBuilder::new().write(&mut *self.out, Compression::new(self.level));
-        let tee = Tee { hasher: &mut self.archive, out: gzip };
-        let mut tar = Writer::new(tee);
-        tar.entry(&entry).map_err(write_error)?;
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match table.read(&mut buffer).map_err(write_error)? {
-                0 => break,
-                count => tar.write_data(&buffer[..count]).map_err(write_error)?,
-            }
-        }
-        tar.finish().and_then(|tee| tee.out.finish()).map_err(write_error)?;
+        let (table, toc_bytes, toc) = self.table.finish().map_err(write_error)?;
+        let headers = headers(&own_entry(TOC, toc_bytes));
+        // The zeros of its last block, and the two that end the archive.
+        let zeros = [0; 3 * BLOCK];
+        let zeros = &zeros[..padding(toc_bytes) + 2 * BLOCK];
+        let source = headers.as_slice().chain(table).chain(zeros);
+        let mut source = Hashed { hasher: &mut self.archive, source };
+        let codec = Codec { compression: Compression::Gzip, level: self.level };
+        codec.compress(&mut source, self.out, rayon::current_num_threads()).map_err(write_error)?;
         self.out.write_all(&footer(begin)).map_err(write_error)?;
         let size_bytes = self.archive.bytes();
         Ok(Written { toc, diff_id: self.archive.finish(), size_bytes })
     }
 }
 
-struct Tee<'a, W> {
+/// Hashes what is read.
+struct Hashed<'a, R> {
     hasher: &'a mut Hasher,
-    out: W,
+    source: R,
 }
 
-impl<W: Write> Write for Tee<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
+impl<R: Read> Read for Hashed<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
         Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }
 
