@@ -13,7 +13,7 @@ use crate::entry::{Entry, Kind};
 use crate::layer::tar::Problem;
 use crate::layer::unpack::lexical;
 use crate::walk::{join, split};
-use crate::whiteout;
+use crate::whiteout::{self, Meaning};
 use crate::xattr;
 use crate::{Error, Result};
 
@@ -44,30 +44,19 @@ impl Applying<'_> {
     fn record(&mut self, place: usize, record: &Record) -> Result<()> {
         let entry = &record.entry;
         let refuse = |problem| Error::Archive { entry: Some(path_of(&entry.path)), problem };
-        let (dir, name) = split(&entry.path);
-        if dir.split(|byte| *byte == b'/').any(whiteout::is_reserved) {
-            // AUFS kept its own files below such directories.
-            return Ok(());
-        }
-        match whiteout::classify(name) {
-            whiteout::Name::Ordinary => {}
-            whiteout::Name::Ignored => return Ok(()),
-            whiteout::Name::Invalid => return Err(refuse(Problem::Whiteout)),
-            whiteout::Name::Opaque => {
+        match whiteout::meaning(entry).map_err(refuse)? {
+            Meaning::Object => self.put(place, record).map_err(refuse)?,
+            Meaning::Nothing => {}
+            Meaning::Opaque { dir } => {
                 let dir = self.hidden_in(dir).map_err(refuse)?;
                 dir.into_iter().for_each(|dir| self.hide_lower(dir));
-                return Ok(());
             }
-            whiteout::Name::Whiteout(hidden) => {
+            Meaning::Deletion { dir, name } => {
                 let dir = self.hidden_in(dir).map_err(refuse)?;
-                dir.into_iter().for_each(|dir| self.hide(dir, hidden));
-                return Ok(());
+                dir.into_iter().for_each(|dir| self.hide(dir, name));
             }
         }
-        if entry.kind == (Kind::CharDevice { major: 0, minor: 0 }) {
-            return Err(refuse(Problem::WhiteoutDevice));
-        }
-        self.put(place, record).map_err(refuse)
+        Ok(())
     }
 
     fn put(&mut self, place: usize, record: &Record) -> Result<(), Problem> {
