@@ -1,7 +1,7 @@
 //! Layers, and archives for ADD, to files.
 //!
-//! Three things happen to every byte: it is decompressed and hashed in one thread, and read as a tar and
-//! written in another. Order for one entry: its parent is opened below the root, by the kernel (`place`); what is in the way
+//! Three things happen to every byte, each in a thread of its own: it is decompressed, it is hashed, and it is read as a
+//! tar and written. Order for one entry: its parent is opened below the root, by the kernel (`place`); what is in the way
 //! goes; the object is made, then gets its content, owner, attributes, mode and time in this order, because
 //! changing the owner clears capabilities and set-user-id bits. Times of directories come last of all, since
 //! making children changes them.
