@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::tree::{FileTree, Found, Name, Node, NodeId};
 use super::{FileIndex, Record};
-use crate::diff::path_of;
+use crate::confined::{MAX_LINKS, path_of};
 use crate::entry::{Entry, Kind};
 use crate::layer::tar::Problem;
 use crate::layer::unpack::lexical;
@@ -16,9 +16,6 @@ use crate::walk::{join, split};
 use crate::whiteout::{self, Meaning};
 use crate::xattr;
 use crate::{Error, Result};
-
-/// As many links as the kernel follows in one path.
-const MAX_LINKS: u32 = 40;
 
 pub(super) fn apply(tree: &mut FileTree, index: &FileIndex) -> Result<()> {
     let layer = tree.layers;
@@ -154,7 +151,7 @@ impl Applying<'_> {
 
     /// The directory `dir`, made with its parents if it is missing. A dangling link's target is made; a file in the
     /// way goes.
-    fn make_dirs(&mut self, dir: &[u8], links: u32) -> Result<NodeId, Problem> {
+    fn make_dirs(&mut self, dir: &[u8], links: usize) -> Result<NodeId, Problem> {
         if links > MAX_LINKS {
             return Err(Problem::Loop);
         }

@@ -25,6 +25,7 @@ use super::codec::{Codec, gzip_member};
 use super::deflate::Deflate;
 use super::tar::{BLOCK, Limits, Reader, headers, padding};
 use crate::entry::{Entry, Kind, Time};
+use crate::hash::Hashed;
 use crate::{Error, Result};
 
 /// The annotation of a layer that holds the digest of its table, by which all else in it can be verified.
@@ -371,26 +372,12 @@ impl<'a> Pieces<'a> {
         let zeros = [0; 3 * BLOCK];
         let zeros = &zeros[..padding(toc_bytes) + 2 * BLOCK];
         let source = headers.as_slice().chain(table).chain(zeros);
-        let mut source = Hashed { hasher: &mut self.archive, source };
+        let mut source = Hashed { source, hasher: self.archive };
         let codec = Codec { compression: Compression::Gzip, level: self.level };
         codec.compress(&mut source, self.out, rayon::current_num_threads()).map_err(write_error)?;
         self.out.write_all(&footer(begin)).map_err(write_error)?;
-        let size_bytes = self.archive.bytes();
-        Ok(Written { toc, diff_id: self.archive.finish(), size_bytes })
-    }
-}
-
-/// Hashes what is read.
-struct Hashed<'a, R> {
-    hasher: &'a mut Hasher,
-    source: R,
-}
-
-impl<R: Read> Read for Hashed<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        Ok(count)
+        let size_bytes = source.hasher.bytes();
+        Ok(Written { toc, diff_id: source.hasher.finish(), size_bytes })
     }
 }
 

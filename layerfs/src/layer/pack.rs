@@ -8,7 +8,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use oci::{Algorithm, Compression, Descriptor, DiffId, MediaType};
 
 use super::tar::Writer;
-use crate::diff::{self, Change, path_of, read_exactly};
+use crate::confined::path_of;
+use crate::diff::{self, Change, read_exactly};
 use crate::entry::{Entry, Kind, Time};
 use crate::hash::SideHasher;
 use crate::snapshot::Changes;

@@ -23,8 +23,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 use rustix::mount::{fsconfig_set_string, fsmount, fsopen};
 
 use super::overlay::Writable;
-use crate::confined::{Kind, open_exact, xattr};
-use crate::diff::path_of;
+use crate::confined::{Kind, open_exact, path_of, xattr};
 use crate::walk::{self, everything};
 use crate::whiteout::{self, Name, OPAQUE_XATTR};
 use crate::{Error, IoResultExt, Result};

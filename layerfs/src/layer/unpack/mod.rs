@@ -28,8 +28,7 @@ use rustix::fs::{statat, unlinkat, utimensat};
 use rustix::io::Errno;
 
 use super::tar::{Limits, Reader};
-use crate::confined::look_up_exact;
-use crate::diff::path_of;
+use crate::confined::{look_up_exact, path_of};
 use crate::entry::{Entry, Kind, Time};
 use crate::remove::{is_dir, open_dir, remove_tree};
 use crate::snapshot::{Active, Below};
