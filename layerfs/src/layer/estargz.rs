@@ -17,9 +17,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use oci::{Compression, Digest, Hasher};
 use rayon::prelude::*;
 use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::codec::{Codec, gzip_member};
 use super::deflate::Deflate;
@@ -177,11 +181,11 @@ impl Line {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut line = Line {
             name: text(&entry.path),
-            modified: (entry.mtime != Time::default()).then(|| rfc3339(entry.mtime.seconds)),
+            modified: (entry.mtime != Time::default()).then(|| rfc3339(entry.mtime.seconds)).flatten(),
             mode: Some(entry.mode),
             uid: Some(entry.uid),
             gid: Some(entry.gid),
-            xattrs: entry.xattrs.iter().map(|(name, value)| (text(name), base64(value))).collect(),
+            xattrs: entry.xattrs.iter().map(|(name, value)| (text(name), BASE64.encode(value))).collect(),
             ..Line::default()
         };
         line.kind = match &entry.kind {
@@ -423,34 +427,9 @@ fn footer(toc_offset: u64) -> Vec<u8> {
     bytes
 }
 
-/// Days since 1970 to a date: H. Hinnant's algorithm, which holds for all years here.
-fn rfc3339(seconds: i64) -> String {
-    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-/// RFC 4648, with padding: how the format writes the values of attributes.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let number = group.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
-        let number = number << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let digit = DIGITS[(number >> (18 - 6 * place) & 63) as usize];
-            text.push(if place <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
+/// None for a year that the form has no room for.
+fn rfc3339(seconds: i64) -> Option<String> {
+    OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()
 }
 
 fn read_error(source: io::Error) -> Error {
@@ -478,13 +457,16 @@ mod tests {
     #[test]
     fn times_and_values_are_written_as_others_write_them() {
         for (seconds, expected) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_827_696, "2000-02-29T12:34:56Z"),
-            (1_000_000_000, "2001-09-09T01:46:40Z"),
-            (4_107_542_399, "2100-02-28T23:59:59Z"),
-            (-1, "1969-12-31T23:59:59Z"),
+            (0, Some("1970-01-01T00:00:00Z")),
+            (951_827_696, Some("2000-02-29T12:34:56Z")),
+            (1_000_000_000, Some("2001-09-09T01:46:40Z")),
+            (4_107_542_399, Some("2100-02-28T23:59:59Z")),
+            (-1, Some("1969-12-31T23:59:59Z")),
+            (253_402_300_799, Some("9999-12-31T23:59:59Z")),
+            (253_402_300_800, None),
+            (i64::MIN, None),
         ] {
-            assert_eq!(rfc3339(seconds), expected);
+            assert_eq!(rfc3339(seconds).as_deref(), expected);
         }
         for (bytes, expected) in [
             (&b""[..], ""),
@@ -493,7 +475,7 @@ mod tests {
             (b"foo", "Zm9v"),
             (b"\xff\xfe\xfd\xfc", "//79/A=="),
         ] {
-            assert_eq!(base64(bytes), expected);
+            assert_eq!(BASE64.encode(bytes), expected);
         }
     }
 }
