@@ -1,5 +1,5 @@
 //! The parts by themselves, through the crates' public APIs: `cargo bench --bench micro`, with a filter as its argument.
-//! Parse, keys, walk and listing, pack and unpack, compression, the seccomp filter, and the start of a container with
+//! Parse, keys, walk and digest, pack and unpack, compression, the seccomp filter, and the start of a container with
 //! and without the filter, whose difference is what sending and loading it costs: it is compiled once for all steps.
 //!
 //! Hostile inputs of the parser are in `parse`.
@@ -80,12 +80,12 @@ fn walk_5000_files(bencher: Bencher<'_, '_>) {
 }
 
 #[divan::bench]
-fn select_and_list_5000_files(bencher: Bencher<'_, '_>) {
+fn select_and_digest_5000_files(bencher: Bencher<'_, '_>) {
     let root = Root::open(&small()).expect("a folder");
     let filters = Filters { matches: &|_, _| false, ignore: None, exclude: None };
     bencher.counter(ItemsCount::new(files_of(&small()))).bench(|| {
         let selection = select(&root, &["."], &filters).expect("a selection");
-        checksum::list(&root, &selection, checksum::Options::default()).expect("a listing")
+        checksum::digest(&root, &selection, checksum::Options::default()).expect("a digest")
     });
 }
 

@@ -8,9 +8,9 @@
 //! attributes and their names and values, and the BLAKE3 hash of the data, which leaves no machine and is three times
 //! as fast as a digest by SHA-256. A listing's digest is that of
 //! `LISTING`, the sources, and for each of them the number of entries and, for every `GROUP` of them, the digest of
-//! their paths and records, so that threads can share the work. Neither sees the time, the inode, the number of links, or any name above a selected directory; of a selected
-//! directory itself nothing counts, because nothing of it is copied, and of a selected file also its name,
-//! because a destination directory takes it.
+//! their paths and records, so that threads can share the work. Neither sees the time, the inode, the number of links,
+//! or any name above a selected directory; of a selected directory itself nothing counts, because nothing of it is
+//! copied, and of a selected file also its name, because a destination directory takes it.
 //!
 //! Invariants: every field is framed, so that no two selections are written as the same bytes; files are read
 //! in pieces of bounded size; a file that is no longer the one that was selected, or that changes while it is read, is
@@ -29,7 +29,7 @@ use rayon::prelude::*;
 use crate::confined::xattr::{self, Attributes};
 use crate::confined::{Kind, Metadata, Owner, Root, open_exact, open_listed, path_of};
 use crate::copy::{Selected, Selection};
-use crate::walk::{Entry, split};
+use crate::walk::Entry;
 use crate::{Error, IoResultExt, Result};
 
 mod known;
@@ -59,58 +59,19 @@ pub struct Options<'a> {
     pub known: Option<&'a Known>,
 }
 
-/// What a selection contains, file by file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listing {
-    /// The sources, in the order of the selection.
-    pub sources: Vec<Source>,
-}
-
-/// What one selected file or directory contains.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    /// The directory that the paths of `entries` begin at, below the root. Not part of the digest.
-    pub base: Vec<u8>,
-    /// Whether it is a directory whose contents are meant.
-    pub is_directory: bool,
-    /// The paths and the digests of their records, sorted; of a selected file only its name.
-    pub entries: Vec<(Vec<u8>, Digest)>,
-}
-
 /// Reads and hashes all that is selected.
 ///
 /// # Errors
 /// [`Error::SourceChanged`] if a file is not the one that was selected any more; [`Error::File`].
-pub fn list(root: &Root, selection: &Selection, options: Options<'_>) -> Result<Listing> {
-    let sources =
-        selection.sources.iter().map(|selected| Ok(Found::of(root, selected, options)?.to_source()));
-    Ok(Listing { sources: sources.collect::<Result<_>>()? })
-}
-
-/// The digest of all that is selected: [`list`] without the listing.
-///
-/// # Errors
-/// As [`list`].
 pub fn digest(root: &Root, selection: &Selection, options: Options<'_>) -> Result<Digest> {
-    let mut frame = Frame::of_listing(selection.sources.len());
+    let mut frame = Frame::new(LISTING);
+    frame.number(selection.sources.len() as u64);
     for selected in &selection.sources {
         let found = Found::of(root, selected, options)?;
         let entry = |nth: usize| (found.path(nth), &found.records[nth]);
         frame.source(found.is_directory(), found.records.len(), &entry);
     }
     Ok(frame.finish())
-}
-
-impl Listing {
-    /// The digest of the contents.
-    pub fn digest(&self) -> Digest {
-        let mut frame = Frame::of_listing(self.sources.len());
-        for source in &self.sources {
-            let entry = |nth: usize| (source.entries[nth].0.as_slice(), &source.entries[nth].1);
-            frame.source(source.is_directory, source.entries.len(), &entry);
-        }
-        frame.finish()
-    }
 }
 
 /// What one selected file or directory contains.
@@ -141,17 +102,6 @@ impl<'a> Found<'a> {
     /// A selected file is listed under the name that it was selected by.
     fn path(&self, nth: usize) -> &[u8] {
         if self.is_directory() { &self.selected.entries[nth].path } else { &self.selected.name }
-    }
-
-    fn to_source(&self) -> Source {
-        let path = self.selected.path.as_os_str().as_bytes();
-        let base = if self.is_directory() { path } else { split(path).0 };
-        let entries = self.records.iter().enumerate();
-        Source {
-            base: base.to_owned(),
-            is_directory: self.is_directory(),
-            entries: entries.map(|(nth, record)| (self.path(nth).to_owned(), *record)).collect(),
-        }
     }
 }
 
@@ -285,12 +235,6 @@ impl Frame {
         let mut hasher = Hasher::new();
         hasher.update(form);
         Frame(hasher)
-    }
-
-    fn of_listing(sources: usize) -> Frame {
-        let mut frame = Frame::new(LISTING);
-        frame.number(sources as u64);
-        frame
     }
 
     /// One source of a listing; `entry` gives the path and the record of each of its entries.

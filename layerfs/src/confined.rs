@@ -35,7 +35,7 @@ const PATH_MAX: usize = 4096;
 const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// How many links one path may lead through, as in the kernel (`MAXSYMLINKS`).
-const MAX_LINKS: usize = 40;
+pub(crate) const MAX_LINKS: usize = 40;
 /// How often a name that another one takes again is freed.
 const MAX_RACES: usize = 128;
 

@@ -3,7 +3,8 @@
 //! Here: where a source goes. Not here: which files are meant ([`select()`]), what they contain
 //! ([`crate::checksum`]), who a `--chown` names, what `.dockerignore` says.
 //!
-//! Order: [`select()`], or [`select_parents()`] for `--parents`, once; its result serves the key (`checksum::list`) and, on a miss, [`copy()`].
+//! Order: [`select()`], or [`select_parents()`] for `--parents`, once; its result serves the key
+//! ([`crate::checksum::digest`]) and, on a miss, [`copy()`].
 //!
 //! The rules, by their numbers in the study of BuildKit: a destination that ends in a slash, or is the root, is
 //! a directory, made if it is missing (1); a directory's contents are copied, not it (3); a file goes into a

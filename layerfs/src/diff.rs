@@ -22,19 +22,16 @@
 //! have more levels than it may have files open.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, major, minor, openat, readlinkat, statat,
 };
 use rustix::io::Errno;
 
-use crate::confined::{self, open_exact};
+use crate::confined::{self, open_exact, path_of};
 use crate::entry::{Entry, Kind, MAX_PATH_BYTES, Time, is_whiteout};
 use crate::remove::{is_dir, names, open_dir};
 use crate::snapshot::{Changes, Layout, original_of};
@@ -280,7 +277,11 @@ impl Walker<'_> {
     /// Passes a change on, after the ancestors that have not been mentioned.
     fn say(&mut self, change: Change) -> Result<()> {
         for entry in self.unsaid.drain(..) {
+            check(&entry)?;
             (self.sink)(Change::Put { entry, content: None })?;
+        }
+        if let Change::Put { entry, .. } = &change {
+            check(entry)?;
         }
         (self.sink)(change)
     }
@@ -293,6 +294,15 @@ impl Walker<'_> {
             Err(errno) => Err(fail(&join(path, name), errno)),
         }
     }
+}
+
+/// What a file system can hold and PAX records cannot.
+fn check(entry: &Entry) -> Result<()> {
+    if entry.xattrs.keys().any(|name| name.contains(&b'=')) {
+        let reason = "an archive cannot hold extended attributes with `=` in their names";
+        return Err(Error::Unpackable { path: path_of(&entry.path), reason });
+    }
+    Ok(())
 }
 
 impl Object {
@@ -450,10 +460,6 @@ fn is_opaque(dir: impl AsFd) -> rustix::io::Result<bool> {
 
 fn fail(path: &[u8], errno: Errno) -> Error {
     Error::Pack { path: path_of(path), source: errno.into() }
-}
-
-pub(crate) fn path_of(path: &[u8]) -> PathBuf {
-    PathBuf::from(OsString::from_vec(path.to_vec()))
 }
 
 /// Reads exactly `size` bytes of `file` in pieces; a file that changes meanwhile is an error.

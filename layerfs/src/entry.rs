@@ -29,6 +29,18 @@ pub struct Entry {
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
+impl Entry {
+    /// How many bytes its path, its target and its attributes have: whoever reads it may have to remember them.
+    pub(crate) fn names_bytes(&self) -> usize {
+        let target = match &self.kind {
+            Kind::Symlink { target } | Kind::HardLink { target } => target.len(),
+            _ => 0,
+        };
+        let xattrs: usize = self.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.path.len() + target + xattrs
+    }
+}
+
 /// What an entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {

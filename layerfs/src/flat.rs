@@ -11,8 +11,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use crate::confined::open_exact;
-use crate::diff::{self, Change, path_of, read_exactly};
+use crate::confined::{open_exact, path_of};
+use crate::diff::{self, Change, read_exactly};
 use crate::entry::{Entry, Kind};
 use crate::ingest::random_name;
 use crate::layer::tar::Writer;

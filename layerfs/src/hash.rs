@@ -1,9 +1,11 @@
 //! Hashing beside the work whose bytes are hashed: a layer is read, packed and written on one core and hashed on another.
 //!
 //! A short run of bytes is hashed where it is: a thread begins only with the first full piece. Bytes wait in at most
-//! [`DEPTH`] pieces, so memory is bounded whichever side is slower.
+//! [`DEPTH`] pieces, so memory is bounded whichever side is slower. Where other cores are busy anyway, bytes are
+//! hashed where they are read ([`Hashed`]).
 
 use std::collections::VecDeque;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -38,6 +40,20 @@ impl Pieces {
         let piece = Arc::new(piece);
         self.lent.push_back(Arc::clone(&piece));
         piece
+    }
+}
+
+/// A source that is hashed where it is read.
+pub(crate) struct Hashed<R> {
+    pub(crate) source: R,
+    pub(crate) hasher: Hasher,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
     }
 }
 

@@ -16,7 +16,8 @@
 //!
 //! Invariants: a path from an image or an archive is only ever resolved by the kernel, below a directory
 //! descriptor (`openat2`, `RESOLVE_IN_ROOT`); a blob is visible under its digest only when it is complete; no
-//! mount is ever attached to a mount namespace, so that nothing is left over whenever the process dies.
+//! mount is ever attached to a mount namespace but, for old kernels, to one that a single thread has for as long as it
+//! takes to detach it again, so that nothing is left over whenever the process dies.
 
 mod arrival;
 pub mod cache_mount;

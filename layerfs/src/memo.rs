@@ -80,7 +80,7 @@ impl Store {
     }
 
     /// The layer `diff_id`, whose tar is in the store, as eStargz, and the diff id that it has as that; made now unless
-    /// it was before.
+    /// it was before. A tar that is not what its diff id says is an error.
     pub fn estargz(&self, diff_id: DiffId, level: u32) -> Result<(Descriptor, DiffId)> {
         let tar = self.stored_tar(diff_id)?.ok_or(Error::MissingBlob { digest: diff_id.0 })?;
         let level = level.clamp(1, 9);
@@ -91,7 +91,8 @@ impl Store {
         }
         let mut source = std::io::BufReader::with_capacity(256 * 1024, self.verified(&tar)?);
         let mut writer = self.writer()?;
-        let written = estargz::write(&mut source, &mut writer, self.scratch_file()?, level)?;
+        let written = estargz::write(&mut source, &mut writer, self.scratch_file()?, level)
+            .map_err(|error| self.blame(&diff_id.0, error))?;
         let (digest, size) = writer.commit()?;
         let mut blob = Descriptor::new(MediaType::OciLayer(Compression::Gzip), digest, size);
         blob.annotations.insert(estargz::TOC_DIGEST.to_owned(), written.toc.to_string());
@@ -121,8 +122,8 @@ impl Store {
         Ok(descriptor)
     }
 
-    /// Points to the tar of a layer, if the store has it.
-    fn stored_tar(&self, diff_id: DiffId) -> Result<Option<Descriptor>> {
+    /// Points to the tar of a layer, if the store has it, and holds it.
+    pub(crate) fn stored_tar(&self, diff_id: DiffId) -> Result<Option<Descriptor>> {
         let size = self.hold(&diff_id.0)?;
         Ok(size.map(|size| Descriptor::new(MediaType::OciLayer(Compression::None), diff_id.0, size)))
     }

@@ -3,7 +3,9 @@
 //! The only place that knows `.wh.`; its counterpart on disk is overlayfs's character device 0:0
 //! ([`crate::entry`]) and the attribute `trusted.overlay.opaque`, and what stands for that in whole trees.
 
-use crate::walk::join;
+use crate::entry::{Entry, Kind};
+use crate::layer::tar::Problem;
+use crate::walk::{join, split};
 
 /// The prefix of a whiteout's name.
 const PREFIX: &[u8] = b".wh.";
@@ -31,6 +33,43 @@ pub enum Name<'a> {
     Ignored,
     /// `.wh.` and nothing more, or a whiteout of `.` or `..`.
     Invalid,
+}
+
+/// What an entry of a layer is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meaning<'a> {
+    /// An object of its path.
+    Object,
+    /// Hides `name` of lower layers in `dir`.
+    Deletion { dir: &'a [u8], name: &'a [u8] },
+    /// Hides everything of lower layers in `dir`.
+    Opaque { dir: &'a [u8] },
+    /// Nothing.
+    Nothing,
+}
+
+/// What an entry of a layer means.
+pub(crate) fn meaning(entry: &Entry) -> Result<Meaning<'_>, Problem> {
+    let (dir, name) = split(&entry.path);
+    if dir.split(|byte| *byte == b'/').any(is_reserved) {
+        // AUFS kept its own files below such directories.
+        return Ok(Meaning::Nothing);
+    }
+    match classify(name) {
+        Name::Ordinary => literal_meaning(entry),
+        Name::Whiteout(name) => Ok(Meaning::Deletion { dir, name }),
+        Name::Opaque => Ok(Meaning::Opaque { dir }),
+        Name::Ignored => Ok(Meaning::Nothing),
+        Name::Invalid => Err(Problem::Whiteout),
+    }
+}
+
+/// What an entry means in an archive that is no layer, where `.wh.` is a name like others.
+pub(crate) fn literal_meaning(entry: &Entry) -> Result<Meaning<'_>, Problem> {
+    match entry.kind {
+        Kind::CharDevice { major: 0, minor: 0 } => Err(Problem::WhiteoutDevice),
+        _ => Ok(Meaning::Object),
+    }
 }
 
 /// Reads a name.

@@ -6,18 +6,18 @@
 //! that a build comes by otherwise is about this machine's users.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::os::fd::AsFd;
 
-use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr};
+use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr};
 use rustix::io::Errno;
+
+use crate::confined::xattr::{list_of, names, value_of};
 
 const CAPABILITY: &[u8] = b"security.capability";
 
 /// The lists of a file and, for what will be made in it, of a directory, in the kernel's form. (acl(5))
 const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
-
-/// The kernel's limits for a list of names and for a value, in bytes (xattr(7)).
-const MAX_BYTES: usize = 64 * 1024;
 
 /// Extended attributes by name.
 pub(crate) type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -35,15 +35,13 @@ pub(crate) fn is_acl(name: &[u8]) -> bool {
 /// The attributes of an open file that a layer carries, with its access control lists if `acls` says so.
 pub(crate) fn read(file: impl AsFd, acls: bool) -> rustix::io::Result<Xattrs> {
     let mut xattrs = Xattrs::new();
-    for name in list(&file)?.into_iter().filter(|name| acls || !is_acl(name)) {
-        let mut value = vec![0; MAX_BYTES];
-        let length = fgetxattr(&file, name.as_slice(), value.as_mut_slice())?;
-        value.truncate(length);
-        value.shrink_to_fit();
-        if name == CAPABILITY {
+    let list = list_of(file.as_fd())?;
+    for name in travelling(&list).filter(|name| acls || !is_acl(name.to_bytes())) {
+        let mut value = value_of(file.as_fd(), name)?;
+        if name.to_bytes() == CAPABILITY {
             value = without_namespace(value);
         }
-        xattrs.insert(name, value);
+        xattrs.insert(name.to_bytes().to_vec(), value);
     }
     Ok(xattrs)
 }
@@ -69,9 +67,9 @@ pub(crate) enum Inherited {
 
 /// Makes the attributes that a layer carries exactly these, but for inherited lists that stay.
 pub(crate) fn replace(file: impl AsFd, xattrs: &Xattrs, inherited: Inherited) -> rustix::io::Result<()> {
-    let goes = |name: &&Vec<u8>| !xattrs.contains_key(*name) && (inherited == Inherited::Go || !is_acl(name));
-    for name in list(&file)?.iter().filter(goes) {
-        fremovexattr(&file, name.as_slice())?;
+    let goes = |name: &[u8]| !xattrs.contains_key(name) && (inherited == Inherited::Go || !is_acl(name));
+    for name in travelling(&list_of(file.as_fd())?).filter(|name| goes(name.to_bytes())) {
+        fremovexattr(&file, name)?;
     }
     set(file, xattrs)
 }
@@ -81,19 +79,9 @@ pub(crate) fn has_user_attributes(file: impl AsFd) -> bool {
     fgetxattr(file, "user.any", &mut [0_u8; 0][..]) != Err(Errno::NOTSUP)
 }
 
-fn list(file: impl AsFd) -> rustix::io::Result<Vec<Vec<u8>>> {
-    // Most files have none, or a short label.
-    let mut names = vec![0; 256];
-    let length = match flistxattr(&file, names.as_mut_slice()) {
-        Err(Errno::NOTSUP) => 0,
-        Err(Errno::RANGE) => {
-            names.resize(MAX_BYTES, 0);
-            flistxattr(&file, names.as_mut_slice())?
-        }
-        length => length?,
-    };
-    let names = names[..length].split(|byte| *byte == 0);
-    Ok(names.filter(|name| travels(name)).map(<[u8]>::to_vec).collect())
+/// The names in a list that travel.
+fn travelling(list: &[u8]) -> impl Iterator<Item = &CStr> {
+    names(list).filter(|name| travels(name.to_bytes()))
 }
 
 /// Capabilities set in a user namespace (revision 3) name the namespace's root; an image has none, so they

@@ -254,13 +254,13 @@ fn a_layer_shows_on_top_of_any_parent(test: &TestStore) {
         &test.store,
         None,
         "base",
-        "mkdir -p etc x/y kept; echo base > etc/conf; echo f > file; chmod 711 .",
+        "mkdir -p etc x/y kept; echo base > etc/conf; echo f > file; chmod 711 .; touch -d @1234567890 .",
     );
     step(&test.store, None, "layer", "mkdir -p etc file; chmod 700 etc; echo layer > etc/conf; echo f > x");
     snapshots.restack(Some(&id("base")), &id("layer"), &id("top")).unwrap();
     let seen = "test \"$(cat etc/conf)\" = layer; test -d file; test \"$(cat x)\" = f; test -d kept
         test \"$(stat -c %a etc)\" = 700; test \"$(stat -c %a .)\" = 711";
-    run(view(&test.store, "top").root(), seen);
+    run(view(&test.store, "top").root(), &format!("{seen}; test $(stat -c %Y .) = 1234567890"));
     assert_eq!(snapshots.ancestors(&id("top")).unwrap(), [id("layer"), id("base")]);
     assert!(layer(&test.store, "top") == layer(&test.store, "layer"));
     step(&test.store, Some("top"), "next", "rm x; echo n > etc/n");

@@ -4,6 +4,7 @@
 mod common;
 mod generate;
 
+use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,11 +12,12 @@ use std::process::Command;
 use common::{TestStore, diff_id, id, listing, listing_of, path, run, store};
 use generate::Chance;
 use layerfs::entry::{Entry, Kind};
+use layerfs::layer::codec::decoder;
 use layerfs::layer::pack::{PackOptions, pack};
 use layerfs::layer::tar::{Limits, Reader};
 use layerfs::layer::unpack::unpack_layer;
 use layerfs::snapshot::Active;
-use oci::{Digest, Hasher};
+use oci::{DiffId, Digest, Hasher};
 
 /// Python's view of an archive, a line each, in the form of [`ours`].
 const PYTHON: &str = r#"
@@ -174,7 +176,8 @@ fn what_gnu_tar_and_python_write_is_read_as_they_read_it() {
 /// Names without the `./` at their beginning, the root as the empty one.
 fn without_prefix(lines: &str) -> String {
     let cut = |line: &str| {
-        let line = line.strip_prefix("2e2f").or_else(|| line.strip_prefix("2e")).unwrap_or(line);
+        let root = || line.strip_prefix("2e").filter(|rest| rest.starts_with(' '));
+        let line = line.strip_prefix("2e2f").or_else(root).unwrap_or(line);
         match line.split_once(" link ") {
             Some((before, after)) => {
                 let mut words: Vec<&str> = after.split(' ').collect();
@@ -195,16 +198,11 @@ const SPARSE: &str = "truncate -s 3M all-hole; printf end > one; truncate -s 1M 
     for i in $(seq 40); do printf $i | dd of=many bs=1 seek=$((i * 100000)) conv=notrunc 2>/dev/null; done; truncate -s 5M many
     printf dense > dense; dd if=many of=exact bs=4096 count=1 conv=sparse 2>/dev/null; : > nothing";
 
-#[test]
-fn sparse_files_of_every_form_are_read() {
-    let test = store();
-    let source = test.store.snapshots().prepare(None).unwrap();
-    run(source.root(), SPARSE);
-    let expected = listing_of(source.root());
-    for (format, version) in
-        [("gnu", "-"), ("oldgnu", "-"), ("posix", "0.0"), ("posix", "0.1"), ("posix", "1.0")]
-    {
-        let archive = test.dir.path().join("sparse.tar");
+/// An archive of the directory with these, by GNU tar, in each form that it has for them; and the form's name.
+fn sparse_archives(test: &TestStore, source: &Active) -> Vec<(PathBuf, String)> {
+    let forms = [("gnu", "-"), ("oldgnu", "-"), ("posix", "0.0"), ("posix", "0.1"), ("posix", "1.0")];
+    let made = forms.map(|(format, version)| {
+        let archive = test.dir.path().join(format!("{format}{version}.tar"));
         let mut tar = Command::new("tar");
         tar.args(["--numeric-owner", "--sparse", "--hole-detection=raw", "-cf"]).arg(&archive);
         tar.arg(format!("--format={format}"));
@@ -213,15 +211,49 @@ fn sparse_files_of_every_form_are_read() {
         }
         let made = tar.arg(".").current_dir(path(source.root())).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let bytes = archive.metadata().unwrap().len();
+        assert!(bytes < 2 << 20, "{format} {version}: nothing sparse about {bytes} bytes");
+        (archive, format!("{format} {version}"))
+    });
+    made.into()
+}
+
+#[test]
+fn sparse_files_of_every_form_are_read() {
+    let test = store();
+    let source = test.store.snapshots().prepare(None).unwrap();
+    run(source.root(), SPARSE);
+    let expected = listing_of(source.root());
+    for (archive, form) in sparse_archives(&test, &source) {
         let bytes = std::fs::read(&archive).unwrap();
-        assert!(bytes.len() < 2 << 20, "{format} {version}: nothing sparse about {} bytes", bytes.len());
         let active = test.store.snapshots().prepare(None).unwrap();
-        unpack_layer(&bytes[..], &active, diff_id(&bytes))
-            .unwrap_or_else(|error| panic!("{format} {version}: {error}"));
-        assert_eq!(listing_of(active.root()), expected, "{format} {version}");
+        unpack_layer(&bytes[..], &active, diff_id(&bytes)).unwrap_or_else(|error| panic!("{form}: {error}"));
+        assert_eq!(listing_of(active.root()), expected, "{form}");
         assert_eq!(
             Digest::of(ours(&bytes).as_bytes()),
             Digest::of(without_prefix(&python(&archive)).as_bytes())
         );
+    }
+}
+
+#[test]
+fn sparse_files_of_every_form_are_whole_in_estargz() {
+    let test = store();
+    let source = test.store.snapshots().prepare(None).unwrap();
+    run(source.root(), SPARSE);
+    for (archive, form) in sparse_archives(&test, &source) {
+        let bytes = std::fs::read(&archive).unwrap();
+        let diff_id = DiffId(test.store.put_bytes(&bytes).unwrap());
+        let (blob, content) =
+            test.store.estargz(diff_id, 6).unwrap_or_else(|error| panic!("{form}: {error}"));
+        let mut whole = Vec::new();
+        decoder(test.store.open_blob(&blob.digest).unwrap()).unwrap().read_to_end(&mut whole).unwrap();
+        assert_eq!(DiffId(Digest::of(&whole)), content);
+        let found = ours(&whole);
+        assert_eq!(found, without_prefix(&python(&file(&test, &whole))), "{form}");
+        // Between what the format adds.
+        let found: Vec<&str> = found.lines().collect();
+        let expected = ours(&bytes);
+        assert_eq!(found[1..found.len() - 1], expected.lines().collect::<Vec<_>>(), "{form}");
     }
 }

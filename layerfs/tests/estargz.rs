@@ -199,12 +199,54 @@ fn every_file_can_be_read_alone_and_all_of_them_together() {
     check(&blob, &made, &archive);
     // But for what the format adds it is the same archive, byte for byte.
     assert_eq!(archive[1024..1024 + tar.len() - 1024], tar[..tar.len() - 1024]);
+    // Other bytes of the same layer are another `LAYER_FORMAT`.
+    assert_eq!(
+        made.digest.to_string(),
+        "sha256:963ffaaceb0300ce894c67b77f34b95d10eb9e79e832f8da3250dd1dc1963a4d"
+    );
     // Whoever makes it again finds it.
     assert_eq!(store.estargz(diff_id, 6).unwrap(), (made.clone(), content));
     // What has a table already loses it first.
     let again = DiffId(store.put_bytes(&archive).unwrap());
     let (twice, its_content) = store.estargz(again, 6).unwrap();
     assert_eq!((twice.digest, its_content), (made.digest, content));
+}
+
+#[test]
+fn the_table_knows_what_a_sparse_file_shows() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("files");
+    fs::create_dir(&place).unwrap();
+    let write = |name: &str, content: &[u8], offset: usize, size: usize| {
+        let file = fs::File::create(place.join(name)).unwrap();
+        file.set_len(size as u64).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, content, offset as u64).unwrap();
+    };
+    write("early", &noise(1000), 4096, 2 * CHUNK + 77);
+    write("late", b"end", CHUNK, CHUNK + 3);
+    write("nothing", b"", 0, 100_000);
+    write("stargz.index.json", b"{}", 5000, 10_000);
+    write("usual", &noise(777), 0, 777);
+    for format in ["gnu", "posix"] {
+        let archive = dir.path().join("archive");
+        let options = ["--sparse", "--hole-detection=raw", "--mtime=@1000000000", "--sort=name"];
+        let mut tar = std::process::Command::new("tar");
+        tar.arg("-cf").arg(&archive).args(options).arg(format!("--format={format}"));
+        let names = ["early", "late", "nothing", "stargz.index.json", "usual"];
+        assert!(tar.arg("-C").arg(&place).args(names).status().unwrap().success());
+        let tar = fs::read(&archive).unwrap();
+        assert!(tar.len() < CHUNK / 2, "{format}: nothing sparse about {} bytes", tar.len());
+        let (_dir, store, diff_id) = stored(&tar);
+        let (made, _) = store.estargz(diff_id, 6).unwrap();
+        let blob = fs::read(store.blob_path(&made.digest)).unwrap();
+        let mut archive = Vec::new();
+        MultiGzDecoder::new(&blob[..]).read_to_end(&mut archive).unwrap();
+        check(&blob, &made, &archive);
+        let found = entries(&archive).into_iter().map(|(entry, content)| (entry.path, content));
+        let expected = ["early", "late", "nothing", "usual"]
+            .map(|name| (name.into(), fs::read(place.join(name)).unwrap()));
+        assert!(found.skip(1).take(4).eq(expected), "{format}");
+    }
 }
 
 #[test]

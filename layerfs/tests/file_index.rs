@@ -17,6 +17,7 @@ use layerfs::layer::codec::Codec;
 use layerfs::layer::tar::Problem;
 use layerfs::layer::unpack::unpack_layer;
 use layerfs::snapshot::SnapshotId;
+use layerfs::store::Store;
 use oci::{Compression, Descriptor, DiffId, Digest, MediaType};
 
 /// Puts tars into the store as layers.
@@ -186,6 +187,22 @@ fn an_index_is_kept_checked_and_made_again() {
         test.store.file_index(layer, other),
         Err(Error::DiffId { .. } | Error::MissingBlob { .. })
     ));
+}
+
+#[test]
+fn a_tar_that_the_power_took_is_read_out_of_its_layer() {
+    let mut test = store();
+    let tar = tar(&[("d", Kind::Directory), ("d/f", FILE)]);
+    let (plain, diff_id) = layers(&test, std::slice::from_ref(&tar)).remove(0);
+    let gzip = test.store.compressed(diff_id, Codec::new(Compression::Gzip), 1).unwrap();
+    std::fs::write(test.store.blob_path(&plain.digest), vec![0; tar.len()]).unwrap();
+    let root = test.store.root().to_owned();
+    std::fs::write(root.join("state.json"), "{\"format\":1,\"boot\":\"another\"}").unwrap();
+    test.store = Store::open(&root).unwrap();
+    let index = test.store.file_index(&gzip, diff_id).unwrap();
+    let mut text = String::new();
+    test.store.content(&gzip, diff_id, &index.records[1]).unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text, "d/f");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use common::{FILE, TestStore, diff_id, entry, id, link, listing_of, path, run, s
 use layerfs::Error;
 use layerfs::diff::{self, Change};
 use layerfs::entry::{Kind, Time};
+use layerfs::flat::{self, Flat};
 use layerfs::layer::pack::{PackOptions, pack};
 use layerfs::layer::tar::{Limits, Problem, Reader, Writer};
 use layerfs::layer::unpack::{Destination, Options, Whiteouts, unpack, unpack_layer};
@@ -185,6 +186,27 @@ fn names_that_mean_deletions_cannot_be_packed() {
         pack(&test.store.snapshots().changes(&id("a")).unwrap(), PackOptions::default(), &mut Vec::new());
     let error = error.unwrap_err();
     assert!(matches!(&error, Error::Unpackable { path, .. } if path.as_os_str() == "d/.wh.evil"), "{error}");
+}
+
+#[test]
+fn attributes_that_records_would_cut_are_in_no_archive() {
+    let test = store();
+    step(&test.store, None, "base", "mkdir d e; touch e/f; setfattr -n user.a=b -v c d");
+    step(&test.store, Some("base"), "below", "touch d/x");
+    step(&test.store, Some("base"), "file", "setfattr -n user.a=b -v c e/f");
+    let changes = |name| test.store.snapshots().changes(&id(name)).unwrap();
+    let packed = |name| pack(&changes(name), PackOptions::default(), &mut Vec::new()).map(drop);
+    let flat = |name| flat::write(&view(&test.store, name), &Flat::default(), &mut Writer::new(Vec::new()));
+    for (written, place) in [
+        (packed("base"), "d"),
+        (packed("below"), "d"),
+        (packed("file"), "e/f"),
+        (flat("base"), "d"),
+        (flat("file"), "d"),
+    ] {
+        let error = written.unwrap_err();
+        assert!(matches!(&error, Error::Unpackable { path, .. } if path.as_os_str() == place), "{error}");
+    }
 }
 
 #[test]

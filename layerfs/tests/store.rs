@@ -443,15 +443,26 @@ fn an_alias_is_its_snapshot_until_that_is_gone() {
 #[test]
 fn a_damaged_tar_is_never_compressed() {
     let test = store();
-    let bytes = tar(&[("a", FILE)]);
-    for compression in [Compression::Gzip, Compression::Zstd] {
+    // With zeros behind its end, as tar(1) pads it.
+    let bytes = [tar(&[("a", FILE)]), vec![0; 512]].concat();
+    let last = bytes.len() - 1;
+    let compressed = |diff_id, method| test.store.compressed(diff_id, Codec::new(method), 2).map(drop);
+    let methods: [&dyn Fn(DiffId) -> layerfs::Result<()>; 3] = [
+        &|diff_id| compressed(diff_id, Compression::Gzip),
+        &|diff_id| compressed(diff_id, Compression::Zstd),
+        &|diff_id| test.store.estargz(diff_id, 6).map(drop),
+    ];
+    // A header, content, and what no reader of archives looks at.
+    for (compress, place) in
+        methods.iter().flat_map(|method| [0, 512, 600, last].map(|place| (method, place)))
+    {
         let digest = test.store.put_bytes(&bytes).unwrap();
         let path = test.store.blob_path(&digest);
         let mut damaged = bytes.clone();
-        damaged[600] ^= 1;
+        damaged[place] ^= 1;
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, damaged).unwrap();
-        let error = test.store.compressed(DiffId(digest), Codec::new(compression), 2).unwrap_err();
+        let error = compress(DiffId(digest)).unwrap_err();
         assert!(matches!(error, Error::ReadBlob { digest: found, .. } if found == digest), "{error:?}");
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 0, "nor found again");
     }

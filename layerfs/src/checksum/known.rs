@@ -110,7 +110,7 @@ impl Known {
             return None;
         }
         let stamp = stamp(found);
-        let nth = self.find(&stamp).ok()?;
+        let nth = self.find(&stamp)?;
         let row = self.row(nth);
         if row[..STAMP_BYTES] != stamp {
             return None;
@@ -164,8 +164,8 @@ impl Known {
         &self.rows()[nth * ROW_BYTES..][..ROW_BYTES]
     }
 
-    /// Where the row of an inode is, or would be.
-    fn find(&self, stamp: &Stamp) -> std::result::Result<usize, usize> {
+    /// Where the row of an inode is.
+    fn find(&self, stamp: &Stamp) -> Option<usize> {
         let wanted = inode(stamp);
         let (mut low, mut high) = (0, self.count());
         while low < high {
@@ -173,10 +173,10 @@ impl Known {
             match inode(self.row(middle)).cmp(&wanted) {
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return Ok(middle),
+                std::cmp::Ordering::Equal => return Some(middle),
             }
         }
-        Err(low)
+        None
     }
 
     /// The file's new bytes. Rows that nobody asked for stay while they are not the greater part: another Dockerfile

@@ -8,7 +8,7 @@ use rustix::fs::{FileType, Mode, XattrFlags};
 
 use super::*;
 use crate::copy::{Filters, select};
-use crate::walk::join;
+use crate::walk::{join, split};
 
 /// A context with one of everything.
 fn context() -> tempfile::TempDir {
@@ -27,12 +27,30 @@ fn context() -> tempfile::TempDir {
     dir
 }
 
+/// What a selection contains.
+#[derive(Debug, PartialEq, Eq)]
+struct Listing {
+    digest: Digest,
+    /// The record of each file.
+    files: BTreeMap<Vec<u8>, Digest>,
+}
+
 fn listing(dir: &Path, sources: &[&str], owner: Option<Owner>) -> Listing {
     let root = Root::open(dir).unwrap();
     // A pattern with one `*` at its end is all that is needed here.
     let matches = |pattern: &[u8], name: &[u8]| name.starts_with(pattern.strip_suffix(b"*").unwrap());
     let filters = Filters { matches: &matches, ignore: None, exclude: None };
-    list(&root, &select(&root, sources, &filters).unwrap(), Options { owner, known: None }).unwrap()
+    let selection = select(&root, sources, &filters).unwrap();
+    let options = Options { owner, known: None };
+    let mut files = BTreeMap::new();
+    for selected in &selection.sources {
+        let found = Found::of(&root, selected, options).unwrap();
+        let path = selected.path.as_os_str().as_bytes();
+        let base = if found.is_directory() { path } else { split(path).0 };
+        let records = found.records.iter().enumerate();
+        files.extend(records.map(|(nth, record)| (join(base, found.path(nth)), *record)));
+    }
+    Listing { digest: digest(&root, &selection, options).unwrap(), files }
 }
 
 fn run(dir: &Path, change: &str) {
@@ -93,13 +111,7 @@ enum Change {
 
 /// The first file, in the order of paths, that is another one than it was.
 fn first_difference(before: &Listing, after: &Listing) -> Option<(String, Change)> {
-    let by_path = |listing: &Listing| -> BTreeMap<Vec<u8>, Digest> {
-        let files = listing.sources.iter().flat_map(|source| {
-            source.entries.iter().map(|(path, record)| (join(&source.base, path), *record))
-        });
-        files.collect()
-    };
-    let (before, after) = (by_path(before), by_path(after));
+    let (before, after) = (&before.files, &after.files);
     let paths: BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
     paths.into_iter().find_map(|path| {
         let change = match (before.get(path), after.get(path)) {
@@ -142,7 +154,7 @@ fn sees_what_is_copied_and_nothing_else() {
         run(dir.path(), change);
         let moved = change == "parent";
         let after = listing(dir.path(), &[if moved { "moved" } else { "src" }], None);
-        assert_eq!(before.digest() != after.digest(), difference.is_some(), "{change}");
+        assert_eq!(before.digest != after.digest, difference.is_some(), "{change}");
         if !moved {
             let found = first_difference(&before, &after);
             let found = found.as_ref().map(|(path, change)| (path.as_str(), *change));
@@ -156,15 +168,15 @@ fn an_owner_given_counts_in_place_of_the_files_own() {
     let dir = context();
     let root = Some(Owner::default());
     let before = listing(dir.path(), &["src"], root);
-    assert_ne!(before.digest(), listing(dir.path(), &["src"], Some(Owner { uid: 0, gid: 1 })).digest());
+    assert_ne!(before.digest, listing(dir.path(), &["src"], Some(Owner { uid: 0, gid: 1 })).digest);
     run(dir.path(), "owner");
-    assert_eq!(before.digest(), listing(dir.path(), &["src"], root).digest());
+    assert_eq!(before.digest, listing(dir.path(), &["src"], root).digest);
 }
 
 #[test]
 fn the_name_of_a_selected_file_counts_and_its_directory_does_not() {
     let dir = context();
-    let digest = |sources: &[&str]| listing(dir.path(), sources, None).digest();
+    let digest = |sources: &[&str]| listing(dir.path(), sources, None).digest;
     let before = digest(&["src/a*"]);
     assert_eq!(before, digest(&["src/a.rs"]));
     fs::rename(dir.path().join("src"), dir.path().join("moved")).unwrap();
@@ -185,7 +197,7 @@ fn the_name_of_a_selected_file_counts_and_its_directory_does_not() {
 fn the_order_and_the_bounds_of_sources_count() {
     let dir = context();
     fs::create_dir(dir.path().join("empty")).unwrap();
-    let digest = |sources: &[&str]| listing(dir.path(), sources, None).digest();
+    let digest = |sources: &[&str]| listing(dir.path(), sources, None).digest;
     let selections =
         [&["src", "src/a.rs"][..], &["src/a.rs", "src"], &["src"], &["src", "empty"], &["empty", "src"], &[]];
     for (index, one) in selections.iter().enumerate() {
@@ -208,7 +220,7 @@ fn hard_links_count_as_the_file_and_a_fixed_tree_has_a_fixed_digest() {
     let linked = listing(dir.path(), &["."], Some(Owner::default()));
     assert_eq!(apart, linked);
     // Another value means that every cache of every user misses: change `RECORD` or `LISTING` with it.
-    assert_eq!(linked.digest().hex(), "a0ed17e850f76d53280be2b6edd22e49dc0d772722d936a262d3066ee20dd013");
+    assert_eq!(linked.digest.hex(), "a0ed17e850f76d53280be2b6edd22e49dc0d772722d936a262d3066ee20dd013");
 }
 
 #[test]
@@ -218,6 +230,6 @@ fn a_file_that_changed_since_it_was_selected_is_refused() {
     let filters = Filters { matches: &|_, _| false, ignore: None, exclude: None };
     let selection = select(&root, &["src"], &filters).unwrap();
     fs::write(dir.path().join("src/a.rs"), "longer than it was").unwrap();
-    let error = list(&root, &selection, Options::default()).unwrap_err();
+    let error = digest(&root, &selection, Options::default()).unwrap_err();
     assert_eq!(error.to_string(), "`src/a.rs` changed while it was being read");
 }

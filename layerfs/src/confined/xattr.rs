@@ -29,33 +29,56 @@ fn is_bookkeeping(name: &[u8]) -> bool {
 
 /// The attributes of an open file or directory.
 pub(crate) fn of(file: BorrowedFd<'_>) -> Result<Attributes> {
-    read(|list| rustix::fs::flistxattr(file, list), |name, value| rustix::fs::fgetxattr(file, name, value))
+    values(&list_of(file)?, |name| value_of(file, name))
 }
 
 /// The attributes of an open file or directory that overlayfs would keep in a copy of its own; `None` if one of them
 /// does not belong to what the file is.
 pub(crate) fn of_all(file: BorrowedFd<'_>) -> Result<Option<Attributes>> {
-    let names = match fill(|list: &mut [u8]| rustix::fs::flistxattr(file, list)) {
-        Err(Errno::NOTSUP) => return Ok(Some(Attributes::new())),
-        names => names?,
-    };
-    let mut names = names.split(|&byte| byte == 0).filter(|name| !name.is_empty());
-    if names.any(|name| !belongs(name) && !is_bookkeeping(name)) {
+    let list = list_of(file)?;
+    if names(&list).any(|name| !belongs(name.to_bytes()) && !is_bookkeeping(name.to_bytes())) {
         return Ok(None);
     }
-    of(file).map(Some)
+    values(&list, |name| value_of(file, name)).map(Some)
 }
 
 /// The attributes of `name` in `dir`, of whatever type; a link's own, not its target's.
 pub(crate) fn at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Attributes> {
     let path = path_of(dir, name);
     let path = path.as_slice();
-    read(|list| rustix::fs::llistxattr(path, list), |name, value| rustix::fs::lgetxattr(path, name, value))
+    let list = list(|list| rustix::fs::llistxattr(path, list))?;
+    values(&list, |name| fill(|value| rustix::fs::lgetxattr(path, name, value)))
+}
+
+/// The list of all attributes of an open file or directory, for [`names`].
+pub(crate) fn list_of(file: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    list(|list| rustix::fs::flistxattr(file, list))
+}
+
+/// The same of `name` in `dir`, of whatever type.
+pub(crate) fn list_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
+    let path = path_of(dir, name);
+    list(|list| rustix::fs::llistxattr(path.as_slice(), list))
+}
+
+/// The names in a list.
+pub(crate) fn names(list: &[u8]) -> impl Iterator<Item = &CStr> {
+    list.split_inclusive(|&byte| byte == 0).filter_map(|name| CStr::from_bytes_with_nul(name).ok())
+}
+
+/// The value of one attribute of an open file or directory, whether it belongs or not.
+pub(crate) fn value_of(file: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>> {
+    fill(|value| rustix::fs::fgetxattr(file, name, value))
 }
 
 /// Sets one attribute of an open file or directory.
 pub(crate) fn set(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<()> {
     rustix::fs::fsetxattr(file, name, value, XattrFlags::empty())
+}
+
+/// Removes one attribute of `name` in `dir`, of whatever type.
+pub(crate) fn remove_at(dir: BorrowedFd<'_>, name: &[u8], attribute: &CStr) -> Result<()> {
+    rustix::fs::lremovexattr(path_of(dir, name).as_slice(), attribute)
 }
 
 /// Sets one attribute of `name` in `dir`, of whatever type.
@@ -71,22 +94,21 @@ fn path_of(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
     path
 }
 
-fn read(
-    list: impl Fn(&mut [u8]) -> Result<usize>,
-    get: impl Fn(&CStr, &mut [u8]) -> Result<usize>,
-) -> Result<Attributes> {
-    let names = match fill(&list) {
-        Err(Errno::NOTSUP) => return Ok(Attributes::new()),
-        names => names?,
-    };
+/// A file system without attributes has an empty list.
+fn list(call: impl Fn(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
+    match fill(call) {
+        Err(Errno::NOTSUP) => Ok(Vec::new()),
+        list => list,
+    }
+}
+
+/// Those of a list that belong, with their values.
+fn values(list: &[u8], get: impl Fn(&CStr) -> Result<Vec<u8>>) -> Result<Attributes> {
     let mut attributes = Attributes::new();
-    for name in names.split_inclusive(|&byte| byte == 0) {
-        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-        if belongs(name.to_bytes()) {
-            match fill(|value| get(name, value)) {
-                Err(Errno::NODATA) => {}
-                value => attributes.push((name.to_owned(), value?)),
-            }
+    for name in names(list).filter(|name| belongs(name.to_bytes())) {
+        match get(name) {
+            Err(Errno::NODATA) => {}
+            value => attributes.push((name.to_owned(), value?)),
         }
     }
     attributes.sort_unstable();

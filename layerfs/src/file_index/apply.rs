@@ -8,17 +8,14 @@ use std::collections::BTreeSet;
 
 use super::tree::{FileTree, Found, Name, Node, NodeId};
 use super::{FileIndex, Record};
-use crate::diff::path_of;
+use crate::confined::{MAX_LINKS, path_of};
 use crate::entry::{Entry, Kind};
 use crate::layer::tar::Problem;
 use crate::layer::unpack::lexical;
 use crate::walk::{join, split};
-use crate::whiteout;
+use crate::whiteout::{self, Meaning};
 use crate::xattr;
 use crate::{Error, Result};
-
-/// As many links as the kernel follows in one path.
-const MAX_LINKS: u32 = 40;
 
 pub(super) fn apply(tree: &mut FileTree, index: &FileIndex) -> Result<()> {
     let layer = tree.layers;
@@ -44,30 +41,19 @@ impl Applying<'_> {
     fn record(&mut self, place: usize, record: &Record) -> Result<()> {
         let entry = &record.entry;
         let refuse = |problem| Error::Archive { entry: Some(path_of(&entry.path)), problem };
-        let (dir, name) = split(&entry.path);
-        if dir.split(|byte| *byte == b'/').any(whiteout::is_reserved) {
-            // AUFS kept its own files below such directories.
-            return Ok(());
-        }
-        match whiteout::classify(name) {
-            whiteout::Name::Ordinary => {}
-            whiteout::Name::Ignored => return Ok(()),
-            whiteout::Name::Invalid => return Err(refuse(Problem::Whiteout)),
-            whiteout::Name::Opaque => {
+        match whiteout::meaning(entry).map_err(refuse)? {
+            Meaning::Object => self.put(place, record).map_err(refuse)?,
+            Meaning::Nothing => {}
+            Meaning::Opaque { dir } => {
                 let dir = self.hidden_in(dir).map_err(refuse)?;
                 dir.into_iter().for_each(|dir| self.hide_lower(dir));
-                return Ok(());
             }
-            whiteout::Name::Whiteout(hidden) => {
+            Meaning::Deletion { dir, name } => {
                 let dir = self.hidden_in(dir).map_err(refuse)?;
-                dir.into_iter().for_each(|dir| self.hide(dir, hidden));
-                return Ok(());
+                dir.into_iter().for_each(|dir| self.hide(dir, name));
             }
         }
-        if entry.kind == (Kind::CharDevice { major: 0, minor: 0 }) {
-            return Err(refuse(Problem::WhiteoutDevice));
-        }
-        self.put(place, record).map_err(refuse)
+        Ok(())
     }
 
     fn put(&mut self, place: usize, record: &Record) -> Result<(), Problem> {
@@ -165,7 +151,7 @@ impl Applying<'_> {
 
     /// The directory `dir`, made with its parents if it is missing. A dangling link's target is made; a file in the
     /// way goes.
-    fn make_dirs(&mut self, dir: &[u8], links: u32) -> Result<NodeId, Problem> {
+    fn make_dirs(&mut self, dir: &[u8], links: usize) -> Result<NodeId, Problem> {
         if links > MAX_LINKS {
             return Err(Problem::Loop);
         }

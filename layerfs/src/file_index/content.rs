@@ -31,7 +31,7 @@ impl Store {
     /// [`Error::MissingBlob`] if the layer is not in the store.
     pub fn content(&self, layer: &Descriptor, diff_id: DiffId, record: &Record) -> Result<impl Read + use<>> {
         let fail = |source| Error::ReadBlob { digest: diff_id.0, source };
-        let source: Box<dyn Read + Send> = if self.has(&diff_id.0) {
+        let source: Box<dyn Read + Send> = if self.stored_tar(diff_id)?.is_some() {
             let mut tar = self.open_blob(&diff_id.0)?;
             tar.seek(SeekFrom::Start(record.offset)).map_err(fail)?;
             Box::new(tar)
@@ -48,7 +48,7 @@ impl Store {
     /// # Errors
     /// [`Error::MissingBlob`] if the layer is not in the store, [`Error::DiffId`] if it is another.
     pub(super) fn tar(&self, layer: &Descriptor, diff_id: DiffId) -> Result<File> {
-        if self.has(&diff_id.0) {
+        if self.stored_tar(diff_id)?.is_some() {
             return self.open_blob(&diff_id.0);
         }
         let mut source = expand::decoder(self.verified(layer)?)

@@ -25,13 +25,8 @@ impl Store {
             return Ok(index);
         }
         // The tar itself need not be decompressed.
-        let index = match self.size_of(&diff_id.0) {
-            Some(size) => {
-                let tar = Descriptor::new(layer.media_type.clone(), diff_id.0, size);
-                scan(self.verified(&tar)?, diff_id)?
-            }
-            None => scan(self.verified(layer)?, diff_id)?,
-        };
+        let source = self.stored_tar(diff_id)?;
+        let index = scan(self.verified(source.as_ref().unwrap_or(layer))?, diff_id)?;
         // The form has room for digests of the usual length alone.
         if diff_id.0.algorithm() != Algorithm::Sha256 {
             return Ok(index);

@@ -14,8 +14,9 @@ use super::compare::{Aspect, aspects};
 use super::tree::{FileTree, Node};
 use oci::Algorithm;
 
+use crate::confined::path_of;
 use crate::confined::{self, open_exact};
-use crate::diff::{Object, path_of};
+use crate::diff::Object;
 use crate::entry::{Kind, Time, is_whiteout};
 use crate::walk::{self, everything};
 use crate::{Result, trust, xattr};

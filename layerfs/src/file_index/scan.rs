@@ -5,13 +5,17 @@ use std::io::Read;
 use oci::{DiffId, Digest, Hasher};
 
 use super::{FileIndex, Record};
-use crate::entry::{Entry, Kind};
+use crate::entry::Kind;
+use crate::hash::Hashed;
 use crate::layer::expand;
 use crate::layer::tar::{Limits, Problem, Reader};
 use crate::{Error, Result};
 
 /// The most memory that the index of a layer may take, in bytes: a hostile layer has many entries with long names.
 const MAX_INDEX_BYTES: usize = 1 << 30;
+
+/// What an attribute takes beside its name and value, in bytes.
+const ATTRIBUTE_BYTES: usize = 64;
 
 /// Reads a layer, compressed or not; fails unless its decompressed bytes are `expected`.
 ///
@@ -37,7 +41,7 @@ fn read_records(source: impl Read) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     let mut memory = 0;
     while let Some(entry) = reader.next_entry()? {
-        memory += size_of::<Record>() + weight(&entry);
+        memory += size_of::<Record>() + entry.names_bytes() + ATTRIBUTE_BYTES * entry.xattrs.len();
         if memory > MAX_INDEX_BYTES {
             return Err(Error::Archive { entry: None, problem: Problem::Metadata });
         }
@@ -58,28 +62,5 @@ fn content<R: Read>(reader: &mut Reader<R>, buffer: &mut [u8]) -> Result<Digest>
             0 => return Ok(hasher.finish()),
             count => hasher.update(&buffer[..count]),
         }
-    }
-}
-
-/// What an entry takes beside itself, in bytes.
-fn weight(entry: &Entry) -> usize {
-    let target = match &entry.kind {
-        Kind::Symlink { target } | Kind::HardLink { target } => target.len(),
-        _ => 0,
-    };
-    let xattrs: usize = entry.xattrs.iter().map(|(name, value)| 64 + name.len() + value.len()).sum();
-    entry.path.len() + target + xattrs
-}
-
-struct Hashed<R> {
-    source: R,
-    hasher: Hasher,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.source.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        Ok(count)
     }
 }

@@ -9,12 +9,10 @@ use oci::Digest;
 
 use super::{FileIndex, apply};
 use crate::Result;
+use crate::confined::MAX_LINKS;
 use crate::entry::{Kind, Time};
 use crate::walk::{join, split};
 use crate::xattr::Xattrs;
-
-/// As many links as the kernel follows in one path.
-const MAX_LINKS: u32 = 40;
 
 /// An object of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,22 +9,27 @@
 //! until the offset of its piece is known, and then goes into a file without a name. So memory is that of a batch,
 //! whatever the size of the layer, and equal archives give equal bytes whatever the number of threads.
 //!
-//! The headers are copied as they are. The table and the landmark are entries of the archive, so its digest is another:
-//! what has them already loses them first.
+//! The headers are copied as they are, but for those of sparse files: they tell of what is stored, and a chunk is what
+//! the file shows. The table and the landmark are entries of the archive, so its digest is another: what has them already
+//! loses them first.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 
-use flate2::{Compression, GzBuilder};
-use oci::{Digest, Hasher};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use oci::{Compression, Digest, Hasher};
 use rayon::prelude::*;
 use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use super::codec::gzip_member;
+use super::codec::{Codec, gzip_member};
 use super::deflate::Deflate;
-use super::tar::{BLOCK, Limits, Reader, Writer};
+use super::tar::{BLOCK, Limits, Reader, headers, padding};
 use crate::entry::{Entry, Kind, Time};
+use crate::hash::Hashed;
 use crate::{Error, Result};
 
 /// The annotation of a layer that holds the digest of its table, by which all else in it can be verified.
@@ -66,32 +71,37 @@ pub(crate) fn write(source: &mut dyn Read, out: &mut dyn Write, spool: File, lev
     let mut reader = Reader::new(Recorder { source, seen: Vec::new() }, Limits::default());
     let mut pieces = Pieces::new(out, spool, level);
     pieces.landmark()?;
-    // The zeros behind the content of an entry that was left out come with the next header.
-    let mut unwanted = 0;
     while let Some(entry) = reader.next_entry()? {
         let seen = std::mem::take(&mut reader.get_mut().seen);
-        let seen = &seen[std::mem::take(&mut unwanted)..];
         let Kind::File { size } = entry.kind else {
-            pieces.add(seen)?;
+            pieces.headers(&seen)?;
             pieces.other(&entry);
             continue;
         };
         if is_own(&entry.path) {
-            // What precedes its header belongs to the entry before.
-            pieces.add(&seen[..seen.len() % BLOCK])?;
             io::copy(&mut Content(&mut reader), &mut io::sink()).map_err(read_error)?;
-            unwanted = padding(size);
             continue;
         }
-        pieces.add(seen)?;
+        match reader.is_sparse() {
+            true => pieces.headers(&headers(&entry))?,
+            false => pieces.headers(&seen)?,
+        }
         pieces.file(&entry, size, &mut reader)?;
     }
+    // What follows the archive's end is left out, and read: only at its own end a source says that it was damaged.
+    io::copy(reader.into_inner().source, &mut io::sink()).map_err(read_error)?;
     pieces.finish()
 }
 
 /// Whether an entry is what this format adds to an archive.
 fn is_own(path: &[u8]) -> bool {
     [TOC, LANDMARK, PREFETCH_LANDMARK].iter().any(|name| path == name.as_bytes())
+}
+
+/// One of them.
+fn own_entry(name: &str, size: u64) -> Entry {
+    let (path, kind, mtime) = (name.as_bytes().to_vec(), Kind::File { size }, Time::default());
+    Entry { path, kind, mode: 0o644, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() }
 }
 
 /// Keeps what passes, until it is taken.
@@ -171,11 +181,11 @@ impl Line {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut line = Line {
             name: text(&entry.path),
-            modified: (entry.mtime != Time::default()).then(|| rfc3339(entry.mtime.seconds)),
+            modified: (entry.mtime != Time::default()).then(|| rfc3339(entry.mtime.seconds)).flatten(),
             mode: Some(entry.mode),
             uid: Some(entry.uid),
             gid: Some(entry.gid),
-            xattrs: entry.xattrs.iter().map(|(name, value)| (text(name), base64(value))).collect(),
+            xattrs: entry.xattrs.iter().map(|(name, value)| (text(name), BASE64.encode(value))).collect(),
             ..Line::default()
         };
         line.kind = match &entry.kind {
@@ -296,18 +306,22 @@ impl<'a> Pieces<'a> {
         Ok(())
     }
 
+    /// Adds the zeros that fill the last block of what there is.
+    fn pad(&mut self) -> Result<()> {
+        self.add(&[0; BLOCK][..padding(self.archive.bytes())])
+    }
+
+    /// Adds headers; what comes before their first block belongs to the entry before, which may be another one here.
+    fn headers(&mut self, blocks: &[u8]) -> Result<()> {
+        self.pad()?;
+        self.add(&blocks[blocks.len() % BLOCK..])
+    }
+
     fn landmark(&mut self) -> Result<()> {
-        let (path, kind) = (LANDMARK.as_bytes().to_vec(), Kind::File { size: 1 });
-        let (mode, mtime, xattrs) = (0o644, Time::default(), BTreeMap::new());
-        let entry = Entry { path, kind, mode, uid: 0, gid: 0, mtime, xattrs };
-        let mut tar = Writer::new(Vec::new());
-        let header = tar.entry(&entry).and_then(|()| tar.write_data(&[LANDMARK_CONTENT]));
-        let bytes = header.and_then(|()| tar.finish()).map_err(write_error)?;
-        // One block for the header, one for the content; the archive does not end here.
-        let (header, content) = bytes[..2 * BLOCK].split_at(BLOCK);
-        self.add(header)?;
+        let entry = own_entry(LANDMARK, 1);
+        self.headers(&headers(&entry))?;
         let piece = self.begin()?;
-        self.add(content)?;
+        self.add(&[LANDMARK_CONTENT])?;
         let digest = Digest::of(&[LANDMARK_CONTENT]);
         let line = Line { digest: Some(digest), chunk_digest: Some(digest), ..Line::of(&entry) };
         self.waiting.push_back((Some(piece), line));
@@ -352,53 +366,22 @@ impl<'a> Pieces<'a> {
 
     /// The table and the footer.
     fn finish(mut self) -> Result<Written> {
-        // An archive may end without the zeros that fill its last block.
-        let zeros = [0; BLOCK];
-        self.add(&zeros[..padding(self.archive.bytes())])?;
+        self.pad()?;
         self.begin()?;
         self.flush()?;
         let begin = self.written;
-        let (mut table, toc_bytes, toc) = self.table.finish().map_err(write_error)?;
-        let (path, kind) = (TOC.as_bytes().to_vec(), Kind::File { size: toc_bytes });
-        let (mode, mtime, xattrs) = (0o644, Time::default(), BTreeMap::new());
-        let entry = Entry { path, kind, mode, uid: 0, gid: 0, mtime, xattrs };
-        let gzip = GzBuilder::new().write(&mut *self.out, Compression::new(self.level));
-        let tee = Tee { hasher: &mut self.archive, out: gzip };
-        let mut tar = Writer::new(tee);
-        tar.entry(&entry).map_err(write_error)?;
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match table.read(&mut buffer).map_err(write_error)? {
-                0 => break,
-                count => tar.write_data(&buffer[..count]).map_err(write_error)?,
-            }
-        }
-        tar.finish().and_then(|tee| tee.out.finish()).map_err(write_error)?;
+        let (table, toc_bytes, toc) = self.table.finish().map_err(write_error)?;
+        let headers = headers(&own_entry(TOC, toc_bytes));
+        // The zeros of its last block, and the two that end the archive.
+        let zeros = [0; 3 * BLOCK];
+        let zeros = &zeros[..padding(toc_bytes) + 2 * BLOCK];
+        let source = headers.as_slice().chain(table).chain(zeros);
+        let mut source = Hashed { source, hasher: self.archive };
+        let codec = Codec { compression: Compression::Gzip, level: self.level };
+        codec.compress(&mut source, self.out, rayon::current_num_threads()).map_err(write_error)?;
         self.out.write_all(&footer(begin)).map_err(write_error)?;
-        let size_bytes = self.archive.bytes();
-        Ok(Written { toc, diff_id: self.archive.finish(), size_bytes })
-    }
-}
-
-/// How many zeros follow `size` bytes in an archive.
-fn padding(size: u64) -> usize {
-    usize::try_from(size % BLOCK as u64).map_or(0, |over| (BLOCK - over) % BLOCK)
-}
-
-struct Tee<'a, W> {
-    hasher: &'a mut Hasher,
-    out: W,
-}
-
-impl<W: Write> Write for Tee<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        let size_bytes = source.hasher.bytes();
+        Ok(Written { toc, diff_id: source.hasher.finish(), size_bytes })
     }
 }
 
@@ -444,34 +427,9 @@ fn footer(toc_offset: u64) -> Vec<u8> {
     bytes
 }
 
-/// Days since 1970 to a date: H. Hinnant's algorithm, which holds for all years here.
-fn rfc3339(seconds: i64) -> String {
-    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-/// RFC 4648, with padding: how the format writes the values of attributes.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let number = group.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
-        let number = number << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let digit = DIGITS[(number >> (18 - 6 * place) & 63) as usize];
-            text.push(if place <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
+/// None for a year that the form has no room for.
+fn rfc3339(seconds: i64) -> Option<String> {
+    OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()
 }
 
 fn read_error(source: io::Error) -> Error {
@@ -499,13 +457,16 @@ mod tests {
     #[test]
     fn times_and_values_are_written_as_others_write_them() {
         for (seconds, expected) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_827_696, "2000-02-29T12:34:56Z"),
-            (1_000_000_000, "2001-09-09T01:46:40Z"),
-            (4_107_542_399, "2100-02-28T23:59:59Z"),
-            (-1, "1969-12-31T23:59:59Z"),
+            (0, Some("1970-01-01T00:00:00Z")),
+            (951_827_696, Some("2000-02-29T12:34:56Z")),
+            (1_000_000_000, Some("2001-09-09T01:46:40Z")),
+            (4_107_542_399, Some("2100-02-28T23:59:59Z")),
+            (-1, Some("1969-12-31T23:59:59Z")),
+            (253_402_300_799, Some("9999-12-31T23:59:59Z")),
+            (253_402_300_800, None),
+            (i64::MIN, None),
         ] {
-            assert_eq!(rfc3339(seconds), expected);
+            assert_eq!(rfc3339(seconds).as_deref(), expected);
         }
         for (bytes, expected) in [
             (&b""[..], ""),
@@ -514,7 +475,7 @@ mod tests {
             (b"foo", "Zm9v"),
             (b"\xff\xfe\xfd\xfc", "//79/A=="),
         ] {
-            assert_eq!(base64(bytes), expected);
+            assert_eq!(BASE64.encode(bytes), expected);
         }
     }
 }

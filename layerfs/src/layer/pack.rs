@@ -8,7 +8,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use oci::{Algorithm, Compression, Descriptor, DiffId, MediaType};
 
 use super::tar::Writer;
-use crate::diff::{self, Change, path_of, read_exactly};
+use crate::confined::path_of;
+use crate::diff::{self, Change, read_exactly};
 use crate::entry::{Entry, Kind, Time};
 use crate::hash::SideHasher;
 use crate::snapshot::Changes;
@@ -175,7 +176,6 @@ fn item(change: Change, options: PackOptions) -> Result<Item> {
         Change::Put { entry, content } => (entry, content),
     };
     entry.mtime.seconds = options.epoch.map_or(entry.mtime.seconds, |epoch| epoch.min(entry.mtime.seconds));
-    check(&entry)?;
     match (&entry.kind, content) {
         (&Kind::File { size }, Some(file)) if size > SHORT => Ok(Item::Long(entry, size, file)),
         (&Kind::File { size }, Some(mut file)) => {
@@ -192,13 +192,4 @@ fn item(change: Change, options: PackOptions) -> Result<Item> {
 pub(crate) fn mark(path: Vec<u8>) -> Entry {
     let (kind, mtime) = (Kind::File { size: 0 }, Time::default());
     Entry { path, kind, mode: 0, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() }
-}
-
-/// What a file system can hold and PAX records cannot.
-fn check(entry: &Entry) -> Result<()> {
-    if entry.xattrs.keys().any(|name| name.contains(&b'=')) {
-        let reason = "an archive cannot hold extended attributes with `=` in their names";
-        return Err(Error::Unpackable { path: path_of(&entry.path), reason });
-    }
-    Ok(())
 }

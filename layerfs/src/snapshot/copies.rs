@@ -11,54 +11,54 @@
 //! neither times nor lengths prove that a file is what it was. That a directory is the parent's, and not another one in
 //! its place, is proved by a mark that the copy puts on it.
 //!
-//! Order of a copy: the root's attributes, all below it, the marks, the root's time.
+//! Order of a copy: all below the root, the marks, what is put on top, the root's attributes and time.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, XattrFlags, fgetxattr, fsetxattr, fstat, futimens, openat};
+use rustix::fs::{Mode, OFlags, XattrFlags, fgetxattr, fsetxattr, fstat, openat};
 use rustix::io::Errno;
 
-use super::overlay::{Meta, Overlay, PLAIN};
+use super::overlay::{Overlay, PLAIN};
 use super::{Active, Changes, Layout, SnapshotId, Snapshotter, View, open_at};
 use crate::confined::{Kind, Root, open_exact};
 use crate::copy::{self, Filters, Selection};
-use crate::entry::Time;
 use crate::ingest::NewDir;
-use crate::lease::{Held, Lease};
+use crate::lease::Lease;
 use crate::mount::bind;
 use crate::remove::remove_tree;
 use crate::walk::split;
 use crate::whiteout::COPIED_XATTR;
-use crate::{Error, IoResultExt, Result};
+use crate::{IoResultExt, Result};
 
 /// Whole trees in a store.
 #[derive(Clone, Debug)]
 pub(super) struct Copies {
     /// Names and places are as those of layers.
     names: Overlay,
-    lease: Arc<Lease>,
 }
 
 impl Copies {
     pub(super) fn new(root: &Path, lease: Arc<Lease>) -> Copies {
-        Copies { names: Overlay::names(root, Layout::Trees, Arc::clone(&lease)), lease }
+        Copies { names: Overlay::names(root, Layout::Trees, lease) }
     }
 
-    /// A new directory with all that `parent` shows.
-    fn copy_of(&self, parent: Option<&SnapshotId>) -> Result<NewDir> {
+    /// A new directory with all that `parent` shows, and `layer` on top of it.
+    fn copy_of(&self, parent: &SnapshotId, layer: Option<SnapshotId>) -> Result<NewDir> {
         let dir = self.names.new_dir(&PLAIN)?;
-        if let Some(parent) = parent {
-            let (from, to) = (self.names.dir(parent).join("fs"), dir.path.join("fs"));
-            self.names.copy_root(parent, &dir)?;
-            let (source, target) = (open_at(&from)?, open_at(&to)?);
+        let (source, to) = (self.tree(parent)?, dir.path.join("fs"));
+        let target = open_at(&to)?;
+        let all = everything_in(source.as_fd())?;
+        put(&source, &all, &target).map_err(|error| error.below(&to))?;
+        mark(&source, &all, &target).at("mark the directories of", &to)?;
+        if let Some(layer) = layer {
+            let source = self.tree(&layer)?;
             let all = everything_in(source.as_fd())?;
+            make_way(&all, &target).at("make way in", &to)?;
             put(&source, &all, &target).map_err(|error| error.below(&to))?;
-            mark(&source, &all, &target).at("mark the directories of", &to)?;
-            let time = Time::of(&fstat(&source).at("read the metadata of", &from)?);
-            futimens(&target, &time.timestamps()).at("set the time of", &to)?;
         }
+        self.names.copy_root(parent, &dir)?;
         Ok(dir)
     }
 
@@ -68,7 +68,7 @@ impl Copies {
 
     fn view_of(&self, id: &SnapshotId) -> Result<View> {
         let attributes = libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY;
-        Ok(View { root: bind(self.tree(id)?, attributes)?, _lease: Arc::clone(&self.lease) })
+        Ok(View { root: bind(self.tree(id)?, attributes)?, _lease: Arc::clone(&self.names.lease) })
     }
 }
 
@@ -79,9 +79,12 @@ impl Snapshotter for Copies {
 
     fn prepare(&self, parent: Option<&SnapshotId>) -> Result<Active> {
         let ancestors = parent.map(|id| self.names.stack(id)).transpose()?.unwrap_or_default();
-        let dir = self.copy_of(ancestors.first())?;
+        let dir = match ancestors.first() {
+            Some(parent) => self.copy_of(parent, None)?,
+            None => self.names.new_dir(&PLAIN)?,
+        };
         let root = bind(open_at(&dir.path.join("fs"))?, libc::MOUNT_ATTR_NODEV)?;
-        Ok(Active { root, upper: None, dir, ancestors, lease: Arc::clone(&self.lease) })
+        Ok(Active { root, upper: None, dir, ancestors, lease: Arc::clone(&self.names.lease) })
     }
 
     fn commit(&self, active: Active, id: &SnapshotId) -> Result<()> {
@@ -89,26 +92,9 @@ impl Snapshotter for Copies {
     }
 
     fn restack(&self, parent: Option<&SnapshotId>, layer: &SnapshotId, id: &SnapshotId) -> Result<()> {
-        self.lease.hold(Held::Snapshot(*layer))?;
-        let layer = self.resolve(layer);
-        if !self.ancestors(&layer)?.is_empty() {
-            return Err(Error::NotABottom { id: layer.to_string() });
-        }
-        let below = parent.map(|id| self.names.stack(id)).transpose()?.unwrap_or_default();
-        if self.hold(id)? {
-            return Ok(());
-        }
-        let dir = self.copy_of(Some(below.first().unwrap_or(&layer)))?;
-        if !below.is_empty() {
-            let (source, to) = (self.tree(&layer)?, dir.path.join("fs"));
-            let target = open_at(&to)?;
-            let all = everything_in(source.as_fd())?;
-            make_way(&all, &target).at("make way in", &to)?;
-            put(&source, &all, &target).map_err(|error| error.below(&to))?;
-        }
-        let below = below.into_iter().filter(|ancestor| *ancestor != layer);
-        let ancestors = std::iter::once(layer).chain(below).collect();
-        self.names.publish(dir, &Meta { ancestors, restacks: Some(layer) }, id)
+        let Some((base, meta)) = self.names.restacking(parent, layer, id)? else { return Ok(()) };
+        let dir = self.copy_of(&base, meta.restacks.filter(|layer| *layer != base))?;
+        self.names.publish(dir, &meta, id)
     }
 
     fn alias(&self, id: &SnapshotId, name: &SnapshotId) -> Result<()> {
@@ -137,13 +123,9 @@ impl Snapshotter for Copies {
     }
 
     fn changes(&self, id: &SnapshotId) -> Result<Changes> {
-        self.lease.hold(Held::Snapshot(*id))?;
-        let Meta { ancestors, restacks } = self.names.meta(id)?;
-        if let Some(layer) = restacks {
-            return self.changes(&layer);
-        }
+        let (id, ancestors) = self.names.changed(id)?;
         let lower = ancestors.first().map(|parent| self.view_of(parent)).transpose()?;
-        Ok(Changes { upper: self.tree(id)?, layout: Layout::Trees, lower })
+        Ok(Changes { upper: self.tree(&id)?, layout: Layout::Trees, lower })
     }
 
     fn remove(&self, id: &SnapshotId) -> Result<u64> {

@@ -16,15 +16,14 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, XattrFlags, fsetxattr, fstat, llistxattr};
-use rustix::fs::{lremovexattr, mknodat, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, XattrFlags, fsetxattr, fstat};
+use rustix::fs::{mknodat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag};
 use rustix::mount::{fsconfig_set_string, fsmount, fsopen};
 
 use super::overlay::Writable;
-use crate::confined::{Kind, open_exact};
-use crate::diff::path_of;
+use crate::confined::{Kind, open_exact, path_of, xattr};
 use crate::walk::{self, everything};
 use crate::whiteout::{self, Name, OPAQUE_XATTR};
 use crate::{Error, IoResultExt, Result};
@@ -197,16 +196,14 @@ fn tidy_directory(dir: &OwnedFd) -> rustix::io::Result<()> {
 
 /// Removes what the program noted about `name`; says whether it is an opaque directory.
 fn notes(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<bool> {
-    let path = [format!("/proc/self/fd/{}/", dir.as_raw_fd()).as_bytes(), name].concat();
-    let mut names = vec![0; 64 * 1024];
-    let length = match llistxattr(path.as_slice(), names.as_mut_slice()) {
-        Err(Errno::NOTSUP | Errno::PERM) => 0,
-        length => length?,
+    let list = match xattr::list_at(dir, name) {
+        Err(Errno::PERM) => return Ok(false),
+        list => list?,
     };
     let mut is_opaque = false;
-    for note in names[..length].split(|byte| *byte == 0).filter(|note| note.starts_with(NOTES)) {
-        is_opaque |= note == OPAQUE_NOTE;
-        lremovexattr(path.as_slice(), note)?;
+    for note in xattr::names(&list).filter(|note| note.to_bytes().starts_with(NOTES)) {
+        is_opaque |= note.to_bytes() == OPAQUE_NOTE;
+        xattr::remove_at(dir, name, note)?;
     }
     Ok(is_opaque)
 }

@@ -40,7 +40,7 @@ pub(crate) struct Overlay {
     layout: Layout,
     mounts: Mounts,
     /// Collectors leave alone what is worked on.
-    lease: Arc<Lease>,
+    pub(super) lease: Arc<Lease>,
 }
 
 /// What mounts layers.
@@ -174,6 +174,39 @@ impl Overlay {
         serde_json::from_slice(&bytes).map_err(|_| missing())
     }
 
+    /// How `layer` comes to stand on `parent` as `id`: the snapshot whose root it shows, and what it says of itself; none
+    /// if something has that name already.
+    pub(super) fn restacking(
+        &self,
+        parent: Option<&SnapshotId>,
+        layer: &SnapshotId,
+        id: &SnapshotId,
+    ) -> Result<Option<(SnapshotId, Meta)>> {
+        self.lease.hold(Held::Snapshot(*layer))?;
+        let layer = self.resolve(layer);
+        if !self.ancestors(&layer)?.is_empty() {
+            return Err(Error::NotABottom { id: layer.to_string() });
+        }
+        let below = parent.map(|id| self.stack(id)).transpose()?.unwrap_or_default();
+        if self.hold(id)? {
+            return Ok(None);
+        }
+        let base = *below.first().unwrap_or(&layer);
+        // Where the layer is among the ancestors already it shows nothing that it does not show on top.
+        let below = below.into_iter().filter(|ancestor| *ancestor != layer);
+        let ancestors = std::iter::once(layer).chain(below).collect();
+        Ok(Some((base, Meta { ancestors, restacks: Some(layer) })))
+    }
+
+    /// Holds the id; gives the snapshot whose changes it stands for, and the ancestors of that.
+    pub(super) fn changed(&self, id: &SnapshotId) -> Result<(SnapshotId, Vec<SnapshotId>)> {
+        self.lease.hold(Held::Snapshot(*id))?;
+        match self.meta(id)? {
+            Meta { restacks: Some(layer), .. } => self.changed(&layer),
+            Meta { ancestors, restacks: None } => Ok((*id, ancestors)),
+        }
+    }
+
     /// Takes a directory out of sight, and deletes it while the caller goes on; what is not deleted when the process
     /// ends is cleared by the next open.
     fn discard(&self, dir: &Path) -> Result<()> {
@@ -285,21 +318,10 @@ impl Snapshotter for Overlay {
     }
 
     fn restack(&self, parent: Option<&SnapshotId>, layer: &SnapshotId, id: &SnapshotId) -> Result<()> {
-        self.lease.hold(Held::Snapshot(*layer))?;
-        let layer = self.resolve(layer);
-        if !self.ancestors(&layer)?.is_empty() {
-            return Err(Error::NotABottom { id: layer.to_string() });
-        }
-        let below = parent.map(|id| self.stack(id)).transpose()?.unwrap_or_default();
-        if self.hold(id)? {
-            return Ok(());
-        }
+        let Some((base, meta)) = self.restacking(parent, layer, id)? else { return Ok(()) };
         let dir = self.new_dir(&PLAIN)?;
-        self.copy_root(parent.unwrap_or(&layer), &dir)?;
-        // Where the layer is among the ancestors already it shows nothing that it does not show on top.
-        let below = below.into_iter().filter(|ancestor| *ancestor != layer);
-        let ancestors = std::iter::once(layer).chain(below).collect();
-        self.publish(dir, &Meta { ancestors, restacks: Some(layer) }, id)
+        self.copy_root(&base, &dir)?;
+        self.publish(dir, &meta, id)
     }
 
     fn alias(&self, id: &SnapshotId, name: &SnapshotId) -> Result<()> {
@@ -341,12 +363,8 @@ impl Snapshotter for Overlay {
     }
 
     fn changes(&self, id: &SnapshotId) -> Result<Changes> {
-        self.lease.hold(Held::Snapshot(*id))?;
-        let Meta { ancestors, restacks } = self.meta(id)?;
-        if let Some(layer) = restacks {
-            return self.changes(&layer);
-        }
-        let fs = self.dir(id).join("fs");
+        let (id, ancestors) = self.changed(id)?;
+        let fs = self.dir(&id).join("fs");
         let upper = open_at(&fs)?;
         // Where nothing was touched there is nothing to compare with, and a mount is dear beside that.
         let is_untouched = remove::names(&upper).at("list", &fs)?.is_empty();

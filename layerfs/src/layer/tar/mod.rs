@@ -21,6 +21,7 @@ use std::fmt;
 
 pub use read::Reader;
 pub use write::Writer;
+pub(crate) use write::{headers, padding};
 
 use crate::entry::MAX_PATH_BYTES;
 use crate::whiteout;

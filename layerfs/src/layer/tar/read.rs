@@ -1,14 +1,12 @@
 //! Tar to entries, within limits.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
 
 use super::header::Header;
 use super::sparse::{self, Lines, Map, Piece, Records};
-use super::{BLOCK, BLOCK_BYTES, Limits, Problem, normalise, pax};
+use super::{BLOCK, BLOCK_BYTES, Limits, Problem, normalise, padding, pax};
+use crate::confined::path_of;
 use crate::entry::{Entry, Kind, Time};
 use crate::{Error, Result};
 
@@ -124,6 +122,11 @@ impl<R: Read> Reader<R> {
         Ok(count)
     }
 
+    /// Whether the present file has holes that the archive does not hold, or could have.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.map.is_some()
+    }
+
     /// How many bytes of the archive come before the headers of the present entry: a reader that begins there
     /// finds the same entry.
     pub fn entry_offset(&self) -> u64 {
@@ -188,7 +191,7 @@ impl<R: Read> Reader<R> {
         }
         let mut body = vec![0; usize::try_from(header.size).map_err(|_| refuse(Problem::Metadata))?];
         self.pending = header.size;
-        self.padding = padding(header.size);
+        self.padding = padding(header.size) as u64;
         let mut filled = 0;
         while filled < body.len() {
             filled += self.read_stored(&mut body[filled..])?;
@@ -223,7 +226,7 @@ impl<R: Read> Reader<R> {
         }
         if is_file {
             self.pending = stored;
-            self.padding = padding(stored);
+            self.padding = padding(stored) as u64;
             let map = self.read_map(&header, block, &mut extended, stored);
             self.map = map.map_err(|error| match error {
                 Error::Archive { problem, .. } => named(problem),
@@ -232,7 +235,7 @@ impl<R: Read> Reader<R> {
         }
         let size = self.map.as_ref().map_or(stored, Map::size);
         let entry = extended.entry(&header, &name, size, &self.limits).map_err(named)?;
-        self.names_bytes = self.names_bytes.saturating_add(names_bytes(&entry));
+        self.names_bytes = self.names_bytes.saturating_add(entry.names_bytes() as u64);
         if self.names_bytes > self.limits.names_bytes {
             return Err(named(Problem::Names));
         }
@@ -372,16 +375,6 @@ impl Extended {
     }
 }
 
-/// How much of an entry whoever reads it may have to remember.
-fn names_bytes(entry: &Entry) -> u64 {
-    let target = match &entry.kind {
-        Kind::Symlink { target } | Kind::HardLink { target } => target.len(),
-        _ => 0,
-    };
-    let xattrs: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-    (entry.path.len() + target + xattrs) as u64
-}
-
 /// The kernel takes 2^32 - 1 for "leave it as it is".
 fn id(value: u64, field: &'static str) -> Result<u32, Problem> {
     u32::try_from(value).ok().filter(|id| *id != u32::MAX).ok_or(Problem::Number { field })
@@ -408,16 +401,8 @@ fn refuse_global(body: &[u8]) -> Result<(), Problem> {
     }
 }
 
-fn padding(size: u64) -> u64 {
-    (BLOCK_BYTES - size % BLOCK_BYTES) % BLOCK_BYTES
-}
-
 fn refuse(problem: Problem) -> Error {
     Error::Archive { entry: None, problem }
-}
-
-fn path_of(name: &[u8]) -> PathBuf {
-    PathBuf::from(OsString::from_vec(name.to_vec()))
 }
 
 fn read_some(source: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {

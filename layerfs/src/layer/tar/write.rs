@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::header::{Header, MAX_ID, MAX_LONG, MAX_NAME};
-use super::{BLOCK, pax};
+use super::{BLOCK, BLOCK_BYTES, pax};
 use crate::entry::{Entry, Kind};
 
 /// Extended headers have this name for everybody who does not know what they are.
@@ -30,7 +30,7 @@ impl<W: Write> Writer<W> {
     /// Begins an entry; the bytes of a file follow by [`Writer::write_data`].
     pub fn entry(&mut self, entry: &Entry) -> io::Result<()> {
         self.finish_entry()?;
-        self.out.write_all(&encode(entry))?;
+        self.out.write_all(&headers(entry))?;
         if let Kind::File { size } = entry.kind {
             self.pending = size;
             self.padding = padding(size);
@@ -65,12 +65,12 @@ impl<W: Write> Writer<W> {
 }
 
 /// How many zeros follow `size` bytes.
-fn padding(size: u64) -> usize {
-    usize::try_from(size % BLOCK as u64).map_or(0, |over| (BLOCK - over) % BLOCK)
+pub(crate) fn padding(size: u64) -> usize {
+    usize::try_from(size % BLOCK_BYTES).map_or(0, |over| (BLOCK - over) % BLOCK)
 }
 
 /// An entry's header, after its extended header if it needs one.
-fn encode(entry: &Entry) -> Vec<u8> {
+pub(crate) fn headers(entry: &Entry) -> Vec<u8> {
     let mut header = Header {
         name: entry.path.clone(),
         mode: entry.mode,

@@ -2,20 +2,21 @@
 //!
 //! They never touch what the layer itself has made, before or after: that is what the upper directory has, but
 //! for what a link to a lower file has brought up (`borrowed`). Where what lies below is mixed with it, the paths of
-//! what was made are remembered (`own`), as hashes: so they take far less memory than what is made takes of the disk. (OCI image-spec, layer.md, "Whiteouts": the
-//! order within a layer does not matter.) So a file goes only at the end, when no link can mean it any more;
-//! a directory or a link goes at once, because what comes later must not be put into it or behind it.
+//! what was made are remembered (`own`), as hashes: so they take far less memory than what is made takes of the disk.
+//! (OCI image-spec, layer.md, "Whiteouts": the order within a layer does not matter.) So a file goes only at the end,
+//! when no link can mean it any more; a directory or a link goes at once, because what comes later must not be put
+//! into it or behind it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, fstat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::Unpacker;
-use super::place::{DirTime, Origin};
+use super::place::{Origin, remember};
 use crate::confined::look_up_exact;
-use crate::entry::{Time, is_whiteout};
+use crate::entry::is_whiteout;
 use crate::remove::{is_dir, names, open_dir, remove_tree};
 use crate::snapshot::Below;
 use crate::walk::{join, split};
@@ -60,6 +61,7 @@ impl Unpacker<'_> {
     pub(super) fn hide(&mut self, dir: &[u8], name: &[u8]) -> rustix::io::Result<()> {
         if let Some(later) = &mut self.later {
             later.hide(dir, name);
+            return Ok(());
         }
         let Some(dir) = self.canonical_above(dir)? else { return Ok(()) };
         let path = join(&dir, name);
@@ -89,6 +91,7 @@ impl Unpacker<'_> {
     pub(super) fn hide_children(&mut self, dir: &[u8]) -> rustix::io::Result<()> {
         if let Some(later) = &mut self.later {
             later.hide_children(dir);
+            return Ok(());
         }
         match self.canonical_above(dir)? {
             Some(dir) => {
@@ -166,10 +169,7 @@ impl Unpacker<'_> {
         while let Some(dir) = left.pop() {
             let merged: OwnedFd = open_dir(look_up_exact(self.destination.root, &dir)?, b".")?;
             let mine = self.mine(&dir)?;
-            if !self.times.contains_key(&dir) {
-                let time = Time::of(&fstat(&merged)?);
-                self.times.insert(dir.clone(), DirTime { time, origin: Origin::Found });
-            }
+            remember(&dir, &merged, &mut self.times)?;
             for name in names(&merged)? {
                 let path = join(&dir, &name);
                 match self.made(&mine, &path)? {

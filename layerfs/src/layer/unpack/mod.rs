@@ -1,7 +1,7 @@
 //! Layers, and archives for ADD, to files.
 //!
-//! Three things happen to every byte: it is decompressed and hashed in one thread, and read as a tar and
-//! written in another. Order for one entry: its parent is opened below the root, by the kernel (`place`); what is in the way
+//! Three things happen to every byte, each in a thread of its own: it is decompressed, it is hashed, and it is read as a
+//! tar and written. Order for one entry: its parent is opened below the root, by the kernel (`place`); what is in the way
 //! goes; the object is made, then gets its content, owner, attributes, mode and time in this order, because
 //! changing the owner clears capabilities and set-user-id bits. Times of directories come last of all, since
 //! making children changes them.
@@ -27,14 +27,13 @@ use rustix::fs::{
 use rustix::fs::{statat, unlinkat, utimensat};
 use rustix::io::Errno;
 
-use super::tar::{Limits, Problem, Reader};
-use crate::confined::look_up_exact;
-use crate::diff::path_of;
+use super::tar::{Limits, Reader};
+use crate::confined::{look_up_exact, path_of};
 use crate::entry::{Entry, Kind, Time};
 use crate::remove::{is_dir, open_dir, remove_tree};
 use crate::snapshot::{Active, Below};
 use crate::walk::split;
-use crate::whiteout::{self, Name};
+use crate::whiteout::{self, Meaning};
 use crate::xattr::{self, Inherited};
 use crate::{Error, Result};
 use apart::Later;
@@ -180,29 +179,19 @@ impl<'a> Unpacker<'a> {
     }
 
     fn apply<R: Read>(&mut self, mut entry: Entry, reader: &mut Reader<R>) -> Result<()> {
-        let refuse = |path: &[u8], problem| Error::Archive { entry: Some(path_of(path)), problem };
-        if self.options.whiteouts == Whiteouts::Apply {
-            let (dir, name) = split(&entry.path);
-            if dir.split(|byte| *byte == b'/').any(whiteout::is_reserved) {
-                // AUFS kept its own files below such directories.
-                return Ok(());
-            }
-            match whiteout::classify(name) {
-                Name::Ordinary => {}
-                Name::Ignored => return Ok(()),
-                Name::Invalid => return Err(refuse(&entry.path, Problem::Whiteout)),
-                Name::Opaque => return self.hide_children(dir).map_err(|errno| fail(&entry.path, errno)),
-                Name::Whiteout(hidden) => {
-                    return self.hide(dir, hidden).map_err(|errno| fail(&entry.path, errno));
-                }
-            }
-        }
-        if entry.path.is_empty() && self.options.whiteouts == Whiteouts::Literal {
+        let meaning = match self.options.whiteouts {
+            Whiteouts::Apply => whiteout::meaning(&entry),
             // What an archive says of its root is not about the directory that it comes into. (As in BuildKit.)
-            return Ok(());
-        }
-        if entry.kind == (Kind::CharDevice { major: 0, minor: 0 }) {
-            return Err(refuse(&entry.path, Problem::WhiteoutDevice));
+            Whiteouts::Literal if entry.path.is_empty() => return Ok(()),
+            Whiteouts::Literal => whiteout::literal_meaning(&entry),
+        };
+        let refuse = |problem| Error::Archive { entry: Some(path_of(&entry.path)), problem };
+        let failed = |errno| fail(&entry.path, errno);
+        match meaning.map_err(refuse)? {
+            Meaning::Object => {}
+            Meaning::Nothing => return Ok(()),
+            Meaning::Opaque { dir } => return self.hide_children(dir).map_err(failed),
+            Meaning::Deletion { dir, name } => return self.hide(dir, name).map_err(failed),
         }
         if let Some((uid, gid)) = self.options.owner {
             (entry.uid, entry.gid) = (uid, gid);

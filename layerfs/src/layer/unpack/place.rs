@@ -10,14 +10,11 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::fs::{chownat, fchmod, fstat, mkdirat, openat2, readlinkat, unlinkat};
 use rustix::io::Errno;
 
-use crate::confined::look_up_exact;
+use crate::confined::{MAX_LINKS, look_up_exact};
 use crate::entry::Time;
 use crate::remove::open_dir;
 use crate::walk::{join, split};
 use crate::xattr::{self, Inherited, Xattrs};
-
-/// As many links as the kernel follows in one path.
-const MAX_LINKS: u32 = 40;
 
 /// From this length on a path may be too long for one call, whatever name is added.
 const LONG_PATH: usize = 4096 - 256;
@@ -130,7 +127,7 @@ impl<'a> Parents<'a> {
         &mut self,
         dir: &[u8],
         times: &mut BTreeMap<Vec<u8>, DirTime>,
-        links: u32,
+        links: usize,
     ) -> rustix::io::Result<()> {
         if links > MAX_LINKS {
             return Err(Errno::LOOP);
@@ -230,7 +227,11 @@ impl<'a> Parents<'a> {
 
 /// Puts the present time of `dir` into `times`, unless it has one there. Its path has no links in it: a link has a time
 /// of its own.
-fn remember(dir: &[u8], fd: &OwnedFd, times: &mut BTreeMap<Vec<u8>, DirTime>) -> rustix::io::Result<()> {
+pub(super) fn remember(
+    dir: &[u8],
+    fd: &OwnedFd,
+    times: &mut BTreeMap<Vec<u8>, DirTime>,
+) -> rustix::io::Result<()> {
     if !times.contains_key(dir) {
         times.insert(dir.to_vec(), DirTime { time: Time::of(&fstat(fd)?), origin: Origin::Found });
     }
