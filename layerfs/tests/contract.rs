@@ -35,6 +35,7 @@ with_each_driver! {
     names_of_one_file_stay_together,
     directories_made_anew_hide_the_old_ones,
     a_layer_shows_on_top_of_any_parent,
+    access_control_lists_are_as_they_were,
     a_copy_beside_is_a_copy_onto,
     an_alias_stands_for_its_snapshot,
     hundreds_of_layers_are_one_tree,
@@ -270,6 +271,29 @@ fn a_layer_shows_on_top_of_any_parent(test: &TestStore) {
     let error = snapshots.restack(None, &id("next"), &id("new")).unwrap_err();
     assert!(matches!(error, Error::NotABottom { .. }), "{error}");
     assert!(!snapshots.contains(&id("new")));
+}
+
+fn access_control_lists_are_as_they_were(test: &TestStore) {
+    let snapshots = test.store.snapshots();
+    let lists = "mkdir d e; echo a > d/a; setfacl -m u:7:rwx d d/a; setfacl -d -m u:7:rwx d e; echo b > d/b; ln -s a d/l";
+    step(&test.store, None, "base", lists);
+    step(&test.store, Some("base"), "next", "echo x > x");
+    let with_lists = |name: &str| {
+        let mut tar = Vec::new();
+        let options = PackOptions { acls: true, ..EPOCH };
+        pack(&snapshots.changes(&id(name)).unwrap(), options, &mut tar).unwrap();
+        tar
+    };
+    assert_eq!(names(&with_lists("next")), ["x"]);
+    // What is put on top has its own lists, and none because of where it comes to be.
+    step(&test.store, None, "layer", "mkdir d e; echo n > d/n; echo n > e/n; setfacl -m u:8:r e/n");
+    snapshots.restack(Some(&id("base")), &id("layer"), &id("top")).unwrap();
+    // fuse-overlayfs shows no lists.
+    if test.store.driver() != Driver::FuseOverlayfs {
+        let seen = "getfacl -sn d d/a d/b d/n e e/n | grep file: | tr '\\n' ' '";
+        let expected = "# file: d/a # file: d/b # file: e/n ";
+        run(view(&test.store, "top").root(), &format!("test \"$({seen})\" = '{expected}'"));
+    }
 }
 
 fn a_copy_beside_is_a_copy_onto(test: &TestStore) {

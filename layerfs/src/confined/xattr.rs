@@ -44,10 +44,7 @@ pub(crate) fn of_all(file: BorrowedFd<'_>) -> Result<Option<Attributes>> {
 
 /// The attributes of `name` in `dir`, of whatever type; a link's own, not its target's.
 pub(crate) fn at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Attributes> {
-    let path = path_of(dir, name);
-    let path = path.as_slice();
-    let list = list(|list| rustix::fs::llistxattr(path, list))?;
-    values(&list, |name| fill(|value| rustix::fs::lgetxattr(path, name, value)))
+    values(&list_at(dir, name)?, |attribute| value_at(dir, name, attribute))
 }
 
 /// The list of all attributes of an open file or directory, for [`names`].
@@ -69,6 +66,12 @@ pub(crate) fn names(list: &[u8]) -> impl Iterator<Item = &CStr> {
 /// The value of one attribute of an open file or directory, whether it belongs or not.
 pub(crate) fn value_of(file: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>> {
     fill(|value| rustix::fs::fgetxattr(file, name, value))
+}
+
+/// The same of `name` in `dir`, of whatever type.
+pub(crate) fn value_at(dir: BorrowedFd<'_>, name: &[u8], attribute: &CStr) -> Result<Vec<u8>> {
+    let path = path_of(dir, name);
+    fill(|value| rustix::fs::lgetxattr(path.as_slice(), attribute, value))
 }
 
 /// Sets one attribute of an open file or directory.

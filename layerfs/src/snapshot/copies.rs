@@ -11,25 +11,29 @@
 //! neither times nor lengths prove that a file is what it was. That a directory is the parent's, and not another one in
 //! its place, is proved by a mark that the copy puts on it.
 //!
-//! Order of a copy: all below the root, the marks, what is put on top, the root's attributes and time.
+//! Order of a copy: all below the root, the marks, what is put on top, the root's attributes and time. Access control lists
+//! come after the files, since a directory that has some gives them to what is made in it.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use rustix::fs::{Mode, OFlags, XattrFlags, fgetxattr, fsetxattr, fstat, openat};
 use rustix::io::Errno;
 
 use super::overlay::{Overlay, PLAIN};
 use super::{Active, Changes, Layout, SnapshotId, Snapshotter, View, open_at};
-use crate::confined::{Kind, Root, open_exact};
+use crate::confined::{Kind, Root, open_exact, path_of, xattr};
 use crate::copy::{self, Filters, Selection};
 use crate::ingest::NewDir;
 use crate::lease::Lease;
 use crate::mount::bind;
 use crate::remove::remove_tree;
-use crate::walk::split;
+use crate::walk::{Entry, split};
 use crate::whiteout::COPIED_XATTR;
+use crate::xattr::is_acl;
 use crate::{IoResultExt, Result};
 
 /// Whole trees in a store.
@@ -140,8 +144,40 @@ fn everything_in(root: BorrowedFd<'_>) -> Result<Selection> {
 
 /// Copies all that is in a tree into another one, whose root keeps its own metadata.
 fn put(source: &OwnedFd, all: &Selection, target: &OwnedFd) -> Result<()> {
-    let (source, target) = (Root::duplicate(source.as_fd())?, Root::duplicate(target.as_fd())?);
-    copy::copy(&source, all, &target, Path::new("/"), &copy::Options::default()).map(drop)
+    let (from, to) = (Root::duplicate(source.as_fd())?, Root::duplicate(target.as_fd())?);
+    copy::copy(&from, all, &to, Path::new("/"), &copy::Options::default())?;
+    let siblings = all.sources.iter().flat_map(|source| source.entries.chunk_by(are_siblings));
+    siblings.collect::<Vec<_>>().par_iter().try_for_each(|siblings| {
+        let parent = siblings[0].parent();
+        give_lists(source, siblings, target).at("copy the access control lists in", path_of(parent))
+    })
+}
+
+fn are_siblings(one: &Entry, other: &Entry) -> bool {
+    one.parent() == other.parent()
+}
+
+/// Makes the access control lists of files of one directory what they are in the source: COPY copies none.
+fn give_lists(source: &OwnedFd, siblings: &[Entry], target: &OwnedFd) -> rustix::io::Result<()> {
+    let parent = siblings[0].parent();
+    let (from, to) = (open_exact(source.as_fd(), parent)?, open_exact(target.as_fd(), parent)?);
+    let (from, to) = (from.as_fd(), to.as_fd());
+    // Nothing else has any that travel.
+    let may_have = |entry: &&Entry| matches!(entry.metadata.kind, Kind::File | Kind::Directory);
+    for name in siblings.iter().filter(may_have).map(Entry::name) {
+        let (own, inherited) = (xattr::list_at(from, name)?, xattr::list_at(to, name)?);
+        for list in acls(&inherited).filter(|list| acls(&own).all(|own| own != *list)) {
+            xattr::remove_at(to, name, list)?;
+        }
+        for list in acls(&own) {
+            xattr::set_at(to, name, list, &xattr::value_at(from, name, list)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn acls(list: &[u8]) -> impl Iterator<Item = &CStr> {
+    xattr::names(list).filter(|name| is_acl(name.to_bytes()))
 }
 
 /// Removes from `target` what is in the way of a tree that is to be put there: a directory where that has none, or
