@@ -164,17 +164,10 @@ impl Shelf {
 
     /// Gives a name to an image. What had it is no longer listed, unless it has another.
     fn name(store: &Store, name: &Reference, descriptor: &Descriptor) -> layerfs::Result<()> {
-        let before = store.images()?;
-        let old = before.iter().find(|image| image.reference.as_ref() == Some(name));
+        let before = store.images()?.into_iter().find(|image| image.reference.as_ref() == Some(name));
         store.tag(name, descriptor)?;
-        let Some(old) = old.map(|old| old.descriptor.digest).filter(|old| *old != descriptor.digest) else {
-            return Ok(());
-        };
-        let has_other =
-            |image: &&StoredImage| image.descriptor.digest == old && image.reference.as_ref() != Some(name);
-        // An image that somebody keeps without a name was kept before.
-        if !before.iter().any(|image| has_other(&image)) {
-            store.forget(&old)?;
+        if let Some(old) = before.filter(|old| old.descriptor.digest != descriptor.digest) {
+            store.forget_nameless(&old.descriptor.digest)?;
         }
         Ok(())
     }
