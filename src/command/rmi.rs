@@ -4,11 +4,12 @@
 //! the builder knows besides, such as stages that end in no image, stays for its next run.
 
 use builder::cache::records;
+use builder::deliver::{Artifact, Complete};
 use builder::prune;
 use layerfs::layout::StoredImage;
 use layerfs::snapshot::SnapshotId;
 use layerfs::store::Store;
-use oci::Reference;
+use oci::{ChainId, Reference};
 
 use crate::args::RmiArgs;
 use crate::command::Session;
@@ -112,8 +113,11 @@ fn collect(mut home: Home, removed: &[StoredImage]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The snapshots that these images are, layer by layer; what cannot be read consists of nothing.
+/// The snapshots that these images are, layer by layer.
 fn chains(images: &[StoredImage], store: &Store) -> Vec<SnapshotId> {
-    let marks = images.iter().filter_map(|image| store.reachable(&image.descriptor.digest).ok());
-    marks.flat_map(|marks| marks.snapshots).collect()
+    // What is damaged consists of nothing.
+    let whole = |image: &StoredImage| Artifact::load(store, &image.descriptor).ok();
+    let whole: Vec<Artifact> = images.iter().filter_map(whole).collect();
+    let chains = |image: &Complete| ChainId::each(&image.config.value().rootfs.diff_ids).collect::<Vec<_>>();
+    whole.iter().flat_map(Artifact::images).flat_map(chains).map(SnapshotId::chain).collect()
 }

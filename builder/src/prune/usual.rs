@@ -48,7 +48,9 @@ fn is_due(stamp: &Path, now: SystemTime) -> Result<bool> {
 
 fn limit(root: &Path) -> Result<u64> {
     let found = rustix::fs::statvfs(root).at("ask for the size of the file system of", root)?;
-    Ok((found.f_blocks.saturating_mul(found.f_frsize) / 100 * PERCENT).min(MOST))
+    let bytes = found.f_blocks.saturating_mul(found.f_frsize);
+    // Memory without a limit, such as ramfs, has no size.
+    Ok(if bytes == 0 { MOST } else { (bytes / 100 * PERCENT).min(MOST) })
 }
 
 #[cfg(test)]

@@ -72,9 +72,8 @@ pub(super) fn list(path: &Path, entry: &Descriptor, tag: Option<&str>) -> Result
 
 /// Puts what `bytes` gives at `place` once it is whole. What is there goes, whatever it is: a link is not followed.
 fn replace(place: &Path, mut bytes: impl Read) -> Result<(), TransferError> {
-    let temporary = beside(place);
+    let (temporary, mut file) = beside(place).map_err(fail(place))?;
     let mut write = || {
-        let mut file = File::options().write(true).create_new(true).mode(0o644).open(&temporary)?;
         io::copy(&mut bytes, &mut file)?;
         std::fs::rename(&temporary, place)
     };
@@ -85,9 +84,32 @@ fn replace(place: &Path, mut bytes: impl Read) -> Result<(), TransferError> {
     })
 }
 
-/// A name in the same directory that nobody else uses now.
-fn beside(place: &Path) -> PathBuf {
+/// A new file in the same directory. One by its name may be a killed process's, or that of a process elsewhere.
+fn beside(place: &Path) -> io::Result<(PathBuf, File)> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    place.with_file_name(format!(".lbuild-{}-{count}", std::process::id()))
+    loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = place.with_file_name(format!(".lbuild-{}-{count}", std::process::id()));
+        match File::options().write(true).create_new(true).mode(0o644).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            opened => return opened.map(|file| (path, file)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_left_is_not_in_the_way_and_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let left = |count: u64| folder.path().join(format!(".lbuild-{}-{count}", std::process::id()));
+        (0..100).for_each(|count| std::fs::write(left(count), "theirs").expect("a file"));
+        let place = folder.path().join("index.json");
+        replace(&place, &b"ours"[..]).expect("the file");
+        assert_eq!(std::fs::read(&place).expect("the file"), b"ours");
+        assert!((0..100).all(|count| std::fs::read(left(count)).is_ok_and(|bytes| bytes == b"theirs")));
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 101);
+    }
 }

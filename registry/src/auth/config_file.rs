@@ -108,7 +108,8 @@ impl ConfigFile {
     /// The helper that the file names for `name`, or for a part of it, or for all: the one that a look-up asks.
     fn helper(&self, name: &str) -> Option<String> {
         let helpers = self.fields.get("credHelpers").and_then(Value::as_object);
-        let of = |key: &String| helpers?.iter().find(|(other, _)| normal(other) == *key);
+        // Of two spellings a look-up takes the later one.
+        let of = |key: &String| helpers?.iter().rev().find(|(other, _)| normal(other) == *key);
         let own = prefixes(name).iter().find_map(of).map(|(_, helper)| helper);
         let helper = own.or_else(|| self.fields.get("credsStore"));
         helper.and_then(Value::as_str).filter(|helper| !helper.is_empty()).map(str::to_owned)
