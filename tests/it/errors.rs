@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::disk::Disk;
 use crate::harness::{Output, World, program};
 use crate::registry;
 use crate::{base, peers, source};
@@ -94,15 +95,12 @@ fn wrong_credentials() {
 #[test]
 fn a_full_disk() {
     let world = World::new();
-    let root = world.path("root");
-    fs::create_dir(&root).expect("a folder");
-    peers::run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "none"]).arg(&root));
+    let _disk = Disk::memory(&world, 8);
     let output = world
         .build(&format!("FROM {}\nRUN dd if=/dev/zero of=/big bs=1M count=20 status=none\n", base::busybox()))
         .arg("--progress=quiet")
         .output();
     let listed = world.lbuild(&["images"]);
-    peers::run(Command::new("umount").arg(&root));
     // The command itself met the full disk: its exit code, its words.
     compare("full-disk-in-run", &world, &output, &[]);
     assert_eq!(listed.code, 0, "{listed:?}");
@@ -111,12 +109,9 @@ fn a_full_disk() {
 #[test]
 fn a_disk_that_is_full_before_the_base_is_in_it() {
     let world = World::new();
-    let root = world.path("root");
-    fs::create_dir(&root).expect("a folder");
-    peers::run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(&root));
+    let _disk = Disk::memory(&world, 1);
     let output =
         world.build(&format!("FROM {}\nRUN true\n", base::busybox())).arg("--progress=quiet").output();
-    peers::run(Command::new("umount").arg(&root));
     assert_eq!(output.code, 3, "{output:?}");
     assert!(output.stderr.contains("no space left on device"), "{}", output.stderr);
     assert!(output.stderr.contains("hint: the disk of"), "{}", output.stderr);

@@ -4,13 +4,14 @@
 //! Kills are spread evenly over the time that a command takes: the round of each decides when it comes.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::base::busybox;
 use crate::contain::{cgroups_below, cgroups_of, command_in_cgroups};
+use crate::disk::Disk;
 use crate::harness::{Output, World};
 use crate::{peers, registry};
 
@@ -194,40 +195,6 @@ fn a_killed_prune_leaves_nothing_wrong() {
 /// A build of `Dockerfile` with an argument that makes it a new one.
 fn build(argument: &str) -> [&str; 9] {
     ["build", "-q", "-t", "made", "-f", "Dockerfile", "--build-arg", argument, "context"]
-}
-
-/// A file system of its own, unmounted with the value.
-struct Disk {
-    place: PathBuf,
-}
-
-impl Disk {
-    /// A small ext4 at the place of the world's store.
-    fn small(world: &World, megabytes: u64) -> Disk {
-        let (image, place) = (world.path("disk"), world.path("root"));
-        let file = fs::File::create(&image).expect("a file");
-        file.set_len(megabytes << 20).expect("its length");
-        peers::run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image));
-        fs::create_dir(&place).expect("a folder");
-        peers::run(Command::new("mount").args(["-o", "loop"]).args([&image, &place]));
-        Disk { place }
-    }
-
-    /// The folder as it is, read-only.
-    fn read_only(place: &Path) -> Disk {
-        peers::run(Command::new("mount").arg("--bind").args([place, place]));
-        let disk = Disk { place: place.to_owned() };
-        peers::run(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(place));
-        disk
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // What a killed test leaves is the world's to unmount.
-        let unmounted = Command::new("umount").arg(&self.place).status();
-        assert!(thread::panicking() || unmounted.is_ok_and(|status| status.success()), "the disk is in use");
-    }
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! The end-to-end tests: the `lbuild` program on a real kernel, as root, beside real peers.
 //!
-//! One binary, one module a feature. What each needs is made by four helpers: `harness` (a private
-//! store, a context, a run of the program), `base` (images to build on), `registry` (Debian's
-//! docker-registry on loopback) and `peers` (skopeo, umoci, buildah, podman). `layering` and `tidy`
+//! One binary, one module a feature. What each needs is made by five helpers: `harness` (a private
+//! store, a context, a run of the program), `disk` (a file system for the store), `base` (images to build on),
+//! `registry` (Debian's docker-registry on loopback) and `peers` (skopeo, umoci, buildah, podman). `layering` and `tidy`
 //! read the source instead of running it. Every test owns its folder and leaves nothing behind, so all
 //! of them run side by side.
 #![allow(clippy::disallowed_methods, reason = "a test reads its environment; only the product must not")]
 
 mod base;
+mod disk;
 mod harness;
 mod layout;
 mod peers;

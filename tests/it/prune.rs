@@ -5,14 +5,14 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
 use crate::base::busybox;
+use crate::disk::Disk;
 use crate::harness::{Output, World};
-use crate::peers;
 
 /// A step that takes three megabytes and says by its text which it is.
 fn step(name: &str) -> String {
@@ -222,25 +222,19 @@ fn a_build_keeps_the_cache_within_its_limit() {
 #[test]
 fn a_build_a_day_keeps_the_cache_within_the_usual_limit() {
     let world = World::new();
-    let root = world.path("root");
-    fs::create_dir(&root).expect("a folder");
-    peers::run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=40m", "none"]).arg(&root));
+    let disk = Disk::memory(&world, 40);
     // More than 80 % of the disk.
     let fill = "RUN --mount=type=cache,id=big,target=/c head -c 34m /dev/zero > /c/file";
-    let filled = world.build(&format!("FROM {}\n{fill}\n", busybox())).output();
+    world.build(&format!("FROM {}\n{fill}\n", busybox())).success();
     let build = |keep: &str| {
         let text = format!("FROM {}\nRUN true\n", busybox());
-        let built = world.build(&text).env("LBUILD_KEEP_STORAGE", keep).output();
-        (built.code, world.lbuild(&["cache", "ls"]).stdout.contains("\nbig "))
+        world.build(&text).env("LBUILD_KEEP_STORAGE", keep).success();
+        world.lbuild(&["cache", "ls"]).success().stdout.contains("\nbig ")
     };
-    let young = build("");
-    let stamp = root.join("pruned");
-    let aged = File::open(&stamp).and_then(|file| file.set_modified(SystemTime::now() - DAY * 2));
-    let kept = [build("unlimited"), build("40m"), build("")];
-    let last = stamp.metadata().and_then(|found| found.modified());
-    peers::run(Command::new("umount").arg(&root));
-    filled.success();
-    aged.expect("a time");
-    assert_eq!((young, kept), ((0, true), [(0, true), (0, true), (0, false)]));
-    assert!(last.expect("a time").elapsed().expect("no time to come") < DAY, "tomorrow again");
+    assert!(build(""), "a new store is not looked through");
+    let stamp = disk.place.join("pruned");
+    File::open(&stamp).and_then(|file| file.set_modified(SystemTime::now() - DAY * 2)).expect("a time");
+    assert_eq!(["unlimited", "40m", ""].map(build), [true, true, false]);
+    let last = stamp.metadata().and_then(|found| found.modified()).expect("a time");
+    assert!(last.elapsed().expect("no time to come") < DAY, "tomorrow again");
 }

@@ -1,7 +1,8 @@
 //! Results of earlier builds, by key.
 //!
-//! [`key`] says what a key is made of; [`local`] keeps records in the store, and [`records`] keeps them in order. A record says which snapshot a key
-//! stands for; packing that snapshot as a layer is remembered apart, because it also depends on the epoch.
+//! [`key`] says what a key is made of; [`local`] keeps records in the store, and [`records`] keeps them in order. A
+//! record says which snapshot a key stands for; packing that snapshot as a layer is remembered apart, because it also
+//! depends on the epoch.
 //!
 //! Invariants: a record is written only after its snapshot is committed, in one rename; a record that cannot be read,
 //! or whose snapshot is gone, is no record.
